@@ -1,0 +1,57 @@
+"""The picture of one scoring: how the scores of in-distribution and OOD images lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from eval.metrics import auroc
+from eval.results import METHODS, Scores, pooled_ood
+from eval.sets import TEST
+
+BINS = 60
+IN_DIST_COLOUR, OOD_COLOUR = "#0072b2", "#d55e00"  # told apart with any colour vision
+
+
+def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
+    """Write a PNG with one panel a method: in-distribution test against all OOD sets pooled.
+
+    Both histograms of a panel share their bins and show the share of their own images, so sets of
+    different size compare. Drawn without a display and without pyplot's global state.
+
+    Args:
+        path: the PNG file to write.
+        scores: method (a key of `eval.results.METHODS`) -> scores of each set, higher = more OOD.
+
+    Raises:
+        UserError: see `eval.metrics.auroc`.
+    """
+    methods = [method for method in METHODS if method in scores]
+    figure = Figure(figsize=(7, 0.6 + 2.8 * len(methods)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(methods), 1, squeeze=False)[:, 0]
+    for axis, method in zip(axes, methods, strict=True):
+        in_dist, ood = scores[method][TEST], pooled_ood(scores[method])
+        edges = np.histogram_bin_edges(np.concatenate([in_dist, ood]), BINS)
+        for values, label, colour in (
+            (in_dist, "in-distribution test", IN_DIST_COLOUR),
+            (ood, "OOD, all sets", OOD_COLOUR),
+        ):
+            axis.hist(
+                values,
+                edges,
+                weights=np.full(len(values), 100 / len(values)),
+                color=colour,
+                alpha=0.55,
+                label=f"{label} ({len(values):,})",
+            )
+        axis.set_title(f"{METHODS[method]}: AUROC {100 * auroc(in_dist, ood):.2f} %")
+        axis.set_ylabel("images, %")
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("score (higher = more OOD)")
+    figure.savefig(path, format="png")

@@ -1,0 +1,78 @@
+"""An output folder appears complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.cli import UserError
+
+RESULTS_FILE = "results.json"
+TABLE_FILE = "table.md"
+HISTOGRAM_FILE = "histogram.png"
+SCORES_FOLDER = "scores"
+OWN_NAMES = frozenset({RESULTS_FILE, TABLE_FILE, HISTOGRAM_FILE, SCORES_FOLDER})
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse an output folder that holds anything but an earlier scoring.
+
+    Raises:
+        UserError: `out` is a file, or a folder with other content than a scoring's.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out {out}: is not a folder")
+    held = {entry.name for entry in out.iterdir()}
+    foreign = sorted(held - OWN_NAMES)
+    if foreign:
+        raise UserError(f"--out {out}: holds {foreign[0]!r}, which no scoring wrote; not replaced")
+    if held and RESULTS_FILE not in held:
+        raise UserError(f"--out {out}: is not empty and has no {RESULTS_FILE}; not replaced")
+
+
+@contextmanager
+def complete_folder(out: Path) -> Iterator[Path]:
+    """A new folder beside `out` to write into; it becomes `out` when the block ends well.
+
+    If the block raises, the new folder is removed and what `out` held stays as it was.
+
+    Raises:
+        UserError: see `check_replaceable`, checked again just before the replacement.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    replaced = out.with_name(f".{out.name}.replaced-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _fsync(path)
+        check_replaceable(out)
+        if out.exists():
+            out.rename(replaced)
+        try:
+            partial.rename(out)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(out)
+            raise
+        _fsync(out.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""The shard sets of one scoring, and what must not be scored against what."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.manifest import Manifest
+from shards.reader import ShardSet
+
+BANK = "in-dist-train"
+TEST = "in-dist-test"
+ALL = "all"
+"""Reserved: the OOD sets pooled."""
+
+
+@dataclass(frozen=True)
+class EvalSets:
+    """Open shard sets; names are unique, shapes are equal, no two hold the same images."""
+
+    bank: ShardSet
+    test: ShardSet
+    ood: Mapping[str, ShardSet]
+
+    @property
+    def scored(self) -> dict[str, ShardSet]:
+        """The sets that get scores: the in-distribution test set first, then each OOD set."""
+        return {TEST: self.test, **self.ood}
+
+    @property
+    def named(self) -> dict[str, ShardSet]:
+        """All sets, the bank first."""
+        return {BANK: self.bank, **self.scored}
+
+
+def open_sets(
+    in_dist_train: Path, in_dist_test: Path, ood: tuple[Path, ...], stack: ExitStack
+) -> EvalSets:
+    """Open and check the sets; `stack` closes them.
+
+    Raises:
+        UserError: a folder is no sound shard set, a set is empty, two OOD sets have one name, a
+            name is reserved, shapes differ, or two sets hold the same images (leakage).
+    """
+    directories = {BANK: in_dist_train, TEST: in_dist_test}
+    for directory in ood:
+        name = Path(os.path.abspath(directory)).name
+        if name in (BANK, TEST, ALL):
+            raise UserError(f"--ood {directory}: the set name {name!r} is reserved, rename it")
+        if name in directories:
+            raise UserError(f"--ood: {directories[name]} and {directory} are both named {name!r}")
+        directories[name] = directory
+    for (one, path), (other, other_path) in itertools.combinations(directories.items(), 2):
+        if path.resolve() == other_path.resolve():
+            raise UserError(f"{one} and {other} are the same folder, {path}")
+
+    opened = {}
+    for name, directory in directories.items():
+        opened[name] = ShardSet.open(directory)
+        stack.callback(opened[name].close)
+        if len(opened[name]) == 0:
+            raise UserError(f"{name}: {directory} holds no images")
+    _check_shapes(opened)
+    _check_leakage(opened)
+    bank, test = opened.pop(BANK), opened.pop(TEST)
+    return EvalSets(bank, test, opened)
+
+
+def _check_shapes(sets: Mapping[str, ShardSet]) -> None:
+    expected = sets[BANK].manifest.sample_shape
+    for name, shards in sets.items():
+        shape = shards.manifest.sample_shape
+        if shape != expected:
+            raise UserError(
+                f"{name}: images are {_times(shape)}, those of {BANK} are {_times(expected)}; "
+                "build all sets at the in-distribution size"
+            )
+
+
+def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
+    """No two sets may hold the same images, however their folders are called."""
+    for one, other in itertools.combinations(sets, 2):
+        here, there = sets[one].manifest, sets[other].manifest
+        if _share_shards(here, there):
+            fault = "hold the same shards"
+        elif _share_source(here, there):
+            fault = "were built from the same source and labels"
+        else:
+            continue
+        raise UserError(
+            f"{one} and {other} {fault}: {sets[one].directory}, {sets[other].directory}"
+        )
+
+
+def _share_shards(one: Manifest, other: Manifest) -> bool:
+    return not {s.sha256 for s in one.shards}.isdisjoint(s.sha256 for s in other.shards)
+
+
+def _share_source(one: Manifest, other: Manifest) -> bool:
+    """Equal source files and a label in common (none named = all), so equal images among them."""
+    digests = [{source.sha256 for source in m.sources} for m in (one, other)]
+    labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
+    return bool(digests[0]) and digests[0] == digests[1] and labels_meet
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

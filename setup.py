@@ -1,0 +1,50 @@
+"""Packaging. Extras: `cuda13` or `cuda12` bring DALI, `dev` what the tests and the checks need.
+
+DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
+NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra has it.
+"""
+
+from setuptools import setup
+
+setup(
+    name="oodino",
+    version="0.1.0",
+    description="Unsupervised out-of-distribution detection in images: a data-loading-first "
+    "DINO trainer with negatives, and its scorer",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "shards",
+        "shards.sources",
+        "shards.sample",
+        "dali_pipes",
+        "train",
+        "eval",
+    ],
+    # One directory for all packages: an editable install is then a plain path entry, which beats
+    # any other package called `train` or `eval`.
+    package_dir={"": "."},
+    package_data={"shards.sample": ["*.gz", "LICENSE", "README.md"]},
+    py_modules=[],
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "timm>=1.0.9",
+        "webdataset>=0.2.86",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.4",
+        "pillow>=10.1",
+        "safetensors>=0.4",
+        "tyro>=0.9",
+        "rich>=13.7",
+        "tensorboard>=2.15",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+    ],
+    extras_require={
+        "cuda13": ["nvidia-dali-cuda130>=2.0"],
+        "cuda12": ["nvidia-dali-cuda120>=2.0"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "mypy>=1.13"],
+    },
+)

@@ -1,0 +1,152 @@
+"""The contract of a shard set: one directory = one split of one data set at one resolution.
+
+    manifest.json               written last; nothing that it does not list is ever read
+    <name>-<split>-00000.tar    USTAR; per sample `<key>.bin` (raw uint8 HWC) and, when the set is
+                                labelled, `<key>.cls` (ASCII integer), next to each other
+    <name>-<split>-00000.idx    DALI index v1.2 of that tar
+    names.jsonl                 when the source has file names: line i is the name of sample i
+
+A sample's id is its position in the set: shard k holds the ids that follow those of shard k - 1.
+Its key is the id in nine digits; names of the user's files are metadata and never become keys.
+The samples are shuffled globally when the set is built, so neighbours are not of one class.
+The same input gives the same bytes. A published set is never changed in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.cli import UserError
+
+FORMAT_VERSION = 1
+FILE_NAME = "manifest.json"
+NAMES_FILE_NAME = "names.jsonl"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file or folder that the samples came from."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar and its index (same name, ending .idx)."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    idx_sha256: str
+
+    @property
+    def idx_file(self) -> str:
+        """The name of the DALI index beside the tar."""
+        return Path(self.file).with_suffix(".idx").name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a shard set holds and where it came from; its file also has its digest, `~sha256`."""
+
+    format_version: int
+    name: str
+    split: str
+    protocol: str
+    """The named protocol that the set belongs to, or "" for a set of the user's own."""
+    samples: int
+    height_px: int
+    width_px: int
+    channels: int
+    """1 (gray) or 3 (RGB)."""
+    encoding: str
+    """How an image is stored; "raw" = uint8, height x width x channels."""
+    resize: str
+    """"none", or "pillow-bicubic" (to height x width, aspect ratio not kept)."""
+    classes: tuple[str, ...]
+    """Class name of each label; empty when the set is unlabelled."""
+    labels: tuple[int, ...]
+    """The labels that were selected from the source; empty = all."""
+    sources: tuple[SourceFile, ...]
+    shuffle_seed: int
+    names_sha256: str
+    """Digest of names.jsonl, or "" when the source has no file names."""
+    shards: tuple[Shard, ...]
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.height_px, self.width_px, self.channels
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all fields, and through them of every sample: the set's identity."""
+        fields = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(fields.encode()).hexdigest()
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as text, its own digest last; the same manifest gives the same text."""
+    fields = dataclasses.asdict(manifest)
+    return json.dumps({**fields, "~sha256": manifest.sha256}, indent=1, sort_keys=True) + "\n"
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check `directory`/manifest.json (the tars are checked by `shards.verify`).
+
+    Raises:
+        UserError: the folder or the manifest is missing, or a field is missing, unknown, of the
+            wrong type, inconsistent with the others or edited since the set was built.
+    """
+    path = directory / FILE_NAME
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such folder of shards (build it with `make shards`)")
+    if not path.is_file():
+        raise UserError(f"{path}: missing; {directory} is not a finished shard set")
+    try:
+        manifest = _from_fields(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a manifest of format {FORMAT_VERSION}: {error}") from error
+    return manifest
+
+
+def _from_fields(fields: dict[str, Any]) -> Manifest:
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected an object, got {type(fields).__name__}")
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"format_version is {fields.get('format_version')!r}")
+    sha256 = fields.pop("~sha256")
+    manifest = Manifest(
+        **{
+            **fields,
+            "classes": tuple(fields["classes"]),
+            "labels": tuple(fields["labels"]),
+            "sources": tuple(SourceFile(**source) for source in fields["sources"]),
+            "shards": tuple(Shard(**shard) for shard in fields["shards"]),
+        }
+    )
+    for field in dataclasses.fields(Manifest):
+        kind = {"int": int, "str": str}.get(str(field.type))
+        value = getattr(manifest, field.name)
+        if kind is not None and type(value) is not kind:
+            raise ValueError(f"{field.name} is {value!r}, expected {field.type}")
+    for shard in manifest.shards:
+        if Path(shard.file).name != shard.file or not shard.file.endswith(".tar"):
+            raise ValueError(f"shard file {shard.file!r} is not the name of a tar in this folder")
+    if sum(shard.samples for shard in manifest.shards) != manifest.samples:
+        raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
+    if manifest.encoding != "raw":
+        raise ValueError(f"encoding is {manifest.encoding!r}, expected 'raw'")
+    if manifest.channels not in (1, 3) or min(manifest.sample_shape) < 1:
+        raise ValueError(f"height, width, channels are {manifest.sample_shape}")
+    if manifest.sha256 != sha256:
+        raise ValueError("it was edited or damaged: its fields do not match its own sha256")
+    return manifest

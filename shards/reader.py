@@ -1,0 +1,156 @@
+"""Random access to the samples of a shard set by id: what feeds a training step.
+
+Reads go through `os.preadv`, not a memory map: a tar that is cut under a running reader then gives
+a short read, which is an error with a name, where a map would kill the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from shards.cli import UserError
+from shards.manifest import NAMES_FILE_NAME, Manifest
+from shards.verify import Index, verify_and_index
+from shards.writer import LABEL, PIXELS
+
+
+class ShardSet:
+    """An open shard set. One file descriptor a shard; several threads may read at once."""
+
+    def __init__(self, directory: Path, manifest: Manifest, indexes: list[Index]) -> None:
+        """Use `ShardSet.open`."""
+        self.directory = directory
+        self.manifest = manifest
+        self._files: list[int] = []
+        self._shard_ends = np.cumsum([shard.samples for shard in manifest.shards])
+        self._offsets = np.concatenate([index[PIXELS].offsets for index in indexes])
+        self._indexes = indexes
+        self._labels: np.ndarray | None = None
+        try:
+            for shard in manifest.shards:
+                self._files.append(os.open(directory / shard.file, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            self.close()
+            raise UserError(f"{directory / shard.file}: {error.strerror}") from error
+
+    @classmethod
+    def open(cls, directory: Path) -> ShardSet:
+        """Verify a set (the fast check) and open its tars.
+
+        Raises:
+            UserError: the set is not as it was built, or a file cannot be opened.
+        """
+        return cls(directory, *verify_and_index(directory))
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return self.manifest.samples
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """The pixels of samples, in the order of `ids`.
+
+        Args:
+            ids: int64 [B], each 0..len-1; an id may come more than once.
+
+        Returns:
+            uint8 [B,H,W,C], range 0..255, newly allocated.
+
+        Raises:
+            IndexError: an id is out of range.
+            UserError: a tar was cut since it was opened, or the disk fails.
+        """
+        ids = self._checked(ids)
+        out = np.empty((len(ids), *self.manifest.sample_shape), np.uint8)
+        sample_bytes = int(np.prod(self.manifest.sample_shape))
+        memory = out.reshape(-1).data
+        shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
+        offsets = self._offsets[ids].tolist()
+        start = 0
+        for shard, offset in zip(shards, offsets, strict=True):
+            end = start + sample_bytes
+            self._read_into(memory[start:end], shard, offset)
+            start = end
+        return out
+
+    def labels(self, ids: np.ndarray) -> np.ndarray:
+        """The labels of samples: int64 [B]; all labels are read on the first call.
+
+        Raises:
+            IndexError: an id is out of range.
+            UserError: the set is unlabelled, or a label in a tar is not one of its classes.
+        """
+        ids = self._checked(ids)
+        if not self.manifest.classes:
+            raise UserError(f"{self.directory}: the set is unlabelled")
+        if self._labels is None:
+            self._labels = np.concatenate([self._shard_labels(i) for i in range(len(self._files))])
+        return self._labels[ids]
+
+    def names(self) -> list[str] | None:
+        """The source's file name of each sample, by id; None when the source had none."""
+        if not self.manifest.names_sha256:
+            return None
+        lines = (self.directory / NAMES_FILE_NAME).read_text("ascii").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        """Close the tars; the set cannot be read afterwards."""
+        while self._files:
+            os.close(self._files.pop())
+
+    def __enter__(self) -> ShardSet:
+        """The set itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the tars."""
+        self.close()
+
+    def _checked(self, ids: np.ndarray) -> np.ndarray:
+        if not self._files:
+            raise ValueError(f"{self.directory}: read after close")
+        ids = np.asarray(ids)
+        if ids.ndim != 1 or (len(ids) and not np.issubdtype(ids.dtype, np.integer)):
+            raise TypeError(f"ids are {ids.dtype} {ids.shape}, expected integers [B]")
+        if len(ids) and (ids.min() < 0 or ids.max() >= len(self)):
+            raise IndexError(f"ids from {ids.min()} to {ids.max()}, expected 0 to {len(self) - 1}")
+        return ids.astype(np.int64, copy=False)
+
+    def _read_into(self, memory: memoryview, shard: int, offset: int) -> None:
+        try:
+            count = os.preadv(self._files[shard], [memory], offset)
+        except OSError as error:
+            raise UserError(f"{self._path(shard)}: {error.strerror}") from error
+        if count != len(memory):
+            place = f"at {offset + count} bytes"
+            raise UserError(f"{self._path(shard)}: cut since it was opened ({place})")
+
+    def _path(self, shard: int) -> Path:
+        return self.directory / self.manifest.shards[shard].file
+
+    def _shard_labels(self, shard: int) -> np.ndarray:
+        """Labels of one shard: int64 [samples]."""
+        component = self._indexes[shard][LABEL]
+        classes = len(self.manifest.classes)
+        label_of = {b"%d" % label: label for label in range(classes)}
+        labels = np.empty(len(component.offsets), np.int64)
+        places = zip(component.offsets.tolist(), component.sizes.tolist(), strict=True)
+        for i, (offset, size) in enumerate(places):
+            text = bytearray(min(size, 20))
+            self._read_into(memoryview(text), shard, offset)
+            label = label_of.get(bytes(text))
+            if label is None:
+                name = component.names[i]
+                raise UserError(f"{self._path(shard)}: {name} is not a label of {classes} classes")
+            labels[i] = label
+        return labels

@@ -1,0 +1,138 @@
+"""Makes the sample from the official files of Fashion-MNIST.
+
+    python -m shards.sample.remake --src DIR --out shards/sample
+
+The result has the names and the format of the official files, so any reader of those reads it. The
+second part, `--part validation`, is for choosing between recipes: it has the same training images,
+and its "test" images come from the official training split, so the test images stay unseen.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from shards import cli
+from shards.cli import UserError
+from shards.sources.idx import IdxSource, read_idx
+
+# Of the unpacked files, so that a repacked distribution of the same data passes too.
+OFFICIAL_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+TRAIN_CLASSES = (5, 7, 9)
+TRAIN_IMAGES_PER_CLASS = 2_048
+TEST_CLASSES = tuple(range(10))
+TEST_IMAGES_PER_CLASS = 300
+
+
+@dataclass(frozen=True)
+class RemakeRequest:
+    """Which part of the official files to write where."""
+
+    src: Path
+    """Folder of the four official files, gzipped or unpacked."""
+    out: Path
+    """Folder for the four files of the sample; files that are there must be equal already."""
+    part: Literal["sample", "validation"] = "sample"
+    """"sample", or "validation": test images taken from the official training split instead."""
+
+
+def first_of_each_class(
+    labels: np.ndarray, classes: Sequence[int], count: int, skip: int = 0
+) -> np.ndarray:
+    """Positions of `count` images of each class after its first `skip`, ascending: int64 [n]."""
+    positions = [np.flatnonzero(labels == label)[skip : skip + count] for label in classes]
+    return np.sort(np.concatenate(positions))
+
+
+def sample_files(src: Path, part: Literal["sample", "validation"]) -> dict[str, bytes]:
+    """File name -> gzipped content of the four files of a part.
+
+    Raises:
+        UserError: an official file is missing or is not the official one.
+    """
+    train_images, train_labels = _official(src, "train")
+    train = first_of_each_class(train_labels, TRAIN_CLASSES, TRAIN_IMAGES_PER_CLASS)
+    if part == "sample":
+        test_images, test_labels = _official(src, "t10k")
+        test = first_of_each_class(test_labels, TEST_CLASSES, TEST_IMAGES_PER_CLASS)
+    else:
+        test_images, test_labels = train_images, train_labels
+        test = first_of_each_class(
+            test_labels, TEST_CLASSES, TEST_IMAGES_PER_CLASS, skip=TRAIN_IMAGES_PER_CLASS
+        )
+    return {
+        "train-images-idx3-ubyte.gz": _packed(train_images[train]),
+        "train-labels-idx1-ubyte.gz": _packed(train_labels[train]),
+        "t10k-images-idx3-ubyte.gz": _packed(test_images[test]),
+        "t10k-labels-idx1-ubyte.gz": _packed(test_labels[test]),
+    }
+
+
+def _official(src: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N,28,28] and labels uint8 [N] of a split, checked."""
+    if not src.is_dir():
+        raise UserError(f"{src}: no such folder of official files")
+    arrays = []
+    for name, dimensions in ((f"{stem}-images-idx3-ubyte", 3), (f"{stem}-labels-idx1-ubyte", 1)):
+        path = src / f"{name}.gz" if (src / f"{name}.gz").exists() else src / name
+        array = read_idx(path, dimensions)
+        if hashlib.sha256(unpacked(array)).hexdigest() != OFFICIAL_SHA256[name]:
+            raise UserError(f"{path}: not the official file of Fashion-MNIST (sha256 differs)")
+        arrays.append(array)
+    return arrays[0], arrays[1]
+
+
+def unpacked(array: np.ndarray) -> bytes:
+    """An IDX file of a uint8 array of any number of dimensions."""
+    magic = bytes([0, 0, 8, array.ndim])
+    return magic + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def _packed(array: np.ndarray) -> bytes:
+    return gzip.compress(unpacked(array), compresslevel=9, mtime=0)
+
+
+def remake(request: RemakeRequest) -> dict[str, bytes]:
+    """Write the four files and return them by name.
+
+    Raises:
+        UserError: an official file is wrong, or another file is in the way (nothing is written).
+    """
+    files = sample_files(request.src, request.part)
+    for name, content in files.items():
+        path = request.out / name
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path}: exists with another content; name another output folder")
+    request.out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        partial = request.out / f".{name}.partial"
+        partial.write_bytes(content)
+        os.replace(partial, request.out / name)
+    return files
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the files, and print one line about them."""
+    request = tyro.cli(RemakeRequest, args=argv, description="Remake the sample's files.")
+    files = remake(request)
+    train, test = IdxSource(request.out, "train"), IdxSource(request.out, "test")
+    mega_bytes = sum(map(len, files.values())) / 1e6
+    print(f"{request.out}: {len(train)} training, {len(test)} test images, {mega_bytes:.1f} MB")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,107 @@
+"""The IDX files of MNIST and its family, gzipped as they are published or unpacked.
+
+    train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz]    split "train"
+    t10k-images-idx3-ubyte[.gz],  t10k-labels-idx1-ubyte[.gz]     split "test"
+
+A file is a magic number (0x00000803 images, 0x00000801 labels), one big-endian uint32 per
+dimension, then the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shards.cli import UserError
+from shards.manifest import SourceFile
+from shards.sources import Sample, describe_file
+
+STEMS = {"train": "train", "test": "t10k"}
+
+
+class IdxSource:
+    """Gray images of one official split, held in memory (47 MB for 60,000 of 28 x 28 px)."""
+
+    def __init__(self, folder: Path, split: str, classes: Sequence[str] = ()) -> None:
+        """Read the two files of `split`.
+
+        Args:
+            folder: Where the official files lie.
+            split: "train" or "test".
+            classes: Name of each label; by default the labels' own numbers.
+
+        Raises:
+            UserError: a file is missing, damaged or not IDX, images and labels are not as many, or
+                a label has no class.
+        """
+        if split not in STEMS:
+            raise UserError(f"split is {split!r}, IDX files have {' and '.join(STEMS)}")
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of IDX files")
+        images_path = _find(folder, f"{STEMS[split]}-images-idx3-ubyte")
+        labels_path = _find(folder, f"{STEMS[split]}-labels-idx1-ubyte")
+        self._images = read_idx(images_path, dimensions=3)  # uint8 [N,H,W]
+        labels = read_idx(labels_path, dimensions=1)  # uint8 [N]
+        if len(self._images) != len(labels):
+            raise UserError(
+                f"{images_path} has {len(self._images)} images, "
+                f"{labels_path.name} has {len(labels)} labels"
+            )
+        if not len(labels):
+            raise UserError(f"{images_path}: no images")
+        highest = int(labels.max())
+        self.classes = tuple(classes) or tuple(str(label) for label in range(highest + 1))
+        if highest >= len(self.classes):
+            raise UserError(
+                f"{labels_path}: label {highest} has no class, {len(self.classes)} are named"
+            )
+        self.labels = labels.astype(np.int64)
+        self._paths = images_path, labels_path
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image `index`, uint8 [H,W,1]."""
+        return Sample(self._images[index, :, :, None], int(self.labels[index]), None)
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """The images file and the labels file."""
+        return tuple(describe_file(path) for path in self._paths)
+
+
+def _find(folder: Path, stem: str) -> Path:
+    for path in (folder / f"{stem}.gz", folder / stem):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder / stem}.gz: missing (nor is it there unpacked)")
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The array of an IDX file of bytes: uint8, as many `dimensions` as asked for.
+
+    Raises:
+        UserError: the file is not gzip or cut, or its magic number, dimensions or length are wrong.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            data = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    magic = bytes([0, 0, 8, dimensions])
+    if data[:4] != magic:
+        raise UserError(f"{path}: starts with {data[:4].hex()}, an IDX file with {magic.hex()}")
+    start = 4 + 4 * dimensions
+    if len(data) < start:
+        raise UserError(f"{path}: cut within its header")
+    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(data) != expected:
+        raise UserError(f"{path}: {len(data)} bytes, its dimensions {shape} make {expected}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,94 @@
+"""Small real shard sets that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from shards.build import BuildRequest, build
+from shards.reader import ShardSet
+
+
+def build_npy_set(folder: Path, name: str, pixels: np.ndarray, shard_samples: int = 50) -> Path:
+    """A shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]), kept at its own size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{name}.npy"
+    np.save(source, pixels)
+    out = folder / name
+    build(
+        BuildRequest(
+            source="npy",
+            src=source,
+            split="train",
+            out=out,
+            size_px=pixels.shape[1],
+            shard_samples=shard_samples,
+        )
+    )
+    return out
+
+
+def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndarray:
+    """Random pictures with structure at several scales: uint8 [count, side, side(, 3)]."""
+    rng = np.random.default_rng(seed)
+    images = np.zeros((count, side_px, side_px, channels))
+    for coarse in (3, 7, side_px):
+        noise = rng.integers(0, 256, (count, coarse, coarse, channels), dtype=np.uint8)
+        for image, small in zip(images, noise, strict=True):
+            for channel in range(channels):
+                layer = Image.fromarray(small[..., channel]).resize(
+                    (side_px, side_px), Image.Resampling.BICUBIC
+                )
+                image[..., channel] += np.asarray(layer) * (0.5 if coarse < side_px else 0.15)
+    levels = np.clip(images, 0, 255).astype(np.uint8)
+    return levels[..., 0] if channels == 1 else levels
+
+
+def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
+    """Pieces of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
+    rng = np.random.default_rng(9)
+    sources = [Image.fromarray(image) for image in load_sample_images().images]
+    pieces = []
+    for i in range(count):
+        left, top = int(rng.integers(0, 640 - 200)), int(rng.integers(0, 427 - 200))
+        piece = sources[i % 2].crop((left, top, left + 200, top + 200))
+        piece = piece.resize((side_px, side_px), Image.Resampling.BICUBIC)
+        pieces.append(np.asarray(piece.convert("L" if channels == 1 else "RGB")))
+    return np.stack(pieces).reshape(count, side_px, side_px, channels)
+
+
+@pytest.fixture(scope="session")
+def gray_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 gray images of 28 px in three tars."""
+    return build_npy_set(tmp_path_factory.mktemp("gray"), "gray", smooth_images(120, 28, 1, seed=1))
+
+
+@pytest.fixture(scope="session")
+def rgb_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 RGB images of 32 px in three tars."""
+    return build_npy_set(tmp_path_factory.mktemp("rgb"), "rgb", smooth_images(120, 32, 3, seed=2))
+
+
+@pytest.fixture(scope="session")
+def aux_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 RGB images of 32 px, the auxiliary stream of `rgb_dir`."""
+    return build_npy_set(tmp_path_factory.mktemp("aux"), "aux", smooth_images(70, 32, 3, seed=3))
+
+
+@pytest.fixture
+def gray_set(gray_dir: Path) -> ShardSet:
+    return ShardSet.open(gray_dir)
+
+
+@pytest.fixture
+def rgb_set(rgb_dir: Path) -> ShardSet:
+    return ShardSet.open(rgb_dir)
+
+
+@pytest.fixture
+def aux_set(aux_dir: Path) -> ShardSet:
+    return ShardSet.open(aux_dir)

@@ -1,0 +1,430 @@
+"""What the scorer accepts, refuses and leaves behind, on real shard sets."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from eval.metrics import auroc
+from eval.publish import check_replaceable, complete_folder
+from eval.score import main
+from eval.sets import open_sets
+from shards.build import BuildRequest, build
+from shards.cli import UserError
+from shards.reader import ShardSet
+from train.checkpoint import load_teacher, save_checkpoint
+from train.config import HeadConfig, ModelConfig, RunConfig
+from train.model import untrained_backbone
+from train.state import TrainState
+
+SIDE_PX = 8
+CPU = torch.device("cpu")
+
+
+def npy_request(source: Path, out: Path) -> dict[str, Any]:
+    return {"source": "npy", "src": source, "split": "test", "size_px": SIDE_PX, "out": out}
+
+
+def npy_set(out: Path, count: int, seed: int, channels: int = 3, **options) -> Path:
+    """A set of random images; `seed` decides the images and nothing else."""
+    rng = np.random.default_rng(seed)
+    source = out.parent / f"{out.name}-source.npy"
+    shape = (count, SIDE_PX, SIDE_PX, channels)
+    np.save(source, rng.integers(1, 256, shape, dtype=np.uint8))
+    build(BuildRequest(**npy_request(source, out), shard_samples=10, **options))
+    return out
+
+
+def folder_set(out: Path, count: int, seed: int, labels: tuple[int, ...] = ()) -> Path:
+    """A labelled set of image files with names, classes `boat` and `tree`."""
+    rng = np.random.default_rng(seed)
+    source = out.parent / f"{out.name}-source"
+    for i in range(count):
+        path = source / ("boat", "tree")[i % 2] / f"image, {i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(1, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)).save(path)
+    request = {**npy_request(source, out), "source": "folder", "class_folders": True}
+    build(BuildRequest(**request, labels=labels, protocol="p"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Folders: train (30 images), test (12), ood-a (14), ood-b (9, labelled, named)."""
+    root = tmp_path_factory.mktemp("sets")
+    npy_set(root / "train", 30, seed=0)
+    npy_set(root / "test", 12, seed=1)
+    npy_set(root / "ood-a", 14, seed=20)
+    folder_set(root / "ood-b", 9, seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of three steps, so to say: its teacher is no longer what it was at the start."""
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    config = RunConfig(
+        in_dist=Path("train"),
+        out=directory,
+        views=ViewSpec(global_px=SIDE_PX, local_px=4),  # images keep their size: an easy oracle
+        model=ModelConfig(patch_px=4, width=12, depth=1, heads=2),
+        head=HeadConfig(prototypes=8, hidden=8, bottleneck=4),
+    )
+    state = TrainState.start(config, CPU)
+    state.step = 3
+    generator = torch.Generator().manual_seed(1)
+    for parameter in state.teacher.parameters():
+        parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    save_checkpoint(directory, state, {}, config)
+    return directory
+
+
+def opened(train: Path, test: Path, *ood: Path):
+    with ExitStack() as stack:
+        return open_sets(train, test, ood, stack)
+
+
+# ------------------------------------------------------------------------------- sets
+
+
+def test_sets_are_named_by_folder_in_the_order_given(sets):
+    found = opened(sets / "train", sets / "test", sets / "ood-b", sets / "ood-a")
+    assert list(found.scored) == ["in-dist-test", "ood-b", "ood-a"]
+    assert [len(shards) for shards in found.named.values()] == [30, 12, 9, 14]
+
+
+def test_a_trailing_dot_does_not_hide_the_name(sets, monkeypatch):
+    monkeypatch.chdir(sets / "ood-a")
+    assert list(opened(sets / "train", sets / "test", Path(".")).ood) == ["ood-a"]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "ood", "pair"),
+    [
+        ("train", "train", "ood-a", "in-dist-train and in-dist-test"),
+        ("train", "test", "train", "in-dist-train and train"),
+        ("train", "test", "test", "in-dist-test and test"),
+    ],
+)
+@pytest.mark.parametrize("how", ["same", "link", "copy"])
+def test_a_set_never_meets_itself(sets, tmp_path, train, test, ood, pair, how):
+    twin = ood if test != train else test  # the second of the pair
+    if how == "link":
+        (tmp_path / twin).symlink_to(sets / twin)
+    if how == "copy":
+        shutil.copytree(sets / twin, tmp_path / twin)
+    root = sets if how == "same" else tmp_path
+    paths = [sets / train, sets / test, sets / ood]
+    paths[1 if test == train else 2] = root / twin
+    fault = "hold the same shards" if how == "copy" else "are the same folder"
+    with pytest.raises(UserError, match=f"^{pair} {fault}"):
+        opened(*paths)
+
+
+def test_the_same_images_in_another_order_are_found(sets, tmp_path):
+    npy_set(tmp_path / "again", 12, seed=1, name="other")  # equal to `test` but for the name
+    with pytest.raises(UserError, match="^in-dist-test and again hold the same shards"):
+        opened(sets / "train", sets / "test", tmp_path / "again")
+    request = npy_request(tmp_path / "again-source.npy", tmp_path / "b")
+    build(BuildRequest(**request, seed=5))
+    with pytest.raises(UserError, match="^in-dist-test and b were built from the same source"):
+        opened(sets / "train", sets / "test", tmp_path / "b")
+
+
+def test_classes_of_one_source_may_stand_against_each_other(sets, tmp_path):
+    boats = folder_set(tmp_path / "boats", 8, seed=4, labels=(0,))
+    trees = folder_set(tmp_path / "trees", 8, seed=4, labels=(1,))
+    both = folder_set(tmp_path / "both", 8, seed=4)
+    assert len(opened(sets / "train", boats, trees).ood["trees"]) == 4
+    with pytest.raises(UserError, match="^in-dist-test and both were built from the same source"):
+        opened(sets / "train", boats, both)
+
+
+def test_two_ood_sets_with_one_name_are_refused(sets, tmp_path):
+    other = npy_set(tmp_path / "ood-a", 5, seed=9)
+    with pytest.raises(UserError, match="are both named 'ood-a'"):
+        opened(sets / "train", sets / "test", sets / "ood-a", other)
+
+
+@pytest.mark.parametrize("name", ["all", "in-dist-test", "in-dist-train"])
+def test_reserved_names_are_refused(sets, tmp_path, name):
+    reserved = npy_set(tmp_path / name, 5, seed=9)
+    with pytest.raises(UserError, match=f"'{name}' is reserved"):
+        opened(sets / "train", sets / "test", reserved)
+
+
+def test_another_image_shape_is_refused(sets, tmp_path):
+    gray = npy_set(tmp_path / "gray", 5, seed=9, channels=1)
+    with pytest.raises(
+        UserError, match="^gray: images are 8x8x1, those of in-dist-train are 8x8x3"
+    ):
+        opened(sets / "train", sets / "test", sets / "ood-a", gray)
+
+
+# ------------------------------------------------------------------------------- output folder
+
+
+def write_scoring(out: Path, text: str) -> None:
+    with complete_folder(out) as folder:
+        (folder / "results.json").write_text(text)
+        (folder / "scores").mkdir()
+        (folder / "scores" / "a.csv").write_text(text)
+
+
+def test_an_earlier_scoring_is_replaced_whole(tmp_path):
+    out = tmp_path / "deep" / "out"
+    write_scoring(out, "first")
+    (out / "table.md").write_text("first")
+    write_scoring(out, "second")
+    assert (out / "results.json").read_text() == "second"
+    assert sorted(p.name for p in out.iterdir()) == ["results.json", "scores"]
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+
+
+def test_a_scoring_that_fails_leaves_the_earlier_one(tmp_path):
+    out = tmp_path / "out"
+    write_scoring(out, "first")
+    with pytest.raises(RuntimeError), complete_folder(out) as folder:
+        (folder / "results.json").write_text("second")
+        assert (out / "results.json").read_text() == "first"
+        raise RuntimeError
+    assert (out / "results.json").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_replacement_that_fails_puts_the_earlier_one_back(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_scoring(out, "first")
+    rename = Path.rename
+
+    def failing_rename(path, target):
+        if ".partial-" in path.name:
+            raise OSError("no space")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing_rename)
+    with pytest.raises(OSError, match="no space"):
+        write_scoring(out, "second")
+    assert (out / "results.json").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_may_be_the_output(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_scoring(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "results.json").read_text() == "first"
+
+
+@pytest.mark.parametrize("held", [["notes.txt"], ["results.json", "notes.txt"], ["table.md"]])
+def test_what_no_scoring_wrote_is_never_replaced(tmp_path, held):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in held:
+        (out / name).write_text("mine")
+    with pytest.raises(UserError, match=f"^--out {out}: .*not replaced"):
+        check_replaceable(out)
+    with pytest.raises(UserError, match="not replaced"):
+        write_scoring(out, "new")
+    assert sorted(p.name for p in out.iterdir()) == sorted(held)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_is_no_output_folder(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="is not a folder"):
+        write_scoring(tmp_path / "out", "new")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+# ------------------------------------------------------------------------------- command
+
+
+def command(run, sets, out, *more, ood=("ood-a", "ood-b")):
+    paths = [str(sets / name) for name in ood]
+    sources = ["--in-dist-train", str(sets / "train"), "--in-dist-test", str(sets / "test")]
+    return [str(run), *sources, "--ood", *paths, "--out", str(out), "--device", "cpu", *more]
+
+
+def scores_by_definition(sets, features_of):
+    """Eq. 6, log form, of the three scored sets: float64, by numpy, the whole matrix at once."""
+
+    def unit(name):
+        with ShardSet.open(sets / name) as shards:
+            features = features_of(shards.read(np.arange(len(shards)))).astype(np.float64)
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    bank = unit("train")
+    named = {"in-dist-test": "test", "ood-a": "ood-a", "ood-b": "ood-b"}
+    return {
+        name: -np.log(np.exp(unit(folder) @ bank.T / 0.04).mean(axis=1))
+        for name, folder in named.items()
+    }
+
+
+@torch.no_grad()
+def backbone_features(backbone, images):
+    views = (images.astype(np.float32) - np.float32(RGB_MEAN)) / np.float32(RGB_STD)
+    return backbone(torch.from_numpy(views).permute(0, 3, 1, 2)).numpy()
+
+
+def aurocs(scores):
+    inside, a, b = scores.values()
+    return [auroc(inside, ood) for ood in (a, b, np.concatenate([a, b]))]
+
+
+@pytest.fixture(scope="module")
+def scored(run, sets, tmp_path_factory):
+    """Output folder of a scoring with baselines."""
+    out = tmp_path_factory.mktemp("scored") / "out"
+    main(command(run, sets, out, "--baselines", "--batch", "5"))
+    return out
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_are_those_of_the_definition(run, sets, scored):
+    teacher = load_teacher(run, CPU).backbone
+    expected = scores_by_definition(sets, lambda images: backbone_features(teacher, images))
+    assert sorted(p.stem for p in (scored / "scores").iterdir()) == sorted(expected)
+    for name, values in expected.items():
+        rows = read_csv(scored / "scores" / f"{name}.csv")
+        assert [row["id"] for row in rows] == [str(i) for i in range(len(values))]
+        found = np.array([float(row["score"]) for row in rows])
+        np.testing.assert_allclose(found, values, rtol=0, atol=2e-4)
+
+
+def test_aurocs_are_those_of_the_definition(run, sets, scored):
+    loaded = load_teacher(run, CPU)
+    untrained = untrained_backbone(loaded.config, CPU)
+    results = json.loads((scored / "results.json").read_text())
+    found = {**results["baselines"], "teacher": results["sets"]}
+    features_of = {
+        "pixel": lambda images: images.reshape(len(images), -1),
+        "untrained": lambda images: backbone_features(untrained, images),
+        "teacher": lambda images: backbone_features(loaded.backbone, images),
+    }
+    assert found.keys() == features_of.keys()
+    seen = set()
+    for method, features in features_of.items():
+        scores = scores_by_definition(sets, features)
+        gaps = np.diff(np.sort(np.concatenate(list(scores.values()))))
+        assert gaps.min() > 5e-6  # so that rounding cannot change the order
+        expected = aurocs(scores)
+        assert [found[method][name]["auroc"] for name in ("ood-a", "ood-b", "all")] == expected
+        assert [values["samples"] for values in found[method].values()] == [14, 9, 23]
+        seen.add(tuple(expected))
+    assert len(seen) == 3  # no method's numbers can stand for another's
+
+
+def test_results_say_what_was_scored(run, sets, scored):
+    results = json.loads((scored / "results.json").read_text())
+    assert results["higher_is"] == "ood"
+    assert results["tau"] == 0.04
+    assert results["bank_size"] == 30
+    assert results["counts"] == {
+        "in-dist-train": 30,
+        "in-dist-test": 12,
+        "ood-a": 14,
+        "ood-b": 9,
+    }
+    assert results["protocol"] == "mixed: custom, p"
+    assert results["checkpoint"] == {"step": 3, "sha256": load_teacher(run, CPU).sha256}
+    with ShardSet.open(sets / "ood-b") as shards:
+        assert results["manifests"]["ood-b"]["sha256"] == shards.manifest.sha256
+    assert results["versions"]["torch"] == torch.__version__
+    assert str(sets) not in json.dumps(results)
+
+
+def test_csv_has_class_and_name_where_they_are_known(sets, scored):
+    assert read_csv(scored / "scores" / "ood-a.csv")[0].keys() == {"id", "score"}
+    rows = read_csv(scored / "scores" / "ood-b.csv")
+    with ShardSet.open(sets / "ood-b") as shards:
+        names = shards.names()
+    assert [row["name"] for row in rows] == names
+    assert [row["class"] for row in rows] == [name.split("/")[0] for name in names]
+
+
+def test_table_and_histogram_are_there(scored, capsys):
+    results = json.loads((scored / "results.json").read_text())
+    table = (scored / "table.md").read_text()
+    for method in ("pixel cosine", "untrained network", "trained teacher"):
+        assert f"| {method} |" in table
+    assert f"{100 * results['sets']['all']['auroc']:.2f}" in table
+    with Image.open(scored / "histogram.png") as image:
+        assert min(image.size) > 400
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_one_ood_set_without_baselines(run, sets, scored, tmp_path, capsys):
+    main(command(run, sets, tmp_path / "out", ood=("ood-b",)))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    with_baselines = json.loads((scored / "results.json").read_text())
+    assert results["baselines"] == {}
+    assert results["sets"]["ood-b"] == with_baselines["sets"]["ood-b"]
+    assert results["sets"]["all"] == results["sets"]["ood-b"]
+    assert "trained teacher" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--batch", "0"), "--batch is 0"),
+        (("--num-threads", "-1"), "--num-threads is -1"),
+        (("--tau", "0"), "--tau is 0"),
+        (("--tau", "nan"), "--tau is nan"),
+    ],
+)
+def test_options_out_of_range_are_named(run, sets, tmp_path, more, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        main(command(run, sets, tmp_path / "out", *more))
+    assert not (tmp_path / "out").exists()
+
+
+def test_at_least_one_ood_set(run, sets, tmp_path):
+    with pytest.raises((UserError, SystemExit)):
+        main(command(run, sets, tmp_path / "out", ood=()))
+
+
+def test_cuda_where_there_is_none(run, sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="^--device is cuda"):
+        main([*command(run, sets, tmp_path / "out")[:-1], "cuda"])
+
+
+def test_a_run_without_checkpoint(sets, tmp_path):
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        main(command(tmp_path, sets, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_of_someone_else_is_refused_before_any_work(sets, tmp_path):
+    with pytest.raises(UserError, match="^--out"):
+        main(command(tmp_path / "no-such-run", sets, sets))
+
+
+def test_an_image_that_has_no_direction_is_named(run, sets, tmp_path, capsys):
+    images = np.full((3, SIDE_PX, SIDE_PX, 3), 9, dtype=np.uint8)
+    images[1] = 0
+    np.save(tmp_path / "black.npy", images)
+    build(BuildRequest(**npy_request(tmp_path / "black.npy", tmp_path / "black")))
+    with ShardSet.open(tmp_path / "black") as shards:
+        black = int(np.flatnonzero(shards.read(np.arange(3)).max(axis=(1, 2, 3)) == 0)[0])
+    arguments = command(
+        run, sets, tmp_path / "out", "--baselines", ood=("ood-a", tmp_path / "black")
+    )
+    with pytest.raises(UserError, match=rf"^black \(pixel cosine\): 1 of 3 .*ids {black}$"):
+        main(arguments)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,143 @@
+"""Eq. 6 in tiles: its value, its order, its memory, its errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from eval.scorer import eq6, score
+from shards.cli import UserError
+
+
+def features(count, width=16, seed=0):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def eq6_by_definition(test, bank, tau=0.04):
+    """Eq. 6 as the paper writes it, in float64."""
+    test, bank = test.double().numpy(), bank.double().numpy()
+    test = test / np.linalg.norm(test, axis=1, keepdims=True)
+    bank = bank / np.linalg.norm(bank, axis=1, keepdims=True)
+    return -np.exp(test @ bank.T / tau).mean(axis=1)
+
+
+@pytest.mark.parametrize("tau", [0.04, 0.5])
+def test_equals_eq6(tau):
+    test, bank = features(50) * 7, features(83, seed=1) * 0.01
+    test[0] = bank[5] * 3  # cosine 1, the largest exponent
+    expected = eq6_by_definition(test, bank, tau)
+    scores = score(test, bank, tau, tile_rows=16, tile_bank=32)
+    assert scores.dtype == torch.float64 and scores.shape == (50,)
+    np.testing.assert_allclose(scores.numpy(), -np.log(-expected), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(eq6(scores).numpy(), expected, rtol=1e-5)
+
+
+def test_same_order_as_eq6():
+    test, bank = features(300), features(200, seed=1)
+    scores = score(test, bank).numpy()
+    expected = eq6_by_definition(test, bank)
+    assert (
+        np.diff(np.sort(-np.log(-expected))).min() > 1e-6
+    )  # the order is not a matter of rounding
+    np.testing.assert_array_equal(np.argsort(scores), np.argsort(expected))
+
+
+def test_far_from_the_bank_scores_higher():
+    bank = torch.tensor([[1.0, 0.0], [1.0, 0.1]])
+    near, far, opposite = score(torch.tensor([[2.0, 0.1], [0.0, 1.0], [-1.0, 0.0]]), bank)
+    assert near < far < opposite
+
+
+@pytest.mark.parametrize("tile_rows", [1, 7, 40, 1024])
+@pytest.mark.parametrize("tile_bank", [1, 13, 61, 8192])
+def test_tiles_do_not_matter(tile_rows, tile_bank):
+    test, bank = features(40), features(61, seed=1)
+    tiled = score(test, bank, tile_rows=tile_rows, tile_bank=tile_bank)
+    torch.testing.assert_close(tiled, score(test, bank), rtol=0, atol=1e-5)
+
+
+def test_equal_features_tie_wherever_they_stand():
+    bank = features(500, width=384, seed=1)
+    one = features(1, width=384, seed=2)
+    test = features(300, width=384)
+    places = [0, 1, 2, 63, 64, 65, 127, 200, 255, 256, 299]
+    test[places] = one
+    scores = score(test, bank, tile_rows=64, tile_bank=100)[places]
+    alone = score(one, bank, tile_rows=64, tile_bank=100)
+    assert scores.unique().tolist() == alone.tolist()
+
+
+def test_rounding_makes_no_ties_where_all_features_are_alike():
+    test, bank = (1 + 1e-2 * features(count, 64, seed) for seed, count in ((0, 2000), (1, 50)))
+    expected = -np.log(-eq6_by_definition(test, bank))
+    assert (
+        np.ptp(expected) < 2e-3
+    )  # at 24.99 float32 has fewer levels in that than there are images
+    assert len(score(test, bank).unique()) > 1980
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any result of an operation has."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.numel = max([self.numel, *sizes])
+        return result
+
+
+def test_nothing_of_test_times_bank_is_held():
+    test, bank = features(600, width=4), features(900, width=4, seed=1)
+    with LargestTensor() as traced:
+        score(test, bank, tile_rows=50, tile_bank=80)
+    assert traced.numel == 50 * 80  # a tile; the sets are 2,400 and 3,600 elements, N x M 540,000
+
+
+def test_autocast_outside_changes_nothing():
+    test, bank = features(20), features(30, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = score(test, bank)
+    assert torch.equal(within, score(test, bank))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [(0.0, "zero norm"), (1e-20, "zero norm"), (math.nan, "NaN"), (-math.inf, "NaN")],
+)
+def test_features_without_direction_are_named(side, value, fault):
+    sets = [features(30), features(40, seed=1)]
+    sets[side][[4, 21]] = value
+    with pytest.raises(UserError, match=f"^{'ab'[side]}: 2 of .*{fault}.*; ids 4, 21$"):
+        score(*sets, names=("a", "b"))
+
+
+def test_one_bad_number_in_a_feature_is_enough():
+    test = features(30)
+    test[8, 3] = math.nan
+    with pytest.raises(UserError, match="^test set: 1 of 30 features have NaN or Inf; ids 8$"):
+        score(test, features(40))
+
+
+@pytest.mark.parametrize(("sizes", "name"), [((0, 5), "test set"), ((5, 0), "bank")])
+def test_empty_sets_are_named(sizes, name):
+    with pytest.raises(UserError, match=f"^{name}: no features"):
+        score(features(sizes[0]), features(sizes[1]))
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.nan, math.inf])
+def test_tau_must_be_positive(tau):
+    with pytest.raises(UserError, match="^tau is"):
+        score(features(3), features(3), tau)
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match=r"\[3, 16\] and bank \[3, 8\]"):
+        score(features(3), features(3, width=8))

@@ -1,0 +1,245 @@
+"""Every damage to a published set is refused, and the message names the shard."""
+
+import dataclasses
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from shards.build import BuildRequest, build
+from shards.cli import UserError
+from shards.manifest import Manifest, read_manifest, to_json
+from shards.verify import main, verify_shards
+from tests.shard_cases import (
+    assert_user_error,
+    npy_set,
+    random_images,
+    run_module,
+    sample_set,
+)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Three shards of 10, 10 and 3 unlabelled samples; tars 0 and 1 have equal sizes."""
+    return npy_set(tmp_path)
+
+
+def refused(directory: Path, name: str, full: bool = False) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{directory / name}")):
+        verify_shards(directory, full)
+
+
+def test_a_good_set_passes(directory: Path, tmp_path: Path, capsys) -> None:
+    labelled = sample_set(tmp_path / "labelled")
+    for one in (directory, labelled):
+        assert verify_shards(one) == verify_shards(one, full=True) == read_manifest(one)
+    main([str(directory), str(labelled), "--full"])
+    assert capsys.readouterr().out == (
+        f"{directory}: ok, 23 samples of 6x6x3 in 3 shards (all bytes)\n"
+        f"{labelled}: ok, 900 samples of 28x28x1 in 3 shards (all bytes)\n"
+    )
+
+
+def test_unlisted_files_are_ignored(directory: Path) -> None:
+    (directory / "set-train-00003.tar").write_bytes(b"x")
+    (directory / "set-train-00003.idx").write_bytes(b"x")
+    assert verify_shards(directory, full=True).samples == 23
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".idx"])
+@pytest.mark.parametrize("kind", ["missing", "link", "folder", "fifo"])
+def test_only_regular_files(directory: Path, suffix: str, kind: str) -> None:
+    path = directory / f"set-train-00001{suffix}"
+    moved = path.rename(directory / "moved")
+    if kind == "link":
+        path.symlink_to(moved)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    refused(directory, path.name)
+
+
+def test_a_cut_tar_at_every_block(directory: Path) -> None:
+    path = directory / "set-train-00001.tar"
+    whole = path.read_bytes()
+    assert len(whole) % 512 == 0
+    cuts = [*range(0, len(whole), 512), len(whole) - 1, 1, 700]
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        refused(directory, path.name)
+    path.write_bytes(whole + bytes(512))
+    refused(directory, path.name)
+    path.write_bytes(whole)
+    verify_shards(directory)
+
+
+def test_every_flipped_bit_is_found_by_full(directory: Path) -> None:
+    random_ = random.Random(0)
+    for suffix, count in ((".tar", 40), (".idx", 20)):
+        path = directory / f"set-train-00002{suffix}"
+        whole = path.read_bytes()
+        for position in random_.sample(range(len(whole)), count):
+            flipped = bytearray(whole)
+            flipped[position] ^= 1 << random_.randrange(8)
+            path.write_bytes(flipped)
+            refused(directory, path.name, full=True)
+            if suffix == ".idx":
+                refused(directory, path.name)
+        path.write_bytes(whole)
+    verify_shards(directory, full=True)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".idx"])
+def test_swapped_shards_of_equal_size(directory: Path, suffix: str) -> None:
+    first, second = (directory / f"set-train-0000{k}{suffix}" for k in (0, 1))
+    assert first.stat().st_size == second.stat().st_size
+    first.rename(directory / "moved")
+    second.rename(first)
+    (directory / "moved").rename(second)
+    refused(directory, first.name)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("v1.2 10", "v1.2 9"),
+        lambda text: text.replace(" 108 ", " 99999 "),
+        lambda text: text.replace(" 108 ", " -108 "),
+        lambda text: "\n".join(text.split("\n")[:-2]) + "\n",
+        lambda text: "",
+        lambda text: text + "\n",
+        lambda text: text.replace("bin 1536 ", "bin 2560 "),
+    ],
+)
+def test_an_edited_index(directory: Path, edit) -> None:
+    path = directory / "set-train-00000.idx"
+    assert edit(path.read_text()) != path.read_text()
+    path.write_text(edit(path.read_text()))
+    refused(directory, path.name)
+
+
+def reindexed(directory: Path, edit) -> None:
+    """Edit the second index, and make the manifest agree: only its sense is wrong now."""
+    import hashlib
+
+    manifest = read_manifest(directory)
+    path = directory / manifest.shards[1].idx_file
+    text = edit(path.read_text())
+    assert text != path.read_text()
+    path.write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    shard = dataclasses.replace(manifest.shards[1], idx_sha256=digest)
+    shards = (manifest.shards[0], shard, manifest.shards[2])
+    (directory / "manifest.json").write_text(to_json(dataclasses.replace(manifest, shards=shards)))
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda text: text.replace(" 108 ", " 109 ", 1), "other than 108 bytes"),
+        (lambda text: text.replace("bin 512 ", "bin 513 "), "points outside"),
+        (lambda text: text.replace("bin 512 ", "bin 51200000 "), "points outside"),
+        (lambda text: text.replace("bin 512 ", "bin 1536 "), "000000010 is not where"),
+        (lambda text: text.replace("000000012.bin", "000000013.bin"), "not samples 10 to 19"),
+        (lambda text: text.replace("bin ", "png ").replace(".bin", ".png"), "components png"),
+        (lambda text: re.sub("v1.2 10\n.*\n", "v1.2 9\n", text), "not samples 10 to 19"),
+    ],
+)
+def test_an_index_that_is_consistent_and_wrong(directory: Path, edit, reason: str) -> None:
+    reindexed(directory, edit)
+    with pytest.raises(UserError, match=rf"set-train-00001\.(idx|tar): .*{reason}"):
+        verify_shards(directory)
+
+
+def changed(value: object) -> object:
+    """Another value of the same type."""
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    assert isinstance(value, list)
+    return value[:-1] if value else [1]
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Manifest)])
+def test_an_edited_manifest(directory: Path, field: str) -> None:
+    import json
+
+    path = directory / "manifest.json"
+    fields = json.loads(path.read_text())
+    for edited in ({**fields, field: changed(fields[field])}, {**fields, field: None}):
+        path.write_text(json.dumps(edited))
+        refused(directory, path.name)
+    del fields[field]
+    path.write_text(json.dumps(fields))
+    refused(directory, path.name)
+
+
+def test_a_damaged_manifest(directory: Path) -> None:
+    path = directory / "manifest.json"
+    whole = path.read_bytes()
+    random_ = random.Random(0)
+    # Without its last line break the manifest says the same.
+    for cut in [*random_.sample(range(len(whole) - 1), 40), len(whole) - 2]:
+        path.write_bytes(whole[:cut])
+        refused(directory, path.name)
+    for position in random_.sample(range(len(whole) - 1), 60):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << random_.randrange(8)
+        path.write_bytes(flipped)
+        refused(directory, path.name)
+
+
+def resealed(directory: Path, **fields: object) -> None:
+    """Change the manifest and its own digest with it."""
+    manifest = read_manifest(directory)
+    (directory / "manifest.json").write_text(to_json(dataclasses.replace(manifest, **fields)))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"height_px": 7}, {"channels": 1}, {"classes": ("a",)}, {"name": "b"}]
+)
+def test_a_manifest_that_does_not_fit_its_shards(directory: Path, fields) -> None:
+    resealed(directory, **fields)
+    refused(directory, "set-train-00000")
+
+
+def test_shards_in_another_order(directory: Path) -> None:
+    first, second, third = read_manifest(directory).shards
+    resealed(directory, shards=(second, first, third))
+    refused(directory, "set-train-00001.tar")
+
+
+def test_edited_names(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.fromarray(random_images(1, seed=i)[0]).save(tmp_path / f"{i}.png")
+    out = tmp_path / "set"
+    build(BuildRequest("folder", tmp_path, size_px=6, out=out))
+    verify_shards(out)
+    text = (out / "names.jsonl").read_text()
+    for edited in (text.replace("1", "7"), text + '"x"\n', ""):
+        (out / "names.jsonl").write_text(edited)
+        refused(out, "names.jsonl")
+    (out / "names.jsonl").unlink()
+    refused(out, "names.jsonl")
+
+
+def test_command_line_errors(directory: Path, tmp_path: Path) -> None:
+    path = directory / "set-train-00002.tar"
+    content = bytearray(path.read_bytes())
+    content[600] ^= 1
+    path.write_bytes(content)
+    assert run_module("shards.verify", directory).returncode == 0
+    result = run_module("shards.verify", directory, "--full")
+    assert_user_error(result, "set-train-00002.tar", "changed")
+    assert_user_error(
+        run_module("shards.verify", tmp_path / "nowhere"), "nowhere", "no such folder"
+    )
+    (directory / "manifest.json").unlink()
+    assert_user_error(run_module("shards.verify", directory), "manifest.json", "not a finished")
+    assert_user_error(run_module("shards.verify"), "no folder")

@@ -1,0 +1,227 @@
+"""What a run is: one frozen dataclass, which every recipe fills and every command can override.
+
+K, lambda and the temperatures of the paper are tuned for 50,000 and more images; on small sets they
+stay at the uniform solution (loss near ln K). See the recipe `demo-cpu` for values that suit those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dali_pipes.batch import ViewSpec
+from dali_pipes.negatives import StrategyName
+from shards.cli import UserError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The backbone, a ViT (defaults: ViT-S/16; paper, section 4)."""
+
+    patch_px: int = 16
+    """Side of a patch, in pixels; must divide both view sizes."""
+    width: int = 384
+    """Embedding size d, the length of the feature that is scored."""
+    depth: int = 12
+    """Transformer blocks."""
+    heads: int = 6
+    """Attention heads."""
+    drop_path: float = 0.1
+    """Stochastic depth of the student; the teacher has none."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """DINO's projection head g (method, section 2)."""
+
+    prototypes: int = 4096
+    """K, the number of soft classes (paper, section 4)."""
+    layers: int = 3
+    """Linear layers of the MLP before the bottleneck is normalised."""
+    hidden: int = 2048
+    """Width of the MLP."""
+    bottleneck: int = 256
+    """Width of the normalised vector that meets the prototypes."""
+    norm_last_layer: bool = False
+    """Whether the prototypes have unit length (else their lengths are learned)."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """L = L_pos + lambda L_neg (paper, Eq. 3-5), each a mean over its view pairs and the batch."""
+
+    negative_weight: float = 1.0
+    """lambda of Eq. 5; unused without negatives."""
+    student_temp: float = 0.1
+    """tau_s (paper, section 4)."""
+    teacher_temp_start: float = 0.055
+    """tau_t of the first epoch."""
+    teacher_temp_end: float = 0.01
+    """tau_t of the last epoch; linear in between, constant within an epoch."""
+    centre_momentum: float = 0.9
+    """Of the running mean of the teacher's output that is subtracted from it."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and what is scheduled with it (per step, cosine)."""
+
+    impl: Literal["fused", "apex"] = "fused"
+    """torch's fused AdamW, or NVIDIA apex's FusedAdam where that is installed (CUDA only)."""
+    lr_base: float = 0.004
+    """Peak learning rate at a global batch of 256; scales linearly with the batch."""
+    lr_end: float = 1e-6
+    """Learning rate at the end."""
+    warmup_epochs: float = 30
+    """Epochs over which the learning rate rises from 0."""
+    weight_decay_start: float = 0.04
+    weight_decay_end: float = 0.4
+    """Cosine from start to end; biases and 1-D parameters have none."""
+    clip_norm: float = 3.0
+    """Largest gradient norm of EACH parameter; 0 = no clipping."""
+    freeze_last_layer_epochs: float = 1
+    """Epochs during which the prototypes do not learn."""
+    ema_momentum_start: float = 0.996
+    """m of Eq. 2 at the start; 1 at the end."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run."""
+
+    in_dist: Path
+    """Folder of in-distribution training shards."""
+    out: Path
+    """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/. A run that
+    is already there and has the same configuration is resumed."""
+    aux: Path | None = None
+    """Folder of auxiliary shards, at the same image size; for negatives aux, rot and combined."""
+    negatives: StrategyName = "rot"
+    """none (DINO) | aux | rot (aux, rotated) | rot-in (in-dist, rotated) | combined (rot-in + rot)."""
+    epochs: int = 500
+    """Passes over the in-distribution set."""
+    global_batch: int = 256
+    """Images a step over all ranks."""
+    seed: int = 0
+    """Of the weights, the order of samples and every draw."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Autocast of the networks; head output, loss, centre and EMA are float32 always."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto = CUDA when there is a GPU."""
+    loader_threads: int = 4
+    """CPU threads of the data pipeline, for each rank."""
+    log_steps: int = 50
+    """Steps between two reports."""
+    checkpoint_epochs: int = 10
+    """Epochs between two checkpoints; the last epoch always has one."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    views: ViewSpec = field(default_factory=ViewSpec)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def check(self) -> None:
+        """Refuse a configuration that cannot run.
+
+        Raises:
+            UserError: names the field and its value.
+        """
+        self.views.check()
+        for name in ("global_px", "local_px"):
+            side_px = getattr(self.views, name)
+            if side_px % self.model.patch_px:
+                raise UserError(
+                    f"views.{name} is {side_px}, not a multiple of model.patch_px "
+                    f"{self.model.patch_px}"
+                )
+        if self.model.width % self.model.heads:
+            raise UserError(
+                f"model.width is {self.model.width}, not a multiple of model.heads "
+                f"{self.model.heads}"
+            )
+        positive = {
+            "epochs": self.epochs,
+            "global_batch": self.global_batch,
+            "log_steps": self.log_steps,
+            "loader_threads": self.loader_threads,
+            "checkpoint_epochs": self.checkpoint_epochs,
+            "keep_checkpoints": self.keep_checkpoints,
+            "head.prototypes": self.head.prototypes,
+            "head.layers": self.head.layers,
+            "loss.student_temp": self.loss.student_temp,
+            "loss.teacher_temp_start": self.loss.teacher_temp_start,
+            "loss.teacher_temp_end": self.loss.teacher_temp_end,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise UserError(f"{name} is {value}, expected more than 0")
+
+
+# Fields that may differ between a run and its continuation: they do not change what is computed.
+FREE_FIELDS = frozenset(
+    {"out", "in_dist", "aux", "device", "loader_threads", "log_steps", "checkpoint_epochs"}
+    | {"keep_checkpoints"}
+)
+
+
+def to_fields(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return _plain(dataclasses.asdict(config))
+
+
+def from_fields(fields: dict[str, Any]) -> RunConfig:
+    """The inverse of `to_fields`."""
+    return _build(RunConfig, fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+_PARTS = {
+    "views": ViewSpec,
+    "model": ModelConfig,
+    "head": HeadConfig,
+    "loss": LossConfig,
+    "optim": OptimConfig,
+}
+
+
+def _build(kind: Any, fields: dict[str, Any]) -> Any:
+    values = {}
+    for name, value in fields.items():
+        if name in _PARTS:
+            value = _build(_PARTS[name], value)
+        elif name in ("in_dist", "out", "aux") and value is not None:
+            value = Path(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    return kind(**values)
+
+
+def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
+    """Name both values of the first field that makes two runs different ones; None if none does."""
+    here, there = _flat(to_fields(ours)), _flat(to_fields(theirs))
+    for name in here:
+        if name not in FREE_FIELDS and here[name] != there.get(name):
+            return f"{name} is {here[name]!r} now and {there.get(name)!r} there"
+    return None
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

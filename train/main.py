@@ -1,0 +1,215 @@
+"""Train a detector: `train/main.py RECIPE --in-dist SHARDS --out RUN [--aux SHARDS] [--field value ...]`.
+
+One process, or the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same command goes on
+with a run that was cut short. `--help` names the recipes, `RECIPE --help` every field.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+here = Path(__file__).absolute().parent
+sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from dali_pipes.batch import GLOBAL_VIEWS, Batch
+from dali_pipes.inputs import StreamOrder
+from dali_pipes.loader import TrainLoader
+from dali_pipes.negatives import needs_aux
+from shards.cli import UserError, run
+from shards.reader import ShardSet
+from train.checkpoint import latest_checkpoint, save_checkpoint
+from train.config import RunConfig, first_difference, from_fields, to_fields
+from train.ema import update_teacher
+from train.losses import negative_loss, positive_loss, update_centre
+from train.meters import Meters
+from train.optim import apply_schedule, clip_each
+from train.recipes import RECIPES
+from train.schedules import StepValues, values_at
+from train.state import TrainState, seed_step
+from train.world import World, start_world, stop_world
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command, join the ranks, train."""
+    config = tyro.extras.overridable_config_cli(
+        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
+        prog="train/main.py",
+        description=__doc__,
+        args=argv,
+    )
+    config.check()
+    world = start_world(config.device)
+    try:
+        train(config, world)
+    finally:
+        stop_world()
+
+
+def train(config: RunConfig, world: World) -> None:
+    """Run, or go on with, the training of `config`."""
+    # ---- data ---------------------------------------------------------------------------------
+    in_dist = ShardSet.open(config.in_dist)
+    aux = ShardSet.open(config.aux) if config.aux and needs_aux(config.negatives) else None
+    order = StreamOrder(config.global_batch, config.seed, world.rank, world.world_size)
+    loader = TrainLoader(
+        in_dist, aux, config.views, config.negatives, order, world.device, config.loader_threads
+    )
+    total_steps = config.epochs * loader.steps_per_epoch
+
+    # ---- state, new or resumed ----------------------------------------------------------------
+    state = TrainState.start(config, world.device)
+    check_run(config)
+    world.wait_for_all()
+    if world.is_main:
+        start_run(config)
+    checkpoint = latest_checkpoint(config.out)
+    if checkpoint is not None:
+        loader.load_state_dict(checkpoint.restore(state))
+        say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
+    student = state.student
+    if world.world_size > 1:
+        student = DistributedDataParallel(
+            student,
+            device_ids=[world.device] if world.device.type == "cuda" else None,
+            broadcast_buffers=False,
+        )
+
+    # ---- the loop -----------------------------------------------------------------------------
+    meters = Meters(config.out, world, state.step, total_steps, config.global_batch)
+    while state.step < total_steps:
+        waited_from = time.perf_counter()
+        batch = next(loader)
+        wait_s = time.perf_counter() - waited_from
+        values = values_at(config, state.step, loader.steps_per_epoch)
+        meters.add(train_step(config, world, state, student, batch, values), wait_s)
+
+        if state.step % config.log_steps == 0 or state.step == total_steps:
+            reported = meters.report(
+                {
+                    "epoch": state.step / loader.steps_per_epoch,
+                    **dataclasses.asdict(values),
+                }
+            )
+            if not math.isfinite(reported["loss"]):
+                raise UserError(f"the loss is {reported['loss']} before step {state.step}")
+        epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
+        if step_in_epoch == 0 and (
+            epoch % config.checkpoint_epochs == 0 or state.step == total_steps
+        ):
+            started_s = time.perf_counter()
+            if world.is_main:
+                save_checkpoint(config.out, state, loader.state_dict(), config)
+            meters.pause(time.perf_counter() - started_s)
+    meters.close()
+    say(world, f"done: {config.out} has {state.step} steps")
+
+
+def train_step(
+    config: RunConfig,
+    world: World,
+    state: TrainState,
+    student: torch.nn.Module,
+    batch: Batch,
+    values: StepValues,
+) -> dict[str, Tensor]:
+    """One step of the method; `student` is `state.student`, or DDP around it.
+
+    Legend: S negative sources, N local views, B images, K prototypes.
+
+    Returns:
+        Scalars on the device; nothing here waits for it.
+    """
+    state.student.train()
+    seed_step(config.seed, state.step, world.rank)
+    apply_schedule(state.optimizer, values)
+    loss_config = config.loss
+
+    # ---- forward: the student takes all views, the teacher the positive global ones ------------
+    with torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        flat_global, flat_local = student(
+            [batch.global_views.flatten(0, 1), batch.local_views.flatten(0, 1)]
+        )
+        with torch.no_grad():
+            (flat_teacher,) = state.teacher([batch.pos_global.flatten(0, 1)])
+    student_global = flat_global.unflatten(0, batch.global_views.shape[:2])  # [2 + S, B, K]
+    student_local = flat_local.unflatten(0, batch.local_views.shape[:2])  # [N (1 + S), B, K]
+    teacher = flat_teacher.unflatten(0, batch.pos_global.shape[:2])  # [2, B, K]
+
+    # ---- loss (Eq. 3-5) -----------------------------------------------------------------------
+    locals_ = batch.local_positives
+    positive = positive_loss(
+        torch.cat([student_global[:GLOBAL_VIEWS], student_local[:locals_]]),
+        teacher,
+        state.centre,
+        loss_config.student_temp,
+        values.teacher_temp,
+    )
+    loss, report = positive, {"positive": positive}
+    if batch.negative_sources:
+        negative = negative_loss(
+            torch.cat([student_global[GLOBAL_VIEWS:], student_local[locals_:]]),
+            loss_config.student_temp,
+        )
+        loss = positive + loss_config.negative_weight * negative
+        report["negative_kl"] = negative - math.log(config.head.prototypes)
+
+    # ---- update -------------------------------------------------------------------------------
+    loss.backward()
+    clip_each(state.student.parameters(), config.optim.clip_norm)
+    if values.last_layer_frozen:
+        for parameter in state.student.head.prototypes.parameters():
+            parameter.grad = None
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    update_teacher(state.teacher, state.student, values.ema_momentum)
+    update_centre(state.centre, teacher, loss_config.centre_momentum, world)
+    state.step += 1
+    return {"loss": loss, **report}
+
+
+def check_run(config: RunConfig) -> None:
+    """Refuse a folder that is not this run's; nothing is written.
+
+    Raises:
+        UserError: the folder holds another run, or something that is not a run.
+    """
+    path = config.out / "config.json"
+    if path.is_file():
+        try:
+            theirs = from_fields(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not the configuration of a run: {error}") from error
+        difference = first_difference(config, theirs)
+        if difference:
+            raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
+    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise UserError(f"{config.out} is there and is not a run; choose another --out")
+
+
+def start_run(config: RunConfig) -> None:
+    """Make the run's folder with its configuration, if it is new."""
+    path = config.out / "config.json"
+    if not path.exists():
+        config.out.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
+        partial.replace(path)
+
+
+def say(world: World, text: str) -> None:
+    """Print once, not once a rank."""
+    if world.is_main:
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

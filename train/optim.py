@@ -1,0 +1,67 @@
+"""AdamW over DINO's two parameter groups, and clipping of each parameter's own gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from shards.cli import UserError
+from train.config import OptimConfig
+from train.schedules import StepValues
+
+
+def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW; matrices are weight-decayed, biases and other 1-D parameters are not.
+
+    Raises:
+        UserError: apex was asked for and is missing, or is PyPI's unrelated package of that name.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.impl == "apex":
+        return _fused_adam()(groups, lr=0.0, adam_w_mode=True)
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _fused_adam() -> type[torch.optim.Optimizer]:
+    try:
+        import apex
+    except ImportError as error:
+        raise UserError(
+            "optim.impl is apex, but NVIDIA apex is not installed; build it from NVIDIA's sources "
+            "or use optim.impl fused"
+        ) from error
+    try:
+        from apex.optimizers import FusedAdam
+    except ImportError as error:
+        raise UserError(
+            f"optim.impl is apex, but {apex.__file__} is not NVIDIA apex (the package of that name "
+            "on the package index is an unrelated one); uninstall it or use optim.impl fused"
+        ) from error
+    return FusedAdam
+
+
+def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None:
+    """Set the step's learning rate for all, its weight decay for the first group only."""
+    for group in optimizer.param_groups:
+        group["lr"] = values.lr
+    optimizer.param_groups[0]["weight_decay"] = values.weight_decay
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[Tensor], max_norm: float) -> None:
+    """Scale every gradient whose own L2 norm exceeds `max_norm` down to it; 0 = leave them."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not max_norm or not gradients:
+        return
+    scales = torch._foreach_norm(gradients)
+    torch._foreach_add_(scales, 1e-6)
+    torch._foreach_reciprocal_(scales)
+    torch._foreach_mul_(scales, max_norm)
+    torch._foreach_clamp_max_(scales, 1.0)
+    torch._foreach_mul_(gradients, scales)
