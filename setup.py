@@ -1,7 +1,8 @@
 """Packaging. Extras: `cuda13` or `cuda12` bring DALI, `dev` what the tests and the checks need.
 
 DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
-NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra has it.
+NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra
+has it.
 """
 
 from setuptools import setup

@@ -1,8 +1,8 @@
 """The transformations T as DALI graph functions of one view; one code for the CPU and the GPU.
 
 A view is uint8 HWC with 1 or 3 channels until `normalize`. Units and traps live here: hue in
-degrees, contrast about the view's mean luma (DALI's own default is 128), antialiasing always on when
-shrinking, crops cut out before the resize (DALI's region-of-interest resize reads outside of them).
+degrees, contrast about the view's mean luma (DALI's own default is 128), antialiasing always on,
+crops cut out before the resize (DALI's region-of-interest resize reads outside of them).
 
 Differences from the Pillow chain, on purpose: jitter in the fixed order brightness, contrast,
 saturation, hue; hue by a rotation in YIQ; rounding to levels once instead of after each step.
@@ -39,9 +39,7 @@ def view_of(
 
 def resize(image: DataNode, side_px: int) -> DataNode:
     """Bicubic, antialiased; the aspect ratio is not kept."""
-    return fn.resize(
-        image, size=[side_px, side_px], interp_type=types.INTERP_CUBIC, antialias=True
-    )
+    return fn.resize(image, size=[side_px, side_px], interp_type=types.INTERP_CUBIC, antialias=True)
 
 
 def photometric(view: DataNode, inputs: Inputs, channels: int) -> DataNode:
@@ -70,14 +68,12 @@ def brightness_contrast(
 def solarize(view: DataNode, chosen: DataNode) -> DataNode:
     """Invert the levels of 128 and more where `chosen`."""
     if chosen:
-        view = fn.lookup_table(
-            view, keys=list(range(256)), values=SOLARIZED, dtype=types.UINT8
-        )
+        view = fn.lookup_table(view, keys=list(range(256)), values=SOLARIZED, dtype=types.UINT8)
     return view
 
 
 def normalize(view: DataNode, channels: int) -> DataNode:
-    """To float32 [3, H, W] with ImageNet's mean and deviation; gray is repeated to three channels."""
+    """To float32 [3, H, W] with ImageNet's mean and deviation; gray is repeated thrice."""
     if channels == 1:
         view = fn.color_space_conversion(view, image_type=types.GRAY, output_type=types.RGB)
     return fn.crop_mirror_normalize(

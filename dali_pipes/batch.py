@@ -88,7 +88,9 @@ class ViewSpec:
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise UserError(f"views.crop_ratio is {self.crop_ratio}, expected 0 < low <= high")
         if not 0 < self.blur_sigma_px[0] <= self.blur_sigma_px[1]:
-            raise UserError(f"views.blur_sigma_px is {self.blur_sigma_px}, expected 0 < low <= high")
+            raise UserError(
+                f"views.blur_sigma_px is {self.blur_sigma_px}, expected 0 < low <= high"
+            )
         for field in ("flip_p", "jitter_p", "gray_p", "blur_p", "solarize_p"):
             value = getattr(self, field)
             if not all(0 <= p <= 1 for p in (value if isinstance(value, tuple) else (value,))):

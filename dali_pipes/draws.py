@@ -11,6 +11,7 @@ blur and solarize per kind of view.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 from dali_pipes.batch import ViewSpec
 
 ViewKind = Literal["global-1", "global-2", "global-any", "local"]
-"""The two global views differ in blur and solarize; a negative one is like either, half the time."""
+"""The global views differ in blur and solarize; a negative one is like either, half the time."""
 
 CROP_TRIES = 10
 """Draws before torchvision's RandomResizedCrop falls back to a central crop."""
@@ -98,7 +99,8 @@ def draw_crop(
     """Crop boxes by the law of torchvision's RandomResizedCrop: start and shape, int32 [B, 2]."""
     height, width = source_hw
     area = height * width * rng.uniform(*scale, (batch, CROP_TRIES))
-    aspect = np.exp(rng.uniform(*np.log(ratio), (batch, CROP_TRIES)))
+    log_ratio = math.log(ratio[0]), math.log(ratio[1])
+    aspect = np.exp(rng.uniform(*log_ratio, (batch, CROP_TRIES)))
     tries = np.rint(np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=-1))
     fits = ((tries >= 1) & (tries <= (height, width))).all(-1)
     first = fits.argmax(1)
@@ -108,9 +110,7 @@ def draw_crop(
         _central_crop_shape(height, width, ratio),
     )
     room = np.array([height, width]) - shape
-    start = np.where(
-        fits.any(1)[:, None], np.floor(rng.random((batch, 2)) * (room + 1)), room // 2
-    )
+    start = np.where(fits.any(1)[:, None], np.floor(rng.random((batch, 2)) * (room + 1)), room // 2)
     return start.astype(np.int32), shape.astype(np.int32)
 
 

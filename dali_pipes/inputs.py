@@ -3,9 +3,9 @@
 `StepInputs` is the callback of the graph's only source. It is a function of the step alone, so the
 graph behind it needs no state: to resume is to start it at another step.
 
-Samples are read with one positioned read each, straight from the tars by the offsets of their index,
-rather than by DALI's reader: any order at no cost, hence a truly global shuffle, and a file that is
-cut under a running job is an error that names the shard where a mapped file is a crash.
+Samples are read with one positioned read each, straight from the tars by the offsets of their
+index, rather than by DALI's reader: any order at no cost, hence a truly global shuffle, and a file
+that is cut under a running job is an error that names the shard where a mapped file is a crash.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def plan_views(spec: ViewSpec, strategy: StrategyName) -> tuple[list[ViewPlan], 
     global_views = [ViewPlan("in-dist", kind, spec.global_px, "identity") for kind in kinds]
     local_views = [ViewPlan("in-dist", "local", spec.local_px, "identity")] * spec.local_views
     for source in STRATEGIES[strategy]:
-        global_views.append(
-            ViewPlan(source.stream, "global-any", spec.global_px, source.shift)
-        )
+        global_views.append(ViewPlan(source.stream, "global-any", spec.global_px, source.shift))
         local_views += [
             ViewPlan(source.stream, "local", spec.local_px, source.shift)
         ] * spec.local_views

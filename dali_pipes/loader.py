@@ -7,6 +7,7 @@ training device that it never touches again: batch k stays as it is while batch 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class TrainLoader:
         self._device = device
         self._num_threads = num_threads
         self._step = 0
-        self._pipeline = None
+        self._pipeline: Any = None
 
     def __iter__(self) -> Iterator[Batch]:
         """The loader is its own iterator."""
@@ -89,7 +90,9 @@ class TrainLoader:
         """
         for field, ours in self.state_dict().items():
             if field != "step" and state.get(field) != ours:
-                raise UserError(f"loader state: {field} is {state.get(field)!r}, here it is {ours!r}")
+                raise UserError(
+                    f"loader state: {field} is {state.get(field)!r}, here it is {ours!r}"
+                )
         self.close()
         self._step = int(state["step"])  # type: ignore[call-overload]
 

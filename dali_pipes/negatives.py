@@ -1,4 +1,4 @@
-"""The shifting transformations R and the strategies that make negatives of them (paper, section 4.1).
+"""The shifting transformations R, and the strategies that make negatives (paper, section 4.1).
 
 To add a transformation: one entry in `SHIFTS`, a law for its parameters and a graph function that
 applies them to a finished view. To add a strategy: one line in `STRATEGIES`.

@@ -44,9 +44,7 @@ class PreviewConfig:
     views: ViewSpec = field(default_factory=ViewSpec)
 
 
-def contact_sheet(
-    source: np.ndarray, batch: Batch, strategy: StrategyName
-) -> Image.Image:
+def contact_sheet(source: np.ndarray, batch: Batch, strategy: StrategyName) -> Image.Image:
     """One row for each image: the source (uint8 [B, H, W, C]), then its views of `batch`."""
     columns = [("source", _enlarge(source, batch.global_views.shape[-1]))]
     columns += [(f"global {i + 1}", view) for i, view in enumerate(_levels(batch.pos_global))]
@@ -62,7 +60,10 @@ def contact_sheet(
 
 def _enlarge(images: np.ndarray, side_px: int) -> list[Image.Image]:
     size = (side_px, side_px)
-    return [Image.fromarray(np.squeeze(image)).resize(size, Image.NEAREST) for image in images]
+    return [
+        Image.fromarray(np.squeeze(image)).resize(size, Image.Resampling.NEAREST)
+        for image in images
+    ]
 
 
 def _levels(views: torch.Tensor) -> list[list[Image.Image]]:

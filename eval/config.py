@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from eval.embed import Precision
@@ -62,15 +61,3 @@ class ScoreConfig:
         for option, value in (("--batch", self.batch), ("--num-threads", self.num_threads)):
             if value < 1:
                 raise UserError(f"{option} is {value}, expected >= 1")
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The device that "auto", "cpu" or "cuda" stands for on this machine.
-
-    Raises:
-        UserError: "cuda" is asked for and torch sees no CUDA device.
-    """
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise UserError("--device is cuda, but torch finds no CUDA device; use --device cpu")
-    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")

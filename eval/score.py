@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 
 from dali_pipes.loader import EvalLoader
-from eval.config import ScoreConfig, pick_device
+from eval.config import ScoreConfig
 from eval.embed import embed, pixel_features
 from eval.figures import save_histogram
 from eval.publish import (
@@ -41,6 +41,7 @@ from eval.table import print_table, to_markdown
 from shards.cli import run
 from train.checkpoint import load_teacher
 from train.model import untrained_backbone
+from train.world import pick_device
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tests.conftest import photographs
 from PIL import Image, ImageEnhance, ImageFilter
 from torchvision.transforms.v2 import functional as tv
-from tests.view_cases import pillow_view, run_graph
 
 from dali_pipes import augment
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.draws import draw_view
 from dali_pipes.inputs import graph_inputs
+from tests.conftest import photographs
+from tests.view_cases import pillow_view, run_graph
 
 COUNT = 16
 RGB = photographs(COUNT, 32, 3)
@@ -30,7 +30,9 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, int]:
 
 
 def pillow(images: np.ndarray, change) -> np.ndarray:
-    results = [np.asarray(change(Image.fromarray(np.squeeze(image)), i)) for i, image in enumerate(images)]
+    results = [
+        np.asarray(change(Image.fromarray(np.squeeze(image)), i)) for i, image in enumerate(images)
+    ]
     return np.stack(results).reshape(len(images), *results[0].shape[:2], images.shape[-1])
 
 
@@ -71,7 +73,9 @@ def test_contrast_alone_equals_pillows() -> None:
         lambda image, p: augment.brightness_contrast(image, p["brightness"], p["contrast"], 3),
         {"brightness": np.ones(COUNT, np.float32), "contrast": factor},
     )
-    theirs = pillow(RGB, lambda picture, i: ImageEnhance.Contrast(picture).enhance(float(factor[i])))
+    theirs = pillow(
+        RGB, lambda picture, i: ImageEnhance.Contrast(picture).enhance(float(factor[i]))
+    )
     mean, worst = error(ours, theirs)
     assert mean < 0.5 and worst <= 2
 
@@ -127,7 +131,7 @@ def test_hue_turns_by_degrees() -> None:
     turned = photometric(RGB, hue_deg=hue_deg)
     right = tv.adjust_hue(torch.from_numpy(RGB).movedim(-1, 1), 0.1).movedim(1, -1).numpy()
     wrong = tv.adjust_hue(torch.from_numpy(RGB).movedim(-1, 1), -0.1).movedim(1, -1).numpy()
-    # YIQ's rotation is not HSV's: the size and the direction of the change are alike, not each pixel.
+    # YIQ's rotation is not HSV's: size and direction of the change are alike, not each pixel.
     assert 0.6 < error(turned, RGB)[0] / error(right, RGB)[0] < 1.6
     assert error(turned, right)[0] < 0.7 * error(turned, wrong)[0]
 
@@ -146,7 +150,9 @@ def test_blur_is_gaussian(images) -> None:
         blur_sigma=sigma[:, None].repeat(2, 1),
         blur_window=(2 * np.ceil(3 * sigma) + 1).astype(np.int32)[:, None].repeat(2, 1),
     )
-    theirs = pillow(large, lambda picture, i: picture.filter(ImageFilter.GaussianBlur(float(sigma[i]))))
+    theirs = pillow(
+        large, lambda picture, i: picture.filter(ImageFilter.GaussianBlur(float(sigma[i])))
+    )
     inner = (slice(None), slice(6, -6), slice(6, -6))  # borders are extended differently
     assert error(ours[inner], theirs[inner])[0] < 0.6
 
@@ -154,7 +160,9 @@ def test_blur_is_gaussian(images) -> None:
 @BOTH
 def test_solarize_inverts_128_and_more_where_chosen(images) -> None:
     chosen = np.arange(COUNT) % 2 == 0
-    ours = run_graph(images, lambda image, p: augment.solarize(image, p["solarize"]), {"solarize": chosen})
+    ours = run_graph(
+        images, lambda image, p: augment.solarize(image, p["solarize"]), {"solarize": chosen}
+    )
     inverted = np.where(images >= 128, 255 - images, images)
     assert (ours == np.where(chosen[:, None, None, None], inverted, images)).all()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.conftest import smooth_images
-from tests.view_cases import run_graph
 
 from dali_pipes.negatives import SHIFTS, STRATEGIES, needs_aux
+from tests.conftest import smooth_images
+from tests.view_cases import run_graph
 
 
 @pytest.mark.parametrize("channels", [1, 3])

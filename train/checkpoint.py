@@ -5,8 +5,9 @@
     state.json               step, optimizer groups, loader state, configuration, versions
     COMPLETE.json            size and sha256 of each of these, written last
 
-A checkpoint is written beside its final name and renamed when it is whole. One that fails its digests
-is passed over, aloud, for the one before it: neither safetensors nor torch notices a flipped bit.
+A checkpoint is written beside its final name and renamed when it is whole. One that fails its
+digests is passed over, aloud, for the one before it: neither safetensors nor torch notices a
+flipped bit.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Checkpoint:
         return values["loader"]
 
 
-def save_checkpoint(run: Path, state: TrainState, loader: dict[str, Any], config: RunConfig) -> Path:
+def save_checkpoint(
+    run: Path, state: TrainState, loader: dict[str, Any], config: RunConfig
+) -> Path:
     """Write the state of the run, then drop all but the newest `config.keep_checkpoints`."""
     final = run / "checkpoints" / f"step-{state.step:08d}"
     partial = final.with_name(f".{final.name}.partial")
@@ -161,6 +164,6 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
     if checkpoint is None:
         raise UserError(f"{run}: no complete checkpoint in it")
     config = from_fields(checkpoint.state()["config"])
-    backbone = build_backbone(config)
+    backbone = build_backbone(config, device)
     backbone.load_state_dict(part_of(part_of(checkpoint.networks(device), "teacher"), "backbone"))
-    return LoadedTeacher(backbone.to(device).eval(), config, checkpoint.step, checkpoint.sha256)
+    return LoadedTeacher(backbone.eval(), config, checkpoint.step, checkpoint.sha256)

@@ -54,6 +54,9 @@ class LossConfig:
 
     negative_weight: float = 1.0
     """lambda of Eq. 5; unused without negatives."""
+    negative_warmup_epochs: float = 0
+    """Epochs over which lambda rises from 0: on small data the uniform response to negatives is
+    learned before anything else and spreads to the positives."""
     student_temp: float = 0.1
     """tau_s (paper, section 4)."""
     teacher_temp_start: float = 0.055
@@ -99,7 +102,7 @@ class RunConfig:
     aux: Path | None = None
     """Folder of auxiliary shards, at the same image size; for negatives aux, rot and combined."""
     negatives: StrategyName = "rot"
-    """none (DINO) | aux | rot (aux, rotated) | rot-in (in-dist, rotated) | combined (rot-in + rot)."""
+    """none (DINO) | aux | rot (aux, turned) | rot-in (in-dist, turned) | combined (rot-in + rot)."""
     epochs: int = 500
     """Passes over the in-distribution set."""
     global_batch: int = 256

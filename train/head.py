@@ -13,7 +13,7 @@ from train.config import HeadConfig
 class Head(nn.Module):
     """MLP with GELU, L2 normalisation, and a weight-normalised linear layer without bias.
 
-    The weight of prototype k is g_k v_k / |v_k|. `g` is [K, 1], hence weight-decayed like any matrix.
+    The weight of prototype k is g_k v_k / |v_k|; g is [K, 1], hence weight-decayed as a matrix is.
     """
 
     def __init__(self, width: int, config: HeadConfig) -> None:

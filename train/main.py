@@ -1,12 +1,13 @@
-"""Train a detector: `train/main.py RECIPE --in-dist SHARDS --out RUN [--aux SHARDS] [--field value ...]`.
+"""Train a detector: `train/main.py RECIPE --in-dist SHARDS --out RUN [--aux SHARDS] [--FIELD X]`.
 
-One process, or the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same command goes on
-with a run that was cut short. `--help` names the recipes, `RECIPE --help` every field.
+One process, or the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same command goes
+on with a run that was cut short. `--help` names the recipes, `RECIPE --help` every field.
 """
 
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from pathlib import Path
 
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
+# On a CPU shared with the loader's threads, or with anything else, OpenMP threads that spin for
+# long when they wait take the time of those they wait for: twice the time a step, measured.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 import tyro
@@ -54,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         stop_world()
 
 
-def train(config: RunConfig, world: World) -> None:
-    """Run, or go on with, the training of `config`."""
+def train(config: RunConfig, world: World) -> TrainState:
+    """Run, or go on with, the training of `config`, to its last step."""
     # ---- data ---------------------------------------------------------------------------------
     in_dist = ShardSet.open(config.in_dist)
     aux = ShardSet.open(config.aux) if config.aux and needs_aux(config.negatives) else None
@@ -75,7 +79,7 @@ def train(config: RunConfig, world: World) -> None:
     if checkpoint is not None:
         loader.load_state_dict(checkpoint.restore(state))
         say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
-    student = state.student
+    student: torch.nn.Module = state.student
     if world.world_size > 1:
         student = DistributedDataParallel(
             student,
@@ -111,6 +115,7 @@ def train(config: RunConfig, world: World) -> None:
             meters.pause(time.perf_counter() - started_s)
     meters.close()
     say(world, f"done: {config.out} has {state.step} steps")
+    return state
 
 
 def train_step(
@@ -159,7 +164,7 @@ def train_step(
             torch.cat([student_global[GLOBAL_VIEWS:], student_local[locals_:]]),
             loss_config.student_temp,
         )
-        loss = positive + loss_config.negative_weight * negative
+        loss = positive + values.negative_weight * negative
         report["negative_kl"] = negative - math.log(config.head.prototypes)
 
     # ---- update -------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
         UserError: apex was asked for and is missing, or is PyPI's unrelated package of that name.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
@@ -28,7 +29,7 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def _fused_adam() -> type[torch.optim.Optimizer]:
+def _fused_adam() -> Callable[..., torch.optim.Optimizer]:
     try:
         import apex
     except ImportError as error:

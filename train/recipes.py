@@ -49,7 +49,8 @@ def icann22_paper_cifar10() -> RunConfig:
     `torchrun --nproc-per-node 4 train/main.py icann22-paper-cifar10 --in-dist SHARDS/cifar10-train
     --aux SHARDS/imagenet-train --out RUN`; `--negatives combined` for the other column of Table 1.
     Hardware: 4 GPUs of 40 GB in the paper; its time is not stated and was not measured here.
-    Expected (Table 1, AUROC %): CIFAR100 92.51, SVHN 99.69, LSUN 98.08; Combined 94.20, 99.92, 97.52.
+    Expected (Table 1, AUROC %): CIFAR100 92.51, SVHN 99.69, LSUN 98.08;
+    with Combined 94.20, 99.92, 97.52.
     """
     return RunConfig(
         in_dist=tyro.MISSING,
@@ -63,7 +64,8 @@ def icann22_paper_cifar100() -> RunConfig:
     """The paper's run with CIFAR-100 as in-distribution: tau_t starts at 0.050 (section 4).
 
     Command and hardware as `icann22-paper-cifar10`, with the shards of CIFAR-100.
-    Expected (Table 1, AUROC %): CIFAR10 69.96, SVHN 96.00, LSUN 85.03; Combined 67.63, 97.17, 74.55.
+    Expected (Table 1, AUROC %): CIFAR10 69.96, SVHN 96.00, LSUN 85.03;
+    with Combined 67.63, 97.17, 74.55.
     """
     return _with_loss(icann22_paper_cifar10(), teacher_temp_start=0.050)
 
@@ -71,8 +73,9 @@ def icann22_paper_cifar100() -> RunConfig:
 def icann22_code_cifar10() -> RunConfig:
     """What the authors' public code runs: half the batch, hence half the rate, tau_t from 0.04.
 
-    Command and hardware as `icann22-paper-cifar10`. The quirks of that code beyond its values (which
-    rows update the centre, a never reshuffled auxiliary stream, a loss scaled by 1.5) are not here.
+    Command and hardware as `icann22-paper-cifar10`. The quirks of that code beyond its values
+    (which rows update the centre, a never reshuffled auxiliary stream, a loss scaled by 1.5) are
+    not here.
     """
     config = _with_loss(icann22_paper_cifar10(), teacher_temp_start=0.04)
     return dataclasses.replace(config, global_batch=128)

@@ -16,6 +16,7 @@ class StepValues:
     weight_decay: float
     ema_momentum: float
     teacher_temp: float
+    negative_weight: float
     last_layer_frozen: bool
 
 
@@ -32,12 +33,12 @@ def values_at(config: RunConfig, step: int, steps_per_epoch: int) -> StepValues:
             optim.lr_end,
             warmup_steps=round(optim.warmup_epochs * steps_per_epoch),
         ),
-        weight_decay=cosine(
-            step, total_steps, optim.weight_decay_start, optim.weight_decay_end
-        ),
+        weight_decay=cosine(step, total_steps, optim.weight_decay_start, optim.weight_decay_end),
         ema_momentum=cosine(step, total_steps, optim.ema_momentum_start, 1.0),
         teacher_temp=loss.teacher_temp_start
         + (loss.teacher_temp_end - loss.teacher_temp_start) * epoch / max(1, config.epochs - 1),
+        negative_weight=loss.negative_weight
+        * min(1.0, (step + 1) / max(1.0, loss.negative_warmup_epochs * steps_per_epoch)),
         last_layer_frozen=step < optim.freeze_last_layer_epochs * steps_per_epoch,
     )
 

@@ -1,0 +1,151 @@
+"""The trainer as a user runs it: what it writes, how it resumes, two ranks, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.train_cases import ROOT, run_script, tensors_of, train
+
+
+@pytest.fixture(scope="module")
+def finished(gray_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs, 20 steps."""
+    out = tmp_path_factory.mktemp("train") / "run"
+    result = train(gray_dir, out)
+    assert result.returncode == 0, result.stderr
+    assert "step 20/20" in result.stdout and "data wait" in result.stdout
+    return out
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_writes_its_configuration_metrics_events_and_checkpoints(finished) -> None:
+    assert json.loads((finished / "config.json").read_text())["negatives"] == "rot-in"
+    lines = metrics(finished)
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    for line in lines:
+        expected = line["positive"] + 0.3 * (line["negative_kl"] + math.log(32))
+        assert line["loss"] == pytest.approx(expected, rel=1e-4)
+        assert line["negative_kl"] >= -1e-5 and line["images_per_s"] > 0
+        assert 0 <= line["data_wait_pct"] <= 100 and line["eta_s"] >= 0
+    assert list((finished / "tensorboard").glob("events.*"))
+    checkpoints = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    assert checkpoints == ["step-00000010", "step-00000020"]
+
+
+def test_the_negatives_are_pushed_to_the_uniform_response(finished) -> None:
+    values = [line["negative_kl"] for line in metrics(finished)]
+    assert values[-1] < 0.5 * values[0]
+
+
+def test_the_prototypes_rest_while_they_are_frozen(gray_dir, tmp_path) -> None:
+    result = train(gray_dir, tmp_path / "run", "--optim.freeze-last-layer-epochs", "1")
+    assert result.returncode == 0, result.stderr
+    key = "networks:student.head.prototypes.parametrizations.weight.original1"
+    first, second = (tensors_of(tmp_path / "run", step)[key] for step in (10, 20))
+    fresh = train_start_prototypes(tmp_path / "run")
+    assert torch.equal(first, fresh) and not torch.equal(second, fresh)
+
+
+def train_start_prototypes(run: Path) -> torch.Tensor:
+    from train.config import from_fields
+    from train.state import TrainState
+
+    config = from_fields(json.loads((run / "config.json").read_text()))
+    state = TrainState.start(config, torch.device("cpu"))
+    return state.student.head.prototypes.parametrizations.weight.original1
+
+
+def test_a_run_cut_short_goes_on_bit_for_bit(gray_dir, finished, tmp_path) -> None:
+    """Its last checkpoint and the metrics after it are lost, as when it is killed."""
+    import shutil
+
+    cut = tmp_path / "run"
+    shutil.copytree(finished, cut)
+    shutil.rmtree(cut / "checkpoints" / "step-00000020")
+    (cut / "metrics.jsonl").write_text((cut / "metrics.jsonl").read_text()[:-40])
+    result = train(gray_dir, cut)
+    assert result.returncode == 0, result.stderr
+    assert "at step 10 of 20" in result.stdout
+    whole, resumed = tensors_of(finished, 20), tensors_of(cut, 20)
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+    assert [line["loss"] for line in metrics(cut)] == [line["loss"] for line in metrics(finished)]
+
+
+def test_a_finished_run_is_left_as_it_is(gray_dir, finished) -> None:
+    before = (finished / "metrics.jsonl").read_bytes()
+    result = train(gray_dir, finished)
+    assert result.returncode == 0 and "done" in result.stdout
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_two_ranks_end_equal_having_seen_every_id_once_an_epoch(gray_dir, tmp_path) -> None:
+    result = run_script(ROOT / "tests" / "ddp_rank.py", gray_dir, tmp_path / "run", ranks=2)
+    assert result.returncode == 0, result.stderr
+    ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
+    ids = [rank.pop("seen_ids") for rank in ranks]
+    views = [rank.pop("seen_views") for rank in ranks]
+    for name, value in ranks[0].items():
+        assert torch.equal(value, ranks[1][name]), name
+    for epoch in range(2):
+        part = slice(10 * epoch, 10 * epoch + 10)
+        seen = torch.cat([rank_ids[part].flatten() for rank_ids in ids])
+        assert sorted(seen.tolist()) == list(range(120))
+    assert not (views[0] == views[1]).any()
+
+
+def test_two_ranks_compute_what_one_does(gray_dir, finished, tmp_path) -> None:
+    """Up to stochastic depth, which is off here, and the order of sums."""
+    runs = []
+    for ranks in (0, 2):
+        out = tmp_path / f"ranks-{ranks}"
+        options = ("--model.drop-path", "0", "--precision", "fp32")
+        result = train(gray_dir, out, *options, ranks=ranks)
+        assert result.returncode == 0, result.stderr
+        runs.append(out)
+    one, two = map(metrics, runs)
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-4), a["step"]
+    centre = [tensors_of(run, 20)["networks:centre"] for run in runs]
+    assert (centre[0] - centre[1]).abs().max() < 1e-3
+
+
+REFUSED = [
+    (["--optim.lr-bse", "1"], "lr-bse"),
+    (["--negatives", "rotate"], "rotate"),
+    (["--views.local-px", "15"], "views.local_px is 15"),
+    (["--global-batch", "121"], "121"),
+    (["--negatives", "aux"], "--aux"),
+    (["--model.heads", "5"], "model.heads"),
+    (["--loss.student-temp", "0"], "loss.student_temp is 0"),
+    (["--in-dist", "no/such/folder"], "no/such/folder"),
+]
+if not torch.cuda.is_available():
+    REFUSED.append((["--device", "cuda"], "no CUDA device"))
+
+
+@pytest.mark.parametrize(("options", "named"), REFUSED, ids=[named for _, named in REFUSED])
+def test_mistakes_are_told_in_a_line_and_leave_nothing(gray_dir, tmp_path, options, named) -> None:
+    result = train(gray_dir, tmp_path / "run", *options)
+    assert result.returncode == 2
+    assert named in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_not_this_run_is_left_alone(gray_dir, finished, tmp_path) -> None:
+    result = train(gray_dir, finished, "--seed", "5")
+    assert result.returncode == 2 and "seed is 5 now and 0 there" in result.stderr
+    (tmp_path / "notes.txt").write_text("mine")
+    result = train(gray_dir, tmp_path)
+    assert result.returncode == 2 and "is not a run" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
