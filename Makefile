@@ -16,7 +16,7 @@ OOD       := t-shirt trouser pullover dress coat bag shirt
 READY := $(VENV)/.ready-cuda$(CUDA)
 PY    := $(VENV)/bin/python
 
-.PHONY: setup demo shards preview train score test test-gpu lint format bench clean
+.PHONY: setup demo shards preview train score test test-gpu gpu-check lint format bench clean
 
 setup: $(READY)
 
@@ -67,6 +67,10 @@ test: $(READY)
 test-gpu: $(READY)
 	nvidia-smi --list-gpus
 	$(PY) -m pytest -m gpu
+
+# Everything that only a GPU can show, with one line of JSON at the end.
+gpu-check: $(READY)
+	$(PY) -m benchmarks.gpu_check
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(two_checkpoints, name, damage
         if damage == "gone":
             path.unlink()
         else:
-            path.write_bytes(broken if damage == "flip" else whole[:-1])
+            path.write_bytes(broken if damage == "flip" else whole[: len(whole) // 2])
         if name == "COMPLETE.json" and damage == "flip":
             # A flip may hit a blank; one in a digest is what matters.
             path.write_text(whole.decode().replace('"sha256": "', '"sha256": "f', 1))

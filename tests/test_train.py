@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train_cases import ROOT, run_script, tensors_of, train
+from shards import cli
+from tests.train_cases import ROOT, command_line, run_script, tensors_of, train
+from train.main import main
 
 
 @pytest.fixture(scope="module")
@@ -135,11 +137,20 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize(("options", "named"), REFUSED, ids=[named for _, named in REFUSED])
-def test_mistakes_are_told_in_a_line_and_leave_nothing(gray_dir, tmp_path, options, named) -> None:
-    result = train(gray_dir, tmp_path / "run", *options)
-    assert result.returncode == 2
-    assert named in result.stderr and "Traceback" not in result.stderr
+def test_mistakes_are_named_and_leave_nothing(gray_dir, tmp_path, capsys, options, named) -> None:
+    command = command_line(gray_dir, tmp_path / "run", *options)
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(lambda: main(command))
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_shows_no_traceback_under_one_process_or_two(gray_dir, tmp_path) -> None:
+    for ranks in (0, 2):
+        result = train(gray_dir, tmp_path / "run", "--views.local-px", "15", ranks=ranks)
+        assert result.returncode != 0 and "views.local_px is 15" in result.stderr
+        assert 'File "' not in result.stderr.split("error: ")[0]
 
 
 def test_a_folder_that_is_not_this_run_is_left_alone(gray_dir, finished, tmp_path) -> None:

@@ -42,16 +42,13 @@ def run_script(
 def train(in_dist: Path, out: Path, *options: str, ranks: int = 0) -> subprocess.CompletedProcess:
     """`train/main.py demo-cpu` with the tiny options, which `options` override."""
     return run_script(
-        ROOT / "train" / "main.py",
-        "demo-cpu",
-        "--in-dist",
-        in_dist,
-        "--out",
-        out,
-        *TINY,
-        *options,
-        ranks=ranks,
+        ROOT / "train" / "main.py", *command_line(in_dist, out, *options), ranks=ranks
     )
+
+
+def command_line(in_dist: Path, out: Path, *options: str) -> list[str]:
+    """The arguments of `train/main.py`."""
+    return ["demo-cpu", "--in-dist", str(in_dist), "--out", str(out), *TINY, *options]
 
 
 def tensors_of(run: Path, step: int) -> dict[str, torch.Tensor]:

@@ -102,7 +102,7 @@ class RunConfig:
     aux: Path | None = None
     """Folder of auxiliary shards, at the same image size; for negatives aux, rot and combined."""
     negatives: StrategyName = "rot"
-    """none (DINO) | aux | rot (aux, turned) | rot-in (in-dist, turned) | combined (rot-in + rot)."""
+    """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in + rot)."""
     epochs: int = 500
     """Passes over the in-distribution set."""
     global_batch: int = 256
