@@ -57,7 +57,7 @@ class TrainLoader:
         """The views of the next step; waits for them if they are not ready."""
         if self._pipeline is None:
             self._pipeline = self._build()
-        outputs = self._pipeline.run()
+        outputs = self._pipeline.run(_stream(self._device))
         split = len(self._inputs.global_views)
         ids = self._inputs.ids(self._step)
         batch = Batch(
@@ -157,7 +157,7 @@ class EvalLoader:
         )
         pipeline.build()
         for number in range(len(self)):
-            (output,) = pipeline.run()
+            (output,) = pipeline.run(_stream(self._device))
             ids = self._ids(number)
             images = torch.empty((len(ids), 3, self._crop_px, self._crop_px), device=self._device)
             _copy(output, images)
@@ -182,9 +182,13 @@ def _pipeline_options(device: torch.device, num_threads: int) -> dict[str, objec
     }
 
 
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Torch's stream: DALI's results are ready, and their memory is free again, in its order."""
+    return torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+
 def _copy(output, destination: torch.Tensor) -> None:
-    """Copy a dense DALI batch into `destination`, in order with torch's work on the device."""
+    """Copy a dense DALI batch into `destination`."""
     from nvidia.dali.plugin.pytorch import feed_ndarray
 
-    stream = torch.cuda.current_stream(destination.device) if destination.is_cuda else None
-    feed_ndarray(output.as_tensor(), destination, cuda_stream=stream)
+    feed_ndarray(output.as_tensor(), destination, cuda_stream=_stream(destination.device))

@@ -15,10 +15,13 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main` and turn a `UserError` into one line on stderr and exit status 2."""
+    """Call `main`; a `UserError` is one line on stderr and exit status 2.
+
+    So is what the system refuses (a full disk, a missing permission): its message names the file.
+    """
     try:
         main()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -12,8 +12,9 @@ import torch
 
 from shards.cli import UserError
 from train.checkpoint import latest_checkpoint, load_teacher, save_checkpoint
-from train.config import RunConfig, first_difference, from_fields, to_fields
+from train.config import RunConfig
 from train.recipes import RECIPES
+from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState
 
 CPU = torch.device("cpu")

@@ -58,7 +58,7 @@ def test_the_prototypes_rest_while_they_are_frozen(gray_dir, tmp_path) -> None:
 
 
 def train_start_prototypes(run: Path) -> torch.Tensor:
-    from train.config import from_fields
+    from train.run_folder import from_fields
     from train.state import TrainState
 
     config = from_fields(json.loads((run / "config.json").read_text()))
@@ -130,6 +130,8 @@ REFUSED = [
     (["--negatives", "aux"], "--aux"),
     (["--model.heads", "5"], "model.heads"),
     (["--loss.student-temp", "0"], "loss.student_temp is 0"),
+    (["--seed", "-1"], "seed is -1"),
+    (["--optim.ema-momentum-start", "1.5"], "optim.ema_momentum_start is 1.5"),
     (["--in-dist", "no/such/folder"], "no/such/folder"),
 ]
 if not torch.cuda.is_available():

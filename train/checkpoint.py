@@ -27,8 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shards.cli import UserError
-from train.config import RunConfig, from_fields, to_fields
+from train.config import RunConfig
 from train.model import build_backbone
+from train.run_folder import from_fields, to_fields
 from train.state import TrainState, part_of
 
 NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "state.json"

@@ -6,10 +6,9 @@ stay at the uniform solution (loss near ln K). See the recipe `demo-cpu` for val
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.negatives import StrategyName
@@ -162,69 +161,26 @@ class RunConfig:
         for name, value in positive.items():
             if not value > 0:
                 raise UserError(f"{name} is {value}, expected more than 0")
-
-
-# Fields that may differ between a run and its continuation: they do not change what is computed.
-FREE_FIELDS = frozenset(
-    {"out", "in_dist", "aux", "device", "loader_threads", "log_steps", "checkpoint_epochs"}
-    | {"keep_checkpoints"}
-)
-
-
-def to_fields(config: RunConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values."""
-    return _plain(dataclasses.asdict(config))
-
-
-def from_fields(fields: dict[str, Any]) -> RunConfig:
-    """The inverse of `to_fields`."""
-    return _build(RunConfig, fields)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-_PARTS = {
-    "views": ViewSpec,
-    "model": ModelConfig,
-    "head": HeadConfig,
-    "loss": LossConfig,
-    "optim": OptimConfig,
-}
-
-
-def _build(kind: Any, fields: dict[str, Any]) -> Any:
-    values = {}
-    for name, value in fields.items():
-        if name in _PARTS:
-            value = _build(_PARTS[name], value)
-        elif name in ("in_dist", "out", "aux") and value is not None:
-            value = Path(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[name] = value
-    return kind(**values)
-
-
-def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
-    """Name both values of the first field that makes two runs different ones; None if none does."""
-    here, there = _flat(to_fields(ours)), _flat(to_fields(theirs))
-    for name in here:
-        if name not in FREE_FIELDS and here[name] != there.get(name):
-            return f"{name} is {here[name]!r} now and {there.get(name)!r} there"
-    return None
-
-
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
+        not_negative = {
+            "seed": self.seed,
+            "loss.negative_weight": self.loss.negative_weight,
+            "loss.negative_warmup_epochs": self.loss.negative_warmup_epochs,
+            "optim.lr_base": self.optim.lr_base,
+            "optim.lr_end": self.optim.lr_end,
+            "optim.warmup_epochs": self.optim.warmup_epochs,
+            "optim.weight_decay_start": self.optim.weight_decay_start,
+            "optim.weight_decay_end": self.optim.weight_decay_end,
+            "optim.clip_norm": self.optim.clip_norm,
+            "optim.freeze_last_layer_epochs": self.optim.freeze_last_layer_epochs,
+        }
+        for name, value in not_negative.items():
+            if not value >= 0:
+                raise UserError(f"{name} is {value}, expected at least 0")
+        fractions = {
+            "model.drop_path": self.model.drop_path,
+            "loss.centre_momentum": self.loss.centre_momentum,
+            "optim.ema_momentum_start": self.optim.ema_momentum_start,
+        }
+        for name, value in fractions.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{name} is {value}, expected 0..1")

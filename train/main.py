@@ -4,8 +4,8 @@ One process, or the ranks of `torchrun --nproc-per-node N train/main.py ...`. Th
 on with a run that was cut short. `--help` names the recipes, `RECIPE --help` every field.
 """
 
+import contextlib
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -31,12 +31,13 @@ from dali_pipes.negatives import needs_aux
 from shards.cli import UserError, run
 from shards.reader import ShardSet
 from train.checkpoint import latest_checkpoint, save_checkpoint
-from train.config import RunConfig, first_difference, from_fields, to_fields
+from train.config import RunConfig
 from train.ema import update_teacher
 from train.losses import negative_loss, positive_loss, update_centre
 from train.meters import Meters
 from train.optim import apply_schedule, clip_each
 from train.recipes import RECIPES
+from train.run_folder import check_run, start_run
 from train.schedules import StepValues, values_at
 from train.state import TrainState, seed_step
 from train.world import World, start_world, stop_world
@@ -89,31 +90,31 @@ def train(config: RunConfig, world: World) -> TrainState:
 
     # ---- the loop -----------------------------------------------------------------------------
     meters = Meters(config.out, world, state.step, total_steps, config.global_batch)
-    while state.step < total_steps:
-        waited_from = time.perf_counter()
-        batch = next(loader)
-        wait_s = time.perf_counter() - waited_from
-        values = values_at(config, state.step, loader.steps_per_epoch)
-        meters.add(train_step(config, world, state, student, batch, values), wait_s)
+    with contextlib.closing(meters):
+        while state.step < total_steps:
+            waited_from = time.perf_counter()
+            batch = next(loader)
+            wait_s = time.perf_counter() - waited_from
+            values = values_at(config, state.step, loader.steps_per_epoch)
+            meters.add(train_step(config, world, state, student, batch, values), wait_s)
 
-        if state.step % config.log_steps == 0 or state.step == total_steps:
-            reported = meters.report(
-                {
-                    "epoch": state.step / loader.steps_per_epoch,
-                    **dataclasses.asdict(values),
-                }
-            )
-            if not math.isfinite(reported["loss"]):
-                raise UserError(f"the loss is {reported['loss']} before step {state.step}")
-        epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
-        if step_in_epoch == 0 and (
-            epoch % config.checkpoint_epochs == 0 or state.step == total_steps
-        ):
-            started_s = time.perf_counter()
-            if world.is_main:
-                save_checkpoint(config.out, state, loader.state_dict(), config)
-            meters.pause(time.perf_counter() - started_s)
-    meters.close()
+            if state.step % config.log_steps == 0 or state.step == total_steps:
+                reported = meters.report(
+                    {
+                        "epoch": state.step / loader.steps_per_epoch,
+                        **dataclasses.asdict(values),
+                    }
+                )
+                if not math.isfinite(reported["loss"]):
+                    raise UserError(f"the loss is {reported['loss']} before step {state.step}")
+            epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
+            if step_in_epoch == 0 and (
+                epoch % config.checkpoint_epochs == 0 or state.step == total_steps
+            ):
+                started_s = time.perf_counter()
+                if world.is_main:
+                    save_checkpoint(config.out, state, loader.state_dict(), config)
+                meters.pause(time.perf_counter() - started_s)
     say(world, f"done: {config.out} has {state.step} steps")
     return state
 
@@ -179,35 +180,6 @@ def train_step(
     update_centre(state.centre, teacher, loss_config.centre_momentum, world)
     state.step += 1
     return {"loss": loss, **report}
-
-
-def check_run(config: RunConfig) -> None:
-    """Refuse a folder that is not this run's; nothing is written.
-
-    Raises:
-        UserError: the folder holds another run, or something that is not a run.
-    """
-    path = config.out / "config.json"
-    if path.is_file():
-        try:
-            theirs = from_fields(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not the configuration of a run: {error}") from error
-        difference = first_difference(config, theirs)
-        if difference:
-            raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
-    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise UserError(f"{config.out} is there and is not a run; choose another --out")
-
-
-def start_run(config: RunConfig) -> None:
-    """Make the run's folder with its configuration, if it is new."""
-    path = config.out / "config.json"
-    if not path.exists():
-        config.out.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
-        partial.replace(path)
 
 
 def say(world: World, text: str) -> None:

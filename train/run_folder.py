@@ -1,0 +1,106 @@
+"""The folder of a run: its configuration in config.json, and whose folder it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from dali_pipes.batch import ViewSpec
+from shards.cli import UserError
+from train.config import HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
+
+# Fields that may differ between a run and its continuation: they do not change what is computed.
+FREE_FIELDS = frozenset(
+    {"out", "in_dist", "aux", "device", "loader_threads", "log_steps", "checkpoint_epochs"}
+    | {"keep_checkpoints"}
+)
+
+
+def to_fields(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return _plain(dataclasses.asdict(config))
+
+
+def from_fields(fields: dict[str, Any]) -> RunConfig:
+    """The inverse of `to_fields`."""
+    return _build(RunConfig, fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+_PARTS = {
+    "views": ViewSpec,
+    "model": ModelConfig,
+    "head": HeadConfig,
+    "loss": LossConfig,
+    "optim": OptimConfig,
+}
+
+
+def _build(kind: Any, fields: dict[str, Any]) -> Any:
+    values = {}
+    for name, value in fields.items():
+        if name in _PARTS:
+            value = _build(_PARTS[name], value)
+        elif name in ("in_dist", "out", "aux") and value is not None:
+            value = Path(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    return kind(**values)
+
+
+def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
+    """Name both values of the first field that makes two runs different ones; None if none does."""
+    here, there = _flat(to_fields(ours)), _flat(to_fields(theirs))
+    for name in here:
+        if name not in FREE_FIELDS and here[name] != there.get(name):
+            return f"{name} is {here[name]!r} now and {there.get(name)!r} there"
+    return None
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def check_run(config: RunConfig) -> None:
+    """Refuse a folder that is not this run's; nothing is written.
+
+    Raises:
+        UserError: the folder holds another run, or something that is not a run.
+    """
+    path = config.out / "config.json"
+    if path.is_file():
+        try:
+            theirs = from_fields(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not the configuration of a run: {error}") from error
+        difference = first_difference(config, theirs)
+        if difference:
+            raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
+    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise UserError(f"{config.out} is there and is not a run; choose another --out")
+
+
+def start_run(config: RunConfig) -> None:
+    """Make the run's folder with its configuration, if it is new."""
+    path = config.out / "config.json"
+    if not path.exists():
+        config.out.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
+        partial.replace(path)
