@@ -1,27 +1,32 @@
 # Every target sets up .venv when it is missing. `make demo` and `make test` are all a new machine needs.
-# CUDA is DALI's flavour, 13 or 12; either runs without a GPU.
-CUDA   ?= 13
-PYTHON ?= python3
-VENV   ?= .venv
+# CUDA is DALI's flavour, 13 or 12; either runs without a GPU. Override a variable on the command line:
+# `make demo CUDA=12`.
+CUDA   := 13
+PYTHON := python3
+VENV   := .venv
 
 # make shards
-SET ?= fashion-footwear
-SRC ?= shards/sample
-OUT ?= out/shards
+SET := fashion-footwear
+SRC := shards/sample
+OUT := out/shards
 # make demo
-DEMO      ?= out/demo
-NEGATIVES ?= rot-in
+DEMO      := out/demo
+NEGATIVES := rot-in
 OOD       := t-shirt trouser pullover dress coat bag shirt
 
 READY := $(VENV)/.ready-cuda$(CUDA)
 PY    := $(VENV)/bin/python
+# The flavours share their files, so only one can be installed.
+OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-dali-cuda130)
 
 .PHONY: setup demo shards preview train score test test-gpu gpu-check lint format bench clean
 
 setup: $(READY)
 
 $(READY): setup.py
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip uninstall --quiet --yes $(OTHER_DALI)
+	rm -f $(VENV)/.ready-*
 	$(PY) -m pip install --quiet --editable ".[cuda$(CUDA),dev]"
 	touch $@
 

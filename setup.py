@@ -33,7 +33,6 @@ setup(
         "timm>=1.0.9",
         "webdataset>=0.2.86",
         "numpy>=1.26",
-        "scipy>=1.11",
         "scikit-learn>=1.4",
         "pillow>=10.1",
         "safetensors>=0.4",
@@ -41,11 +40,10 @@ setup(
         "rich>=13.7",
         "tensorboard>=2.15",
         "matplotlib>=3.8",
-        "jinja2>=3.1",
     ],
     extras_require={
         "cuda13": ["nvidia-dali-cuda130>=2.0"],
         "cuda12": ["nvidia-dali-cuda120>=2.0"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8", "mypy>=1.13"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.8", "mypy>=1.13"],
     },
 )

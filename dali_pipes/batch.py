@@ -95,6 +95,8 @@ class ViewSpec:
             value = getattr(self, field)
             if not all(0 <= p <= 1 for p in (value if isinstance(value, tuple) else (value,))):
                 raise UserError(f"views.{field} is {value}, expected 0..1")
+        if self.hue_deg < 0:
+            raise UserError(f"views.hue_deg is {self.hue_deg}, expected at least 0")
         for field in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"views.{field} is {getattr(self, field)}, expected 0..1")

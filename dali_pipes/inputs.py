@@ -80,12 +80,14 @@ class StepInputs:
         """Plan the views and check that the streams can feed them.
 
         Raises:
-            UserError: a stream is missing or of another shape than the other.
+            UserError: a stream is missing, unused or of another shape than the other.
         """
         if needs_aux(strategy) and aux is None:
             raise UserError(f"negatives={strategy} needs auxiliary images: name them with --aux")
+        if aux is not None and not needs_aux(strategy):
+            raise UserError(f"{aux.directory}: negatives={strategy} reads no auxiliary images")
         self.sets = {"in-dist": in_dist}
-        if needs_aux(strategy) and aux is not None:
+        if aux is not None:
             self.sets["aux"] = aux
             here, there = in_dist.manifest.sample_shape, aux.manifest.sample_shape
             if here != there:

@@ -1,7 +1,8 @@
 """Loaders: what the trainer and the scorer see of all this.
 
-A loader owns a DALI pipeline that runs ahead on its own threads, and hands out torch tensors on the
-training device that it never touches again: batch k stays as it is while batch k + 1 is made.
+A loader owns a DALI pipeline, which makes views ahead on its own threads (reading and drawing, a
+millisecond or so, are done when a batch is asked for), and hands out torch tensors on the training
+device that it never touches again: batch k stays as it is while batch k + 1 is made.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class TrainLoader:
             UserError: the views, the strategy, the batch and the sets do not fit each other.
         """
         spec.check()
-        self.steps_per_epoch = steps_per_epoch(len(in_dist), order.global_batch)
+        try:
+            self.steps_per_epoch = steps_per_epoch(len(in_dist), order.global_batch)
+        except UserError as error:
+            raise UserError(f"{in_dist.directory}: {error}") from error
         self._inputs = StepInputs(in_dist, aux, spec, strategy, order)
         self._batch_size = len(range(order.global_batch)[order.rank_part])
         self._device = device
@@ -89,10 +93,11 @@ class TrainLoader:
             UserError: the state is of other images, another batch size or another seed.
         """
         for field, ours in self.state_dict().items():
+            if field == "manifests" and state.get(field) != ours:
+                folders = ", ".join(str(shards.directory) for shards in self._inputs.sets.values())
+                raise UserError(f"the run was trained on other manifests than those of {folders}")
             if field != "step" and state.get(field) != ours:
-                raise UserError(
-                    f"loader state: {field} is {state.get(field)!r}, here it is {ours!r}"
-                )
+                raise UserError(f"the run's {field} is {state.get(field)!r}, here it is {ours!r}")
         self.close()
         self._step = int(state["step"])  # type: ignore[call-overload]
 

@@ -98,6 +98,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = tyro.cli(PreviewConfig, args=argv, description=__doc__)
     if config.images < 1:
         raise UserError(f"images is {config.images}, expected at least 1")
+    if config.seed < 0:
+        raise UserError(f"seed is {config.seed}, expected at least 0")
+    if config.out.suffix.lower() != ".png":
+        raise UserError(f"out is {config.out}, expected the name of a .png")
     in_dist = ShardSet.open(config.shards)
     loader = TrainLoader(
         in_dist,

@@ -72,8 +72,8 @@ def pixel_features(shard_set: ShardSet) -> Tensor:
         shard_set: an open set of N images, H x W x C.
 
     Returns:
-        float32 [N, H*W*C] on the CPU, in [0, 1], in id order. An all-black image is a zero vector,
-        which the scorer refuses: its cosine is undefined.
+        float32 [N, H*W*C] on the CPU, in [0, 1], in id order. An all-black image, whose cosine is
+        undefined, counts as a uniform gray one.
     """
     count, shape = len(shard_set), shard_set.manifest.sample_shape
     features = torch.empty((count, int(np.prod(shape))), dtype=torch.float32)
@@ -81,6 +81,7 @@ def pixel_features(shard_set: ShardSet) -> Tensor:
         ids = np.arange(first, min(first + PIXEL_CHUNK, count), dtype=np.int64)
         images = np.ascontiguousarray(shard_set.read(ids))  # uint8 [b,H,W,C]
         features[first : first + len(ids)] = torch.from_numpy(images).flatten(1)
+    features[~features.any(dim=1)] = 1
     return features.div_(255)
 
 

@@ -56,6 +56,7 @@ def collect(
     tau: float,
     checkpoint: Mapping[str, Any],
     settings: Mapping[str, Any],
+    bank_is_training_set: bool,
 ) -> dict[str, Any]:
     """The content of results.json.
 
@@ -64,6 +65,7 @@ def collect(
         sets: the sets that were scored.
         tau: temperature of Eq. 6.
         checkpoint: the teacher's `step` and `sha256`.
+        bank_is_training_set: whether the run was trained on the bank.
         settings: what else shaped the numbers (precision, view size, device kind, ...).
 
     Raises:
@@ -82,6 +84,7 @@ def collect(
             if method != TEACHER
         },
         "bank_size": len(sets.bank),
+        "bank_is_training_set": bank_is_training_set,
         "counts": {name: len(shards) for name, shards in sets.named.items()},
         "checkpoint": dict(checkpoint),
         "manifests": {
@@ -128,7 +131,7 @@ def write_scores(path: Path, shards: ShardSet, scores: NDArray[np.float64]) -> N
     if names is not None:
         header.append("name")
         columns.append(list(names))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(zip(*columns, strict=True))

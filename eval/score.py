@@ -36,7 +36,7 @@ from eval.publish import (
 )
 from eval.results import METHODS, TEACHER, collect, write_scores
 from eval.scorer import score
-from eval.sets import BANK, open_sets
+from eval.sets import BANK, is_trained_on_bank, open_sets
 from eval.table import print_table, to_markdown
 from shards.cli import run
 from train.checkpoint import load_teacher
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # ------------------------------------------------------------- sets and networks
         sets = open_sets(config.in_dist_train, config.in_dist_test, config.ood, stack)
         teacher = load_teacher(config.run, device)
+        bank_is_training_set = is_trained_on_bank(sets, teacher.manifests)
         crop_px = teacher.config.views.global_px
 
         def network_features(backbone, shards):
@@ -98,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "batch": config.batch,
                 "device": device.type,
             },
+            bank_is_training_set=bank_is_training_set,
         )
         with complete_folder(config.out) as folder:
             (folder / SCORES_FOLDER).mkdir()

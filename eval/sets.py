@@ -24,6 +24,7 @@ class EvalSets:
     """Open shard sets; names are unique, shapes are equal, no two hold the same images."""
 
     bank: ShardSet
+    """The in-distribution training set."""
     test: ShardSet
     ood: Mapping[str, ShardSet]
 
@@ -69,6 +70,22 @@ def open_sets(
     _check_leakage(opened)
     bank, test = opened.pop(BANK), opened.pop(TEST)
     return EvalSets(bank, test, opened)
+
+
+def is_trained_on_bank(sets: EvalSets, manifests: Mapping[str, str]) -> bool:
+    """Whether the bank is the set that a run was trained on, as Eq. 6 has it.
+
+    Args:
+        sets: the sets of the scoring.
+        manifests: digest of the manifest of each stream of the run.
+
+    Raises:
+        UserError: a set that is to be scored is the one the run was trained on.
+    """
+    for name, shards in sets.scored.items():
+        if shards.manifest.sha256 == manifests["in-dist"]:
+            raise UserError(f"{name}: {shards.directory} is the set that the run was trained on")
+    return sets.bank.manifest.sha256 == manifests["in-dist"]
 
 
 def _check_shapes(sets: Mapping[str, ShardSet]) -> None:

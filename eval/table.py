@@ -43,12 +43,13 @@ def cells(results: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[C
 def notes(results: Mapping[str, Any]) -> list[str]:
     """What must be known to read the table: the measure, the counts, the bank, the protocol."""
     counts = results["counts"]
+    other = "" if results["bank_is_training_set"] else " (not those the run was trained on)"
     ood = [f"{name} {counts[name]:,}" for name in results["sets"] if name != ALL]
     return [
         "AUROC in %, OOD is the positive class, a higher score is more OOD.",
         f"In-distribution test images: {counts[TEST]:,}. "
         f"OOD images: {', '.join(ood)}; {ALL} {results['sets'][ALL]['samples']:,}.",
-        f"Bank: {counts[BANK]:,} in-distribution training images; tau {results['tau']:g}.",
+        f"Bank: {counts[BANK]:,} in-distribution training images{other}; tau {results['tau']:g}.",
         f"Protocol: {results['protocol']}. Checkpoint: step {results['checkpoint']['step']:,}.",
     ]
 

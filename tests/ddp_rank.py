@@ -24,22 +24,25 @@ def main() -> None:
     config = RECIPES["demo-cpu"]()
     config = dataclasses.replace(
         config,
+        views=dataclasses.replace(config.views, jitter_p=1.0),
         in_dist=shards,
         out=out,
         epochs=2,
         global_batch=12,
         device="cpu",
+        optim=dataclasses.replace(config.optim, warmup_epochs=0.5),
         loader_threads=1,
         model=dataclasses.replace(config.model, width=24, depth=2),
         head=dataclasses.replace(config.head, prototypes=32, hidden=32, bottleneck=16),
     )
-    seen_ids, seen_views = [], []
+    seen_ids, seen_draws = [], []
     next_batch = TrainLoader.__next__
 
     def record(loader: TrainLoader):
         batch = next_batch(loader)
         seen_ids.append(batch.in_dist_ids.clone())
-        seen_views.append(batch.global_views.mean((0, 2, 3, 4)))
+        draws = loader._inputs.draws(batch.step)
+        seen_draws.append(torch.tensor([view["brightness"][0] for view in draws]))
         return batch
 
     TrainLoader.__next__ = record
@@ -49,7 +52,7 @@ def main() -> None:
         {
             **{name: value.contiguous() for name, value in state.network_tensors().items()},
             "seen_ids": torch.stack(seen_ids),
-            "seen_views": torch.stack(seen_views),
+            "seen_draws": torch.stack(seen_draws),
         },
         out.parent / f"rank-{os.environ['RANK']}.safetensors",
     )

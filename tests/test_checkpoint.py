@@ -18,7 +18,7 @@ from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState
 
 CPU = torch.device("cpu")
-LOADER = {"step": 3, "seed": 0}
+LOADER = {"step": 3, "seed": 0, "manifests": {"in-dist": "d1"}}
 
 
 def small_config(out: Path, **changes) -> RunConfig:
@@ -121,6 +121,7 @@ def test_the_teacher_is_loaded_for_evaluation(tmp_path) -> None:
     save_checkpoint(tmp_path, state, LOADER, config)
     loaded = load_teacher(tmp_path, CPU)
     x = torch.randn(2, 3, 28, 28)
+    assert loaded.manifests == {"in-dist": "d1"}
     assert loaded.step == 5 and not loaded.backbone.training and loaded.config == config
     assert torch.equal(loaded.backbone(x), state.teacher.backbone.eval()(x))
 

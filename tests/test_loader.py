@@ -62,7 +62,8 @@ def equal(ours: Batch, theirs: Batch) -> bool:
     ("strategy", "sources"), [("none", 0), ("aux", 1), ("rot", 1), ("rot-in", 1), ("combined", 2)]
 )
 def test_a_batch_keeps_its_contract(rgb_set, aux_set, strategy, sources) -> None:
-    batch = next(make_loader(rgb_set, aux_set, strategy))
+    aux = aux_set if strategy in ("aux", "rot", "combined") else None
+    batch = next(make_loader(rgb_set, aux, strategy))
     assert batch.global_views.shape == (2 + sources, 24, 3, 32, 32)
     assert batch.local_views.shape == (3 * (1 + sources), 24, 3, 16, 16)
     assert batch.pos_global.shape[0] == 2 and batch.pos_local.shape[0] == 3
@@ -189,6 +190,11 @@ def test_a_batch_survives_the_next_ones(gray_set) -> None:
 def test_requests_that_cannot_be_met_are_named(gray_set, change, named) -> None:
     with pytest.raises(UserError, match=named):
         make_loader(gray_set, **change)
+
+
+def test_auxiliary_images_that_nothing_reads_are_refused(rgb_set, aux_set) -> None:
+    with pytest.raises(UserError, match="rot-in reads no auxiliary images"):
+        make_loader(rgb_set, aux_set, "rot-in")
 
 
 def test_streams_of_different_shapes_are_refused(gray_set, aux_set) -> None:

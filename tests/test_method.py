@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -208,17 +208,25 @@ def test_each_parameter_is_clipped_by_its_own_norm() -> None:
     assert float(parameters[0].grad.norm()) == pytest.approx(3.0, rel=1e-4)
 
 
-def test_apex_is_asked_for_by_name_and_recognised(monkeypatch) -> None:
+def test_apex_is_asked_for_by_name_and_recognised(monkeypatch, tmp_path) -> None:
     layer = torch.nn.Linear(2, 2)
-    monkeypatch.setitem(sys.modules, "apex", None)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(UserError, match="not installed"):
         build_optimizer(layer, OptimConfig(impl="apex"))
-    unrelated = types.ModuleType("apex")
-    unrelated.__file__ = "/somewhere/apex/__init__.py"
-    unrelated.__path__ = []
-    monkeypatch.setitem(sys.modules, "apex", unrelated)
-    with pytest.raises(UserError, match="not NVIDIA apex"):
+    package = tmp_path / "apex"
+    package.mkdir()
+    for body in ("from pyramid.config import Configurator", ""):  # PyPI's, without and with pyramid
+        (package / "__init__.py").write_text(body)
+        importlib.invalidate_caches()
+        with pytest.raises(UserError, match=r"apex/__init__.py is not a working NVIDIA apex"):
+            build_optimizer(layer, OptimConfig(impl="apex"))
+        sys.modules.pop("apex", None)
+    (package / "optimizers.py").write_text("class FusedAdam: pass")
+    importlib.invalidate_caches()
+    with pytest.raises(UserError, match="needs CUDA"):
         build_optimizer(layer, OptimConfig(impl="apex"))
+    for name in ("apex", "apex.optimizers"):
+        sys.modules.pop(name, None)
 
 
 # ---- model ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,7 +71,7 @@ def sets(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(sets, tmp_path_factory):
     """A run of three steps, so to say: its teacher is no longer what it was at the start."""
     directory = tmp_path_factory.mktemp("runs") / "run"
     config = RunConfig(
@@ -85,7 +86,9 @@ def run(tmp_path_factory):
     generator = torch.Generator().manual_seed(1)
     for parameter in state.teacher.parameters():
         parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    save_checkpoint(directory, state, {}, config)
+    with ShardSet.open(sets / "train") as train:
+        manifests = {"in-dist": train.manifest.sha256}
+    save_checkpoint(directory, state, {"manifests": manifests}, config)
     return directory
 
 
@@ -415,16 +418,56 @@ def test_an_output_folder_of_someone_else_is_refused_before_any_work(sets, tmp_p
         main(command(tmp_path / "no-such-run", sets, sets))
 
 
-def test_an_image_that_has_no_direction_is_named(run, sets, tmp_path, capsys):
-    images = np.full((3, SIDE_PX, SIDE_PX, 3), 9, dtype=np.uint8)
-    images[1] = 0
-    np.save(tmp_path / "black.npy", images)
-    build(BuildRequest(**npy_request(tmp_path / "black.npy", tmp_path / "black")))
-    with ShardSet.open(tmp_path / "black") as shards:
-        black = int(np.flatnonzero(shards.read(np.arange(3)).max(axis=(1, 2, 3)) == 0)[0])
-    arguments = command(
-        run, sets, tmp_path / "out", "--baselines", ood=("ood-a", tmp_path / "black")
-    )
-    with pytest.raises(UserError, match=rf"^black \(pixel cosine\): 1 of 3 .*ids {black}$"):
-        main(arguments)
+def test_a_black_image_counts_as_a_gray_one_in_the_pixel_baseline(run, sets, tmp_path):
+    gray = np.full((3, SIDE_PX, SIDE_PX, 3), 9, dtype=np.uint8)
+    found = []
+    for name, level in (("gray", 9), ("black", 0)):
+        gray[1] = level
+        np.save(tmp_path / f"{name}.npy", gray)
+        build(BuildRequest(**npy_request(tmp_path / f"{name}.npy", tmp_path / name)))
+        out = tmp_path / f"out-{name}"
+        main(command(run, sets, out, "--baselines", ood=("ood-a", tmp_path / name)))
+        results = json.loads((out / "results.json").read_text())
+        found.append(results["baselines"]["pixel"][name]["auroc"])
+    assert found[0] == found[1]
+
+
+def test_a_set_that_the_run_was_trained_on_is_not_scored(run, sets, tmp_path):
+    arguments = command(run, sets, tmp_path / "out")
+    swapped = [
+        argument.replace(str(sets / "train"), "BANK").replace(
+            str(sets / "test"), str(sets / "train")
+        )
+        for argument in arguments
+    ]
+    swapped = [argument.replace("BANK", str(sets / "test")) for argument in swapped]
+    with pytest.raises(UserError, match="in-dist-test: .*train is the set that the run was"):
+        main(swapped)
     assert not (tmp_path / "out").exists()
+
+
+def test_another_bank_than_the_training_set_is_said(run, sets, tmp_path):
+    other = npy_set(tmp_path / "other", 30, seed=77)
+    arguments = [
+        argument.replace(str(sets / "train"), str(other))
+        for argument in command(run, sets, tmp_path / "out")
+    ]
+    main(arguments)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["bank_is_training_set"] is False
+    assert "not those the run was trained on" in (tmp_path / "out" / "table.md").read_text()
+    main(command(run, sets, tmp_path / "usual"))
+    results = json.loads((tmp_path / "usual" / "results.json").read_text())
+    assert results["bank_is_training_set"] is True
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_as_it_is(run, sets, tmp_path):
+    folder_set(tmp_path / "named", 3, seed=5)
+    source = tmp_path / "named-source" / "boat" / "image, 0.png"
+    strange = os.fsencode(source.parent) + b"/caf\xe9.png"
+    os.rename(source, strange)
+    request = {**npy_request(tmp_path / "named-source", tmp_path / "strange"), "source": "folder"}
+    build(BuildRequest(**request))
+    main(command(run, sets, tmp_path / "out", ood=("ood-a", tmp_path / "strange")))
+    text = (tmp_path / "out" / "scores" / "strange.csv").read_bytes()
+    assert b"caf\xe9.png" in text

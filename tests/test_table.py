@@ -23,6 +23,7 @@ def results(names=("svhn", "lsun"), baselines=True):
         "sets": teacher,
         "baselines": {"untrained": aurocs(0.7), "pixel": pixel} if baselines else {},
         "counts": {"in-dist-train": 50000, "in-dist-test": 10000, **dict.fromkeys(names, 1500)},
+        "bank_is_training_set": True,
         "tau": 0.04,
         "protocol": "a-protocol",
         "checkpoint": {"step": 1234, "sha256": "ab"},

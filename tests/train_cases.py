@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 TINY = (
     "--global-batch 12 --epochs 2 --loader-threads 1 --log-steps 1 --checkpoint-epochs 1 "
-    "--keep-checkpoints 9 --views.local-views 2 --model.width 24 --model.depth 2 --head.hidden 32 "
+    "--keep-checkpoints 9 --optim.warmup-epochs 0.5 --loss.negative-weight 0.3 "
+    "--views.local-views 2 --model.width 24 --model.depth 2 --head.hidden 32 "
     "--head.bottleneck 16 --head.prototypes 32 --device cpu"
 ).split()
 """Options that make `demo-cpu` a matter of seconds on 120 images: 10 steps an epoch."""

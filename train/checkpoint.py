@@ -151,6 +151,8 @@ class LoadedTeacher:
     step: int
     sha256: str
     """Digest of the checkpoint."""
+    manifests: dict[str, str]
+    """Digest of the manifest of each stream that it was trained on: in-dist, aux."""
 
 
 def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
@@ -164,7 +166,10 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
     checkpoint = latest_checkpoint(run)
     if checkpoint is None:
         raise UserError(f"{run}: no complete checkpoint in it")
-    config = from_fields(checkpoint.state()["config"])
+    state = checkpoint.state()
+    config = from_fields(state["config"])
     backbone = build_backbone(config, device)
     backbone.load_state_dict(part_of(part_of(checkpoint.networks(device), "teacher"), "backbone"))
-    return LoadedTeacher(backbone.eval(), config, checkpoint.step, checkpoint.sha256)
+    return LoadedTeacher(
+        backbone.eval(), config, checkpoint.step, checkpoint.sha256, state["loader"]["manifests"]
+    )

@@ -133,18 +133,6 @@ class RunConfig:
             UserError: names the field and its value.
         """
         self.views.check()
-        for name in ("global_px", "local_px"):
-            side_px = getattr(self.views, name)
-            if side_px % self.model.patch_px:
-                raise UserError(
-                    f"views.{name} is {side_px}, not a multiple of model.patch_px "
-                    f"{self.model.patch_px}"
-                )
-        if self.model.width % self.model.heads:
-            raise UserError(
-                f"model.width is {self.model.width}, not a multiple of model.heads "
-                f"{self.model.heads}"
-            )
         positive = {
             "epochs": self.epochs,
             "global_batch": self.global_batch,
@@ -152,6 +140,12 @@ class RunConfig:
             "loader_threads": self.loader_threads,
             "checkpoint_epochs": self.checkpoint_epochs,
             "keep_checkpoints": self.keep_checkpoints,
+            "model.patch_px": self.model.patch_px,
+            "model.width": self.model.width,
+            "model.depth": self.model.depth,
+            "model.heads": self.model.heads,
+            "head.hidden": self.head.hidden,
+            "head.bottleneck": self.head.bottleneck,
             "head.prototypes": self.head.prototypes,
             "head.layers": self.head.layers,
             "loss.student_temp": self.loss.student_temp,
@@ -184,3 +178,20 @@ class RunConfig:
         for name, value in fractions.items():
             if not 0 <= value <= 1:
                 raise UserError(f"{name} is {value}, expected 0..1")
+        for name in ("global_px", "local_px"):
+            side_px = getattr(self.views, name)
+            if side_px % self.model.patch_px:
+                raise UserError(
+                    f"views.{name} is {side_px}, not a multiple of model.patch_px "
+                    f"{self.model.patch_px}"
+                )
+        if self.model.width % self.model.heads:
+            raise UserError(
+                f"model.width is {self.model.width}, not a multiple of model.heads "
+                f"{self.model.heads}"
+            )
+        if self.optim.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"optim.warmup_epochs is {self.optim.warmup_epochs}, expected less than epochs "
+                f"{self.epochs}"
+            )

@@ -27,7 +27,6 @@ from torch.nn.parallel import DistributedDataParallel
 from dali_pipes.batch import GLOBAL_VIEWS, Batch
 from dali_pipes.inputs import StreamOrder
 from dali_pipes.loader import TrainLoader
-from dali_pipes.negatives import needs_aux
 from shards.cli import UserError, run
 from shards.reader import ShardSet
 from train.checkpoint import latest_checkpoint, save_checkpoint
@@ -63,7 +62,7 @@ def train(config: RunConfig, world: World) -> TrainState:
     """Run, or go on with, the training of `config`, to its last step."""
     # ---- data ---------------------------------------------------------------------------------
     in_dist = ShardSet.open(config.in_dist)
-    aux = ShardSet.open(config.aux) if config.aux and needs_aux(config.negatives) else None
+    aux = ShardSet.open(config.aux) if config.aux else None
     order = StreamOrder(config.global_batch, config.seed, world.rank, world.world_size)
     loader = TrainLoader(
         in_dist, aux, config.views, config.negatives, order, world.device, config.loader_threads
@@ -80,12 +79,12 @@ def train(config: RunConfig, world: World) -> TrainState:
     if checkpoint is not None:
         loader.load_state_dict(checkpoint.restore(state))
         say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
+    world.check_equal("--in-dist and --aux", str(loader.state_dict()["manifests"]))
+    world.check_equal("--out", f"step {state.step}, {checkpoint and checkpoint.sha256}")
     student: torch.nn.Module = state.student
     if world.world_size > 1:
         student = DistributedDataParallel(
-            student,
-            device_ids=[world.device] if world.device.type == "cuda" else None,
-            broadcast_buffers=False,
+            student, device_ids=[world.device] if world.device.type == "cuda" else None
         )
 
     # ---- the loop -----------------------------------------------------------------------------
@@ -98,19 +97,19 @@ def train(config: RunConfig, world: World) -> TrainState:
             values = values_at(config, state.step, loader.steps_per_epoch)
             meters.add(train_step(config, world, state, student, batch, values), wait_s)
 
-            if state.step % config.log_steps == 0 or state.step == total_steps:
+            epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
+            last = state.step == total_steps
+            saving = step_in_epoch == 0 and (last or epoch % config.checkpoint_epochs == 0)
+            if saving or state.step % config.log_steps == 0:
                 reported = meters.report(
-                    {
-                        "epoch": state.step / loader.steps_per_epoch,
-                        **dataclasses.asdict(values),
-                    }
+                    {"epoch": state.step / loader.steps_per_epoch, **dataclasses.asdict(values)}
                 )
                 if not math.isfinite(reported["loss"]):
-                    raise UserError(f"the loss is {reported['loss']} before step {state.step}")
-            epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
-            if step_in_epoch == 0 and (
-                epoch % config.checkpoint_epochs == 0 or state.step == total_steps
-            ):
+                    raise UserError(
+                        f"the loss is {reported['loss']} before step {state.step}; the checkpoints "
+                        f"in {config.out} are from before; try a lower --optim.lr-base"
+                    )
+            if saving:
                 started_s = time.perf_counter()
                 if world.is_main:
                     save_checkpoint(config.out, state, loader.state_dict(), config)

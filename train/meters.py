@@ -5,6 +5,7 @@ Values of a step stay on the device and are summed there; the host waits for the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -44,7 +45,11 @@ class Meters:
             self._progress.start()
 
     def add(self, values: Mapping[str, Tensor], wait_s: float) -> None:
-        """Count one step: its values, scalars on the device, and the wait for its views."""
+        """Count one step: its values, scalars on the device, and the host's wait for its views.
+
+        On a GPU the host runs ahead of the device, so a wait that the host does not see, because
+        the device still has steps to do, costs nothing; one that it does see is reported.
+        """
         self._names = list(values)
         stacked = torch.stack([value.detach() for value in values.values()])
         self._sums = stacked if self._sums is None else self._sums + stacked
@@ -121,12 +126,13 @@ def _progress_bar() -> Progress:
 
 
 def _reopen(path: Path, first_step: int):
-    """Open for appending after dropping the lines past `first_step`, and a last line cut short."""
+    """Open for appending, without the lines past `first_step` and those that were cut short."""
     kept = []
     if path.exists():
         for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and json.loads(line)["step"] <= first_step:
-                kept.append(line)
+            with contextlib.suppress(ValueError):
+                if json.loads(line)["step"] <= first_step and line.endswith("\n"):
+                    kept.append(line)
     partial = path.with_suffix(".partial")
     partial.write_text("".join(kept))
     partial.replace(path)

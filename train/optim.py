@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +18,8 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
     """AdamW; matrices are weight-decayed, biases and other 1-D parameters are not.
 
     Raises:
-        UserError: apex was asked for and is missing, or is PyPI's unrelated package of that name.
+        UserError: apex was asked for and is missing, is PyPI's unrelated package of that name, or
+            the network is not on a GPU.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -25,25 +27,26 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.impl == "apex":
-        return _fused_adam()(groups, lr=0.0, adam_w_mode=True)
+        return _fused_adam(parameters[0].is_cuda)(groups, lr=0.0, adam_w_mode=True)
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
-def _fused_adam() -> Callable[..., torch.optim.Optimizer]:
-    try:
-        import apex
-    except ImportError as error:
+def _fused_adam(on_cuda: bool) -> Callable[..., torch.optim.Optimizer]:
+    found = importlib.util.find_spec("apex")
+    if found is None:
         raise UserError(
             "optim.impl is apex, but NVIDIA apex is not installed; build it from NVIDIA's sources "
             "or use optim.impl fused"
-        ) from error
+        )
     try:
         from apex.optimizers import FusedAdam
     except ImportError as error:
         raise UserError(
-            f"optim.impl is apex, but {apex.__file__} is not NVIDIA apex (the package of that name "
-            "on the package index is an unrelated one); uninstall it or use optim.impl fused"
+            f"optim.impl is apex, but {found.origin} is not a working NVIDIA apex (PyPI's package "
+            "of that name is an unrelated one); uninstall it or use optim.impl fused"
         ) from error
+    if not on_cuda:
+        raise UserError("optim.impl is apex, which needs CUDA; use optim.impl fused")
     return FusedAdam
 
 

@@ -11,6 +11,9 @@ from dali_pipes.batch import ViewSpec
 from shards.cli import UserError
 from train.config import HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 
+PARTIAL = "config.partial"
+"""What a start that was killed may leave."""
+
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE_FIELDS = frozenset(
     {"out", "in_dist", "aux", "device", "loader_threads", "log_steps", "checkpoint_epochs"}
@@ -92,7 +95,7 @@ def check_run(config: RunConfig) -> None:
         difference = first_difference(config, theirs)
         if difference:
             raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
-    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+    elif config.out.exists() and not _is_empty(config.out):
         raise UserError(f"{config.out} is there and is not a run; choose another --out")
 
 
@@ -101,6 +104,10 @@ def start_run(config: RunConfig) -> None:
     path = config.out / "config.json"
     if not path.exists():
         config.out.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        partial = config.out / PARTIAL
         partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
         partial.replace(path)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL}

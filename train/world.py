@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,25 @@ class World:
         if self.world_size > 1:
             dist.barrier()
 
+    def check_equal(self, what: str, value: str) -> None:
+        """Make sure that all ranks have the same `value`; every rank must call it.
+
+        Raises:
+            UserError: on every rank, if one differs; names `what`.
+        """
+        if self.world_size == 1:
+            return
+        digest = hashlib.sha256(value.encode()).digest()[:7]
+        ours = torch.tensor([int.from_bytes(digest)], device=self.device)
+        theirs = [torch.empty_like(ours) for _ in range(self.world_size)]
+        dist.all_gather(theirs, ours)
+        for rank, other in enumerate(theirs):
+            if not torch.equal(other, theirs[0]):
+                raise UserError(
+                    f"{what}: rank {rank} does not see what rank 0 sees (rank {self.rank} sees "
+                    f"{value}); the folder must be shared, or equal, on all machines"
+                )
+
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """The mean of `value` over all ranks, in place; every rank must call it."""
         if self.world_size > 1:
@@ -50,7 +70,7 @@ def pick_device(requested: str, local_rank: int = 0) -> torch.device:
     if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError("device is cuda, but no CUDA device is available here (try --device cpu)")
+        raise UserError("--device is cuda, but no CUDA device is available here (try --device cpu)")
     if local_rank >= torch.cuda.device_count():
         raise UserError(
             f"local rank {local_rank} has no GPU: this machine has {torch.cuda.device_count()}; "
