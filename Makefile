@@ -25,7 +25,7 @@ setup: $(READY)
 
 $(READY): setup.py
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip uninstall --quiet --yes $(OTHER_DALI)
+	$(PY) -m pip uninstall -qq --yes $(OTHER_DALI)
 	rm -f $(VENV)/.ready-*
 	$(PY) -m pip install --quiet --editable ".[cuda$(CUDA),dev]"
 	touch $@

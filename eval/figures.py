@@ -31,7 +31,7 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
         UserError: see `eval.metrics.auroc`.
     """
     methods = [method for method in METHODS if method in scores]
-    figure = Figure(figsize=(7, 0.6 + 2.8 * len(methods)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7, 0.9 + 2.8 * len(methods)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(methods), 1, squeeze=False)[:, 0]
     for axis, method in zip(axes, methods, strict=True):
@@ -51,7 +51,8 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
             )
         axis.set_title(f"{METHODS[method]}: AUROC {100 * auroc(in_dist, ood):.2f} %")
         axis.set_ylabel("images, %")
-        axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     axes[-1].set_xlabel("score (higher = more OOD)")
     figure.savefig(path, format="png")

@@ -78,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores: dict[str, dict[str, np.ndarray]] = {}
         for method, features in features_of.items():
             label = METHODS[method]
-            progress.print(f"{label}: bank of {len(sets.bank):,} images", style="dim")
+            count = sum(map(len, sets.named.values()))
+            progress.print(f"{label}: features and scores of {count:,} images", style="dim")
             bank = features(sets.bank)
             scores[method] = {}
             for name, shards in sets.scored.items():
-                progress.print(f"{label}: {name}, {len(shards):,} images", style="dim")
                 names = (f"{name} ({label})", f"{BANK} ({label})")
                 tested = score(features(shards), bank, config.tau, names=names)
                 scores[method][name] = tested.cpu().numpy()
