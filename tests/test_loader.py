@@ -145,6 +145,14 @@ def test_views_of_one_image_differ_and_so_do_steps_ranks_and_seeds(gray_set) -> 
     assert equal(first, same)
 
 
+def test_an_image_is_seen_otherwise_in_the_next_epoch(gray_set) -> None:
+    """With all images in one batch, sorted by id, only the draws tell two steps apart."""
+    spec = dataclasses.replace(BARE, jitter_p=1.0)
+    batches = take(make_loader(gray_set, spec=spec, global_batch=120), 2)
+    first, second = (batch.pos_global[0][batch.in_dist_ids.argsort()] for batch in batches)
+    assert (first != second).flatten(1).any(1).sum() > 100
+
+
 def test_resume_is_exact_bit_for_bit(rgb_set, aux_set) -> None:
     through = take(make_loader(rgb_set, aux_set, "combined"), 9)
     stopped = make_loader(rgb_set, aux_set, "combined")
