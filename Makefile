@@ -30,7 +30,7 @@ $(READY): setup.py
 	$(PY) -m pip install --quiet --editable ".[cuda$(CUDA),dev]"
 	touch $@
 
-# Shards, training and scores of the sample images: one table at the end (about 5 minutes on 2 cores).
+# Shards, training and scores of the sample images, and one table at the end.
 demo: $(READY)
 	$(PY) -m shards.sets --protocol fashion-footwear --src $(SRC) --out $(DEMO)/shards
 	$(PY) train/main.py demo-cpu --in-dist $(DEMO)/shards/in-dist-train --negatives $(NEGATIVES) \
