@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -105,7 +104,7 @@ def images_per_s(batches: Iterator, config: BenchConfig) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Time the peers in turn and print what came out."""
-    config = tyro.cli(BenchConfig, args=argv, description=__doc__)
+    config = cli.parse(BenchConfig, argv, description=__doc__)
     count = config.batch * (config.steps + 4 * config.workers)
     pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:

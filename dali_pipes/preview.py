@@ -95,7 +95,7 @@ def _draw(columns: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the first batch of a run with this seed."""
-    config = tyro.cli(PreviewConfig, args=argv, description=__doc__)
+    config = cli.parse(PreviewConfig, argv, description=__doc__)
     if config.images < 1:
         raise UserError(f"images is {config.images}, expected at least 1")
     if config.seed < 0:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from dali_pipes.loader import EvalLoader
@@ -38,7 +37,7 @@ from eval.results import METHODS, TEACHER, collect, write_scores
 from eval.scorer import score
 from eval.sets import BANK, is_trained_on_bank, open_sets
 from eval.table import print_table, to_markdown
-from shards.cli import run
+from shards import cli
 from train.checkpoint import load_teacher
 from train.model import untrained_backbone
 from train.world import pick_device
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: an option, a set, the run or the output folder is not as it must be; nothing
             is written then.
     """
-    config = tyro.cli(ScoreConfig, args=argv)
+    config = cli.parse(ScoreConfig, argv)
     config.check()
     device = pick_device(config.device)
     check_replaceable(config.out)
@@ -113,4 +112,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 from PIL import Image
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -236,7 +235,7 @@ def _progress() -> Progress:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Build one set and print one line about it."""
-    request = tyro.cli(BuildRequest, args=argv, description="Build a shard set.")
+    request = cli.parse(BuildRequest, argv, description="Build a shard set.")
     manifest = build(request)
     height, width, channels = manifest.sample_shape
     mega_bytes = sum(shard.bytes for shard in manifest.shards) / 1e6

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
 
 
 class UserError(Exception):
@@ -12,6 +15,18 @@ class UserError(Exception):
     The message is one line that names the field or file, its value, and what was expected. A
     command line prints it without a traceback and exits with status 2.
     """
+
+
+def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
+    """Fill `kind`, a dataclass, from the command line by tyro, whose other `options` are passed on.
+
+    Raises:
+        UserError: an option that `kind` does not have.
+    """
+    value, unknown = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]}; --help shows those that there are")
+    return value
 
 
 def run(main: Callable[[], object]) -> None:

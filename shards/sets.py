@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -155,7 +154,7 @@ class SetsRequest:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the sets of a protocol and print a table of them."""
-    request = tyro.cli(SetsRequest, args=argv, description="Build all shard sets of a protocol.")
+    request = cli.parse(SetsRequest, argv, description="Build all shard sets of a protocol.")
     results = build_sets(request.protocol, request.src, request.out)
     table = Table("set", title=f"{request.protocol}: {request.out}")
     table.add_column("samples", justify="right")

@@ -137,7 +137,7 @@ class VerifyRequest:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check each set; one line for each that is as it was built."""
-    request = tyro.cli(VerifyRequest, args=argv, description="Check shard sets.")
+    request = cli.parse(VerifyRequest, argv, description="Check shard sets.")
     if not request.directories:
         raise UserError("no folder to verify was named")
     for directory in request.directories:

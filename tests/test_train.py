@@ -142,7 +142,7 @@ def test_two_ranks_compute_what_one_does(gray_dir, finished, tmp_path) -> None:
 
 
 REFUSED = [
-    (["--optim.lr-bse", "1"], "lr-bse"),
+    (["--optim.lr-bse", "1"], "error: unknown option --optim.lr-bse"),
     (["--negatives", "rotate"], "rotate"),
     (["--views.local-px", "15"], "views.local_px is 15"),
     (["--global-batch", "121"], "121"),

@@ -27,7 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 from dali_pipes.batch import GLOBAL_VIEWS, Batch
 from dali_pipes.inputs import StreamOrder
 from dali_pipes.loader import TrainLoader
-from shards.cli import UserError, run
+from shards import cli
+from shards.cli import UserError
 from shards.reader import ShardSet
 from train.checkpoint import latest_checkpoint, save_checkpoint
 from train.config import RunConfig
@@ -44,11 +45,16 @@ from train.world import World, start_world, stop_world
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command, join the ranks, train."""
-    config = tyro.extras.overridable_config_cli(
-        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
+    recipes = tyro.extras.subcommand_type_from_defaults(
+        {name: recipe() for name, recipe in RECIPES.items()},
+        {name: recipe.__doc__ or "" for name, recipe in RECIPES.items()},
+    )
+    config = cli.parse(
+        recipes,
+        argv,
         prog="train/main.py",
         description=__doc__,
-        args=argv,
+        config=(tyro.conf.AvoidSubcommands,),
     )
     config.check()
     world = start_world(config.device)
@@ -188,4 +194,4 @@ def say(world: World, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from shards import cli
 from shards.cli import UserError
@@ -127,7 +126,7 @@ def remake(request: RemakeRequest) -> dict[str, bytes]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the files, and print one line about them."""
-    request = tyro.cli(RemakeRequest, args=argv, description="Remake the sample's files.")
+    request = cli.parse(RemakeRequest, argv, description="Remake the sample's files.")
     files = remake(request)
     train, test = IdxSource(request.out, "train"), IdxSource(request.out, "test")
     mega_bytes = sum(map(len, files.values())) / 1e6
