@@ -53,7 +53,7 @@ def open_sets(
         name = Path(os.path.abspath(directory)).name
         for own, path in ((BANK, in_dist_train), (TEST, in_dist_test)):
             if directory.resolve() == path.resolve():
-                raise UserError(f"--ood {directory}: is the {own} set itself")
+                raise UserError(f"{own} and {name} are the same folder, {directory}")
         if name in (BANK, TEST, ALL):
             raise UserError(f"--ood {directory}: the set name {name!r} is reserved, rename it")
         if name in directories:

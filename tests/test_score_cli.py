@@ -134,6 +134,12 @@ def test_a_set_never_meets_itself(sets, tmp_path, train, test, ood, pair, how):
         opened(*paths)
 
 
+def test_the_bank_itself_is_called_so_under_any_name(tmp_path):
+    bank = npy_set(tmp_path / "in-dist-train", 6, seed=40)
+    with pytest.raises(UserError, match="^in-dist-train and in-dist-train are the same folder"):
+        opened(bank, npy_set(tmp_path / "test", 5, seed=41), bank)
+
+
 def test_the_same_images_in_another_order_are_found(sets, tmp_path):
     npy_set(tmp_path / "again", 12, seed=1, name="other")  # equal to `test` but for the name
     with pytest.raises(UserError, match="^in-dist-test and again hold the same shards"):
