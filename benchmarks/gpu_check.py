@@ -93,7 +93,7 @@ def train_steps(shards: ShardSet, config: RunConfig, steps: int) -> dict[str, fl
     torch.cuda.synchronize()
     spent_s = time.perf_counter() - started_s
     return {
-        "loss": float(report["loss"]),
+        "loss": float(report["loss"].detach()),
         "step_ms": 1000 * spent_s / steps,
         "images_per_s": config.global_batch * steps / spent_s,
         "data_wait_pct": 100 * wait_s / spent_s,
