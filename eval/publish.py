@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shards.cli import UserError
+from shards.disk import sync
 
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
@@ -53,7 +54,7 @@ def complete_folder(out: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in [*partial.rglob("*"), partial]:
-            _fsync(path)
+            sync(path)
         check_replaceable(out)
         if out.exists():
             out.rename(replaced)
@@ -63,16 +64,8 @@ def complete_folder(out: Path) -> Iterator[Path]:
             if replaced.exists():
                 replaced.rename(out)
             raise
-        _fsync(out.parent)
+        sync(out.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if out.exists():
             shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

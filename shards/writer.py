@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.cli import UserError
+from shards.disk import sync
 from shards.index import Component, format_index
 from shards.manifest import FILE_NAME, NAMES_FILE_NAME, Manifest, Shard, to_json
 
@@ -170,10 +171,10 @@ def publishing(directory: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 lock.enter_context(_locked(partial))
             yield partial
-            _sync_folder(partial)
+            sync(partial)
             refuse_existing(directory)
             os.rename(partial, directory)
-            _sync_folder(directory.parent)
+            sync(directory.parent)
     except OSError as error:
         raise UserError(f"{directory}: not written: {error}") from error
     finally:
@@ -195,13 +196,5 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
     finally:
         os.close(handle)

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shards.cli import UserError
+from shards.disk import sync
 from train.config import RunConfig
 from train.model import build_backbone
 from train.run_folder import from_fields, to_fields
@@ -64,7 +63,7 @@ class Checkpoint:
 
 def save_checkpoint(
     run: Path, state: TrainState, loader: dict[str, Any], config: RunConfig
-) -> Path:
+) -> None:
     """Write the state of the run, then drop all but the newest `config.keep_checkpoints`."""
     final = run / "checkpoints" / f"step-{state.step:08d}"
     partial = final.with_name(f".{final.name}.partial")
@@ -82,30 +81,25 @@ def save_checkpoint(
     digests = {name: _digest(partial / name) for name in (NETWORKS, OPTIMIZER, STATE)}
     (partial / COMPLETE).write_text(json.dumps(digests, indent=1) + "\n")
     for file in (*partial.iterdir(), partial):
-        _sync(file)
+        sync(file)
     if final.exists():
         # A step is saved twice only when the first copy was refused as damaged.
         shutil.rmtree(final)
     partial.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
     for old in _directories(run)[config.keep_checkpoints :]:
         shutil.rmtree(old)
-    return final
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint whose files are all as they were written; None if there is none."""
-    return next(_whole_checkpoints(run), None)
-
-
-def _whole_checkpoints(run: Path) -> Iterator[Checkpoint]:
     for directory in _directories(run):
         fault = _fault(directory)
         if fault is None:
             digest = hashlib.sha256((directory / COMPLETE).read_bytes()).hexdigest()
-            yield Checkpoint(directory, int(directory.name.removeprefix("step-")), digest)
-        else:
-            print(f"warning: {directory} is passed over: {fault}", flush=True)
+            return Checkpoint(directory, int(directory.name.removeprefix("step-")), digest)
+        print(f"warning: {directory} is passed over: {fault}", flush=True)
+    return None
 
 
 def _directories(run: Path) -> list[Path]:
@@ -129,12 +123,6 @@ def _digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

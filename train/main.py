@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def train(config: RunConfig, world: World) -> TrainState:
     """Run, or go on with, the training of `config`, to its last step."""
+    check_run(config)
+
     # ---- data ---------------------------------------------------------------------------------
     in_dist = ShardSet.open(config.in_dist)
     aux = ShardSet.open(config.aux) if config.aux else None
@@ -77,7 +79,6 @@ def train(config: RunConfig, world: World) -> TrainState:
 
     # ---- state, new or resumed ----------------------------------------------------------------
     state = TrainState.start(config, world.device)
-    check_run(config)
     world.wait_for_all()
     if world.is_main:
         start_run(config)
