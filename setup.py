@@ -1,4 +1,7 @@
-"""Packaging. Extras: `cuda13` or `cuda12` bring DALI, `dev` what the tests and the checks need.
+"""Packaging.
+
+Extras: `cuda13` or `cuda12` bring DALI, `lmdb` what LSUN needs, `dev` what the tests and the checks
+need.
 
 DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
 NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra
@@ -34,6 +37,7 @@ setup(
         "webdataset>=0.2.86",
         "numpy>=1.26",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "pillow>=10.1",
         "safetensors>=0.4",
         "tyro>=0.9",
@@ -44,6 +48,7 @@ setup(
     extras_require={
         "cuda13": ["nvidia-dali-cuda130>=2.0"],
         "cuda12": ["nvidia-dali-cuda120>=2.0"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.8", "mypy>=1.13"],
+        "lmdb": ["lmdb>=1.4"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "lmdb>=1.4", "ruff>=0.8", "mypy>=1.13"],
     },
 )

@@ -29,7 +29,8 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.inputs import StreamOrder
 from dali_pipes.loader import TrainLoader
 from shards import cli
-from shards.build import BuildRequest, build
+from shards.build import build
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
 
 CPUS = len(os.sched_getaffinity(0))

@@ -114,23 +114,22 @@ def versions() -> dict[str, str]:
 
 
 def write_scores(path: Path, shards: ShardSet, scores: NDArray[np.float64]) -> None:
-    """One line an image: `id,score`, then `class` and `name` when the set knows them.
+    """One line an image: `id,score`, its `class` when the set knows it, and `name` in its source.
 
     Args:
         path: the CSV file to write.
         shards: the set that was scored.
         scores: float64 [N] in id order; written so that reading gives the same number back.
     """
-    manifest, names = shards.manifest, shards.names()
+    manifest = shards.manifest
     header = ["id", "score"]
     columns: list[list[Any]] = [list(range(len(scores))), [repr(float(s)) for s in scores]]
     if manifest.classes:
         labels = shards.labels(np.arange(len(scores), dtype=np.int64))
         header.append("class")
         columns.append([manifest.classes[label] for label in labels])
-    if names is not None:
-        header.append("name")
-        columns.append(list(names))
+    header.append("name")
+    columns.append(shards.names())
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -12,6 +12,7 @@ from pathlib import Path
 from shards.cli import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
+from shards.sources.registry import FORMATS
 
 BANK = "in-dist-train"
 TEST = "in-dist-test"
@@ -122,10 +123,12 @@ def _share_shards(one: Manifest, other: Manifest) -> bool:
 
 
 def _share_source(one: Manifest, other: Manifest) -> bool:
-    """Equal source files and a label in common (none named = all), so equal images among them."""
+    """Equal files, split and a label in common (none named = all), so equal images among them."""
     digests = [{source.sha256 for source in m.sources} for m in (one, other)]
     labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
-    return bool(digests[0]) and digests[0] == digests[1] and labels_meet
+    # Of a data set the splits are different images of one archive; of one's own, only names.
+    splits_meet = one.split == other.split or not FORMATS[one.source].splits
+    return bool(digests[0]) and digests[0] == digests[1] and labels_meet and splits_meet
 
 
 def _times(shape: tuple[int, ...]) -> str:

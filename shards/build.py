@@ -1,248 +1,256 @@
-"""Builds a shard set: `python -m shards.build --source idx --src DIR --split train ...`.
+"""Builds a shard set: `python -m shards.build --source folder --src DIR --size-px 32 --out DIR`.
 
-source -> selection by label -> seeded global shuffle -> resize -> tars, indexes, names, manifest.
-The same request gives the same bytes with any number of workers.
+source -> selection -> seeded global shuffle -> decode, resize -> tars, indexes, names, manifest.
+The same request gives the same bytes with any number of workers, in one go or in several.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
-import os
-import re
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
-from pathlib import Path
-from typing import Literal
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from shards import cli
 from shards.cli import UserError
-from shards.manifest import FORMAT_VERSION, Manifest, Shard
-from shards.sources import Sample, Source
-from shards.sources.folder import FolderSource
-from shards.sources.idx import IdxSource
-from shards.sources.npy import NpySource
-from shards.verify import shard_file
-from shards.writer import ShardWriter, publishing, refuse_existing, write_manifest, write_names
+from shards.convert import Chunk, convert
+from shards.disk import write_file
+from shards.manifest import (
+    FILE_NAME,
+    NAMES_FILE_NAME,
+    REJECTS_FILE_NAME,
+    Manifest,
+    SourceFile,
+    shard_file,
+    to_json,
+)
+from shards.plan import BuildRequest, Plan, plan
+from shards.progress import ImageProgress
+from shards.provenance import describe, describe_folder
+from shards.publish import Part, Workplace, refuse_existing, remove_leftovers, workplace
+from shards.sources.registry import FORMATS
+from shards.tally import Tally
+from shards.writer import ShardWriter
 
-CHUNK_SAMPLES = 64
-"""Samples that are decoded at a time, and so held in memory."""
-MAX_SIZE_PX = 1024
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What to build from what."""
-
-    source: Literal["idx", "folder", "npy"]
-    """Format of the source: IDX files of the MNIST family, image files, or one .npy array."""
-    src: Path
-    """The folder (idx, folder) or the file (npy)."""
-    size_px: int
-    """Height and width of the stored images, pixels, 1 to 1024 (aspect ratio not kept)."""
-    out: Path
-    """The set's folder; must not exist yet."""
-    split: str = "train"
-    """Name of the split; for idx "train" or "test" says which official files are read."""
-    labels: tuple[int, ...] = ()
-    """Take only images with these labels, which they keep; by default all."""
-    channels: Literal[1, 3] | None = None
-    """1 (gray) or 3 (RGB); by default what the source has (folder: 3)."""
-    name: str = ""
-    """Name of the set, for its files; by default that of the output folder."""
-    seed: int = 0
-    """Seed of the global shuffle."""
-    shard_samples: int = 10_000
-    """Samples per tar."""
-    workers: int = len(os.sched_getaffinity(0))
-    """Threads that decode and resize; by default one per CPU."""
-    class_folders: bool = False
-    """folder: the first-level folders are the classes; by default the set is unlabelled."""
-    classes: tuple[str, ...] = ()
-    """idx: name of each label; by default its number."""
-    protocol: str = ""
-    """The named protocol that the set belongs to, if any."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A checked request: what will be stored, in which order."""
-
-    source: Source
-    order: np.ndarray
-    """Index into the source of each sample, by id: int64 [samples]."""
-    manifest: Manifest
-    """All that is known before decoding: without `resize`, `names_sha256` and `shards`."""
-
-
-def plan(request: BuildRequest) -> Plan:
-    """Open the source, check the request against it and choose the samples' order.
-
-    Raises:
-        UserError: a field is out of range, the source cannot be read, or it has no such sample.
-    """
-    if not 1 <= request.size_px <= MAX_SIZE_PX:
-        raise UserError(f"size_px is {request.size_px}, expected 1 to {MAX_SIZE_PX}")
-    for field in ("shard_samples", "workers"):
-        if getattr(request, field) < 1:
-            raise UserError(f"{field} is {getattr(request, field)}, expected at least 1")
-    if request.seed < 0:
-        raise UserError(f"seed is {request.seed}, expected at least 0")
-    name = request.name or re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
-    for field, value in (("name", name), ("split", request.split)):
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
-            raise UserError(f"{field} is {value!r}, expected 1 to 80 of A-Z a-z 0-9 _ -")
-    source = _open_source(request)
-    selected = np.arange(len(source))
-    if request.labels:
-        if source.labels is None:
-            raise UserError(f"labels are {request.labels}, {request.src} is unlabelled")
-        unknown = sorted(set(request.labels) - set(range(len(source.classes))))
-        if unknown:
-            raise UserError(f"labels {unknown} unknown, {request.src} has {len(source.classes)}")
-        selected = selected[np.isin(source.labels, request.labels)]
-    if not len(selected):
-        raise UserError(f"{request.src}: no images with labels {request.labels}")
-    order = np.random.default_rng(request.seed).permutation(selected)
-    channels = request.channels or source[int(order[0])].pixels.shape[2]
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name=name,
-        split=request.split,
-        protocol=request.protocol,
-        samples=len(order),
-        height_px=request.size_px,
-        width_px=request.size_px,
-        channels=channels,
-        encoding="raw",
-        resize="",
-        classes=source.classes,
-        labels=tuple(sorted(set(request.labels))),
-        sources=source.files(),
-        shuffle_seed=request.seed,
-        names_sha256="",
-        shards=(),
-    )
-    return Plan(source, order, manifest)
+CHUNK_SAMPLES = 128
+"""Samples that a thread makes ready at a time."""
+CHUNKS_AHEAD = 3
+"""Chunks for each thread that wait for it, or to be written."""
 
 
 def build(request: BuildRequest) -> Manifest:
     """Build the set and return its manifest; `request.out` appears whole or not at all.
 
+    Finished shards of a build that was killed or failed are taken over.
+
     Raises:
-        UserError: the output exists, the request does not fit the source, an image cannot be
-            decoded, or the system refuses to write.
+        UserError: the output exists, the request does not fit the source, too many images cannot
+            be decoded, another process builds the set, or the system refuses to read or write.
     """
+    remove_leftovers(request.out)
     refuse_existing(request.out)
     planned = plan(request)
-    resize = "pillow-bicubic" if request.source == "folder" else "none"
-    names: list[str] = []
-    shards: list[Shard] = []
-    with (
-        publishing(request.out) as folder,
-        ThreadPool(request.workers) as pool,
-        _progress() as progress,
-    ):
-        task = progress.add_task(planned.manifest.name, total=len(planned.order))
-        for first_id in range(0, len(planned.order), request.shard_samples):
-            ids = planned.order[first_id : first_id + request.shard_samples]
-            file = shard_file(planned.manifest.name, planned.manifest.split, len(shards))
-            writer = ShardWriter(folder, file, first_id)
-            try:
-                for sample, pixels in _fitted(planned, ids, pool):
-                    if sample.pixels.shape[:2] != pixels.shape[:2]:
-                        resize = "pillow-bicubic"
-                    if sample.name is not None:
-                        names.append(sample.name)
-                    writer.add(pixels, sample.label)
-                    progress.advance(task)
-                shards.append(writer.finish())
-            finally:
-                writer.abandon()
-        manifest = dataclasses.replace(
-            planned.manifest,
-            resize=resize,
-            names_sha256=write_names(folder, names) if names else "",
-            shards=tuple(shards),
-        )
-        write_manifest(folder, manifest)
+    with workplace(request.out, planned.identity) as work:
+        with ThreadPoolExecutor(2) as background:
+            described = background.submit(_describe, request, planned)
+            if "md5" in planned.manifest.checks:
+                described.result()
+            parts = _build_shards(request, planned, work, background)
+            sources, unselected = described.result()
+        return _assemble(planned, work, sources, [Part(None, unselected), *parts])
+
+
+def _describe(request: BuildRequest, planned: Plan) -> tuple[tuple[SourceFile, ...], Tally]:
+    """The source's files; of a folder instead what the images are that the set does not take."""
+    source, unselected = planned.source, Tally()
+    if planned.reads_folder:
+        for index in np.setdiff1d(np.arange(len(source)), planned.order).tolist():
+            data = source.read(index)
+            assert isinstance(data, bytes)
+            unselected.note_file(source.name(index), data)
+        return (), unselected
+    published = FORMATS[request.source].md5 if request.md5 else {}
+    files = [describe(path, published.get(path.name)) for path in source.paths]
+    return tuple(files), unselected
+
+
+def _build_shards(
+    request: BuildRequest, planned: Plan, work: Workplace, background: ThreadPoolExecutor
+) -> list[Part]:
+    """Write the shards that are not finished; returns the notes of all."""
+    parts = {number: work.part(number) for number in sorted(work.finished())}
+    budget = RejectBudget(planned.max_rejects, request.src)
+    with ImageProgress(planned.manifest.name, len(planned.order)) as progress:
+        for part in parts.values():
+            budget.spend(part.tally.rejects)
+            progress.skip(part.tally.images)
+        numbers = [n for n in range(planned.shards) if n not in parts]
+        chunks = _converted(planned, numbers, request.workers)
+        finishing: dict[int, Future[Part]] = {}
+        for number, group in itertools.groupby(chunks, key=lambda pair: pair[0]):
+            watched = _watched((chunk for _, chunk in group), budget, progress)
+            finish = _write_shard(planned.manifest, work, number, watched)
+            for earlier in finishing.values():
+                earlier.result()
+            finishing[number] = background.submit(finish)
+    parts |= {number: part.result() for number, part in finishing.items()}
+    return [parts[number] for number in range(planned.shards)]
+
+
+class RejectBudget:
+    """Fails a build that rejects too much, rather than make a small set of it."""
+
+    def __init__(self, max_rejects: int, src: object) -> None:
+        """At most `max_rejects` images of `src` may be bad."""
+        self._max_rejects = max_rejects
+        self._src = src
+        self._first: list[str] = []
+        self.rejects = 0
+
+    def spend(self, rejects: Sequence[dict[str, str]]) -> None:
+        """Count rejects; a `UserError` that names the first of all when there are too many."""
+        self.rejects += len(rejects)
+        self._first += [f"{r['name']} ({r['reason']})" for r in rejects[: 3 - len(self._first)]]
+        if self.rejects > self._max_rejects:
+            raise UserError(
+                f"{self._src}: {self.rejects} images are bad, max_rejects_pct allows "
+                f"{self._max_rejects}: {', '.join(self._first)}"
+            )
+
+
+def _converted(planned: Plan, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, Chunk]]:
+    """What the shards `numbers` hold, in order, each chunk with its shard; some are made ahead."""
+    source = planned.source
+    pending: collections.deque[tuple[int, Future[Chunk]]] = collections.deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for number in numbers:
+                places = planned.places(number)
+                for first in places[::CHUNK_SAMPLES]:
+                    indexes = planned.order[first : min(first + CHUNK_SAMPLES, places.stop)]
+                    args = source, indexes, first, planned.target
+                    pending.append(
+                        (number, pool.submit(convert, *args, digest=planned.reads_folder))
+                    )
+                    if len(pending) > CHUNKS_AHEAD * workers:
+                        ready_number, ready = pending.popleft()
+                        yield ready_number, ready.result()
+            for ready_number, ready in pending:
+                yield ready_number, ready.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _watched(
+    chunks: Iterable[Chunk], budget: RejectBudget, progress: ImageProgress
+) -> Iterator[Chunk]:
+    for chunk in chunks:
+        budget.spend(chunk.tally.rejects)
+        yield chunk
+        progress.advance(chunk.tally.images, budget.rejects)
+
+
+def _write_shard(
+    manifest: Manifest, work: Workplace, number: int, chunks: Iterable[Chunk]
+) -> Callable[[], Part]:
+    """Write a tar; what is returned waits for the disk, and notes that the shard is finished."""
+    path = work.set_folder / shard_file(manifest.name, manifest.split, number)
+    writer = ShardWriter(path)
+    tally = Tally()
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(writer.close)
+        for chunk in chunks:
+            if chunk.packed is not None:
+                writer.add(chunk.packed)
+            tally.add(chunk.tally)
+        on_error.pop_all()
+
+    def finish() -> Part:
+        if tally.names:
+            part = Part(writer.finish(), tally)
+        else:
+            writer.close()
+            path.unlink()
+            part = Part(None, tally)
+        work.finish(number, part)
+        return part
+
+    return finish
+
+
+def _assemble(
+    planned: Plan, work: Workplace, sources: tuple[SourceFile, ...], parts: Sequence[Part]
+) -> Manifest:
+    """Write what is beside the tars; the manifest last."""
+    tally = Tally()
+    for part in parts:
+        tally.add(part.tally)
+    if not tally.names:
+        raise UserError(f"{planned.source.paths[0]}: all {tally.images} images are bad")
+    if planned.reads_folder:
+        (folder,) = planned.source.paths
+        sources = (describe_folder(folder, tally.read_bytes, tally.digest),)
+    manifest = dataclasses.replace(
+        planned.manifest,
+        samples=len(tally.names),
+        resize=planned.target.resize if tally.resized else "none",
+        sources=sources,
+        rejects=len(tally.rejects),
+        rejects_sha256=_write_list(work, REJECTS_FILE_NAME, tally.rejects),
+        names_sha256=_write_list(work, NAMES_FILE_NAME, tally.names),
+        shards=tuple(part.shard for part in parts if part.shard is not None),
+    )
+    write_file(work.set_folder / FILE_NAME, to_json(manifest).encode())
     return manifest
 
 
-def fit(pixels: np.ndarray, size_px: int, channels: int) -> np.ndarray:
-    """An image in the channels and at the size of the set.
+def _write_list(work: Workplace, file_name: str, values: Sequence[object]) -> str:
+    """Write a file of JSON lines, if there are any, and return its sha256."""
+    if not values:
+        return ""
+    lines = json_lines(values)
+    write_file(work.set_folder / file_name, lines)
+    return hashlib.sha256(lines).hexdigest()
 
-    Args:
-        pixels: uint8 [H,W,1] or [H,W,3].
-        size_px: Height and width of the result.
-        channels: 1 (RGB -> gray by ITU-R 601 luma) or 3 (gray is repeated).
 
-    Returns:
-        uint8 [size_px,size_px,channels]; Pillow's bicubic resize, unless the size is right already.
+def json_lines(values: Sequence[object]) -> bytes:
+    """One line of JSON for each value.
+
+    ASCII only, so that any file name (line breaks, bytes that are not UTF-8) comes back as it was.
     """
-    if pixels.shape == (size_px, size_px, channels):
-        return pixels
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    image = image.convert({1: "L", 3: "RGB"}[channels])
-    if image.size != (size_px, size_px):
-        image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size_px, size_px, channels)
+    if all(isinstance(value, str) for value in values):
+        # One call for all of them: there may be a million names.
+        text = json.dumps(values, separators=("\n", ":"))[1:-1]
+    else:
+        text = "\n".join(json.dumps(value) for value in values)
+    return (text + "\n").encode("ascii")
 
 
-def _fitted(
-    planned: Plan, indexes: np.ndarray, pool: ThreadPool
-) -> Iterator[tuple[Sample, np.ndarray]]:
-    """Decoded samples and their stored pixels, in order, a chunk in memory at a time."""
-    size_px, _, channels = planned.manifest.sample_shape
-
-    def load(index: int) -> tuple[Sample, np.ndarray]:
-        sample = planned.source[index]
-        return sample, fit(sample.pixels, size_px, channels)
-
-    for start in range(0, len(indexes), CHUNK_SAMPLES):
-        yield from pool.map(load, indexes[start : start + CHUNK_SAMPLES].tolist())
-
-
-def _open_source(request: BuildRequest) -> Source:
-    if request.classes and request.source != "idx":
-        raise UserError(f"classes are for idx sources, source is {request.source}")
-    if request.class_folders and request.source != "folder":
-        raise UserError(f"class_folders is for folder sources, source is {request.source}")
-    if request.source == "idx":
-        return IdxSource(request.src, request.split, request.classes)
-    if request.source == "npy":
-        return NpySource(request.src)
-    return FolderSource(request.src, request.class_folders, request.channels or 3)
-
-
-def _progress() -> Progress:
-    """A bar on a terminal, nothing elsewhere."""
-    return Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
+def summary(manifest: Manifest) -> str:
+    """A set in a few words."""
+    height, width, channels = manifest.sample_shape
+    mega_bytes = sum(shard.bytes for shard in manifest.shards) / 1e6
+    text = (
+        f"{manifest.samples} samples of {height}x{width}x{channels} "
+        f"in {len(manifest.shards)} shards, {mega_bytes:.1f} MB"
     )
+    if manifest.rejects:
+        text += f", {manifest.rejects} bad images left out ({REJECTS_FILE_NAME})"
+    if manifest.excluded:
+        text += f", {manifest.excluded} excluded"
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Build one set and print one line about it."""
     request = cli.parse(BuildRequest, argv, description="Build a shard set.")
-    manifest = build(request)
-    height, width, channels = manifest.sample_shape
-    mega_bytes = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(
-        f"{request.out}: {manifest.samples} samples of {height}x{width}x{channels} "
-        f"in {len(manifest.shards)} shards, {mega_bytes:.1f} MB"
-    )
+    print(f"{request.out}: {summary(build(request))}")
 
 
 if __name__ == "__main__":

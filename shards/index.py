@@ -1,12 +1,12 @@
 """DALI's WebDataset index, v1.2, in pure Python: where each component of each sample lies in a tar.
 
     v1.2 <samples>
-    <extension> <offset> <size> <member name>[ <extension> <offset> <size> <member name> ...]
+    <extension> <offset> <size> <key>.<extension>[ <extension> <offset> ...]
 
-One line a sample, one group a component; offsets are those of the data, past the 512-byte header.
-DALI trusts these numbers: a size past the end of the tar crashes it, a count that is too small
-drops samples without a word. So an index is parsed strictly, and `shards.verify` checks it against
-its tar, before DALI or the reader sees it.
+One line a sample, one such group a component; offsets are those of the data, past the 512-byte
+header. DALI trusts these numbers: a size past the end of the tar crashes it, a count that is too
+small drops samples without a word. So an index is parsed strictly, and `shards.verify` checks it
+against its tar, before DALI or the reader sees it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.cli import UserError
+from shards.tar import KEY_DIGITS
 
 VERSION = "v1.2"
 
@@ -30,22 +31,35 @@ class Component:
     """Position of the data in the tar, bytes: int64 [samples]."""
     sizes: np.ndarray
     """Length of the data, bytes: int64 [samples]."""
-    names: tuple[str, ...]
-    """Member names, `<key>.<extension>`."""
 
 
-def format_index(components: Mapping[str, Component]) -> str:
-    """The text that DALI's wds2idx writes, from extension -> component in the order of the tar."""
+@dataclass(frozen=True)
+class Index:
+    """Where everything lies in one tar."""
+
+    keys: np.ndarray
+    """The samples' keys as numbers: int64 [samples]."""
+    components: Mapping[str, Component]
+    """By extension, in the order of the tar."""
+
+
+def format_index(index: Index) -> str:
+    """The text that DALI's wds2idx writes."""
+    keys = [f"{key:0{KEY_DIGITS}d}" for key in index.keys.tolist()]
     columns = []
-    for extension, component in components.items():
-        places = zip(component.offsets, component.sizes, component.names, strict=True)
-        columns.append([f"{extension} {offset} {size} {name}" for offset, size, name in places])
-    lines = [" ".join(groups) for groups in zip(*columns, strict=True)]
-    return "\n".join([f"{VERSION} {len(lines)}", *lines]) + "\n"
+    for extension, component in index.components.items():
+        places = zip(component.offsets.tolist(), component.sizes.tolist(), keys, strict=True)
+        columns.append(
+            [f"{extension} {offset} {size} {k}.{extension}" for offset, size, k in places]
+        )
+    lines = (
+        columns[0] if len(columns) == 1 else [" ".join(line) for line in zip(*columns, strict=True)]
+    )
+    return "\n".join([f"{VERSION} {len(keys)}", *lines]) + "\n"
 
 
-def parse_index(text: str, path: object) -> dict[str, Component]:
-    """Extension -> component, from the text of an index in which all samples are made alike.
+def parse_index(text: str, path: object) -> Index:
+    """The content of an index in which all samples are made alike.
 
     Args:
         text: The index.
@@ -55,33 +69,54 @@ def parse_index(text: str, path: object) -> dict[str, Component]:
         UserError: a line is malformed, has other components than the first, or is missing or one
             too many; the message names `path` and the line.
     """
-    first, *lines = text.split("\n")
+    first, _, rest = text.partition("\n")
     head = re.fullmatch(rf"{re.escape(VERSION)} ([1-9][0-9]{{0,11}})", first)
     if head is None:
         raise UserError(f"{path}, line 1: {first[:80]!r}, expected '{VERSION} <samples>'")
-    if lines[-1:] != [""]:
-        raise UserError(f"{path}, line {len(lines) + 1}: the last line is cut")
-    lines.pop()
-    if len(lines) != int(head[1]):
-        raise UserError(f"{path}, line 1: says {head[1]} samples, {len(lines)} lines follow")
-    extensions = lines[0].split(" ")[0::4]
-    if len(set(extensions)) != len(extensions):
-        raise UserError(f"{path}, line 2: a component comes twice: {lines[0][:80]!r}")
-    number = "(0|[1-9][0-9]{0,17})"
-    pattern = re.compile(" ".join(rf"{re.escape(e)} {number} {number} (\S+)" for e in extensions))
-    rows = []
-    for line_number, line in enumerate(lines, start=2):
-        row = pattern.fullmatch(line)
-        if row is None:
-            expected = f"'<extension> <offset> <size> <name>' of {', '.join(extensions)}"
-            raise UserError(f"{path}, line {line_number}: {line[:80]!r}, expected {expected}")
-        rows.append(row.groups())
-    columns = list(zip(*rows, strict=True))
-    return {
-        extension: Component(
-            np.array([int(offset) for offset in columns[3 * i]], np.int64),
-            np.array([int(size) for size in columns[3 * i + 1]], np.int64),
-            columns[3 * i + 2],
+    if not rest.endswith("\n"):
+        lines = text.count("\n") + 1
+        raise UserError(f"{path}, line {lines}: the last line is cut")
+    samples = int(head[1])
+    if rest.count("\n") != samples:
+        raise UserError(
+            f"{path}, line 1: says {samples} samples, {rest.count(chr(10))} lines follow"
         )
-        for i, extension in enumerate(extensions)
-    }
+    extensions = rest.partition("\n")[0].split(" ")[0::4]
+    if len(set(extensions)) != len(extensions):
+        raise UserError(f"{path}, line 2: a component comes twice: {rest[:80]!r}")
+    numbers = _numbers(rest)
+    if len(numbers) == samples * 3 * len(extensions) and (numbers >= 0).all():
+        table = numbers.reshape(samples, len(extensions), 3)  # offset, size, key
+        index = Index(
+            table[:, 0, 2],
+            {e: Component(table[:, i, 0], table[:, i, 1]) for i, e in enumerate(extensions)},
+        )
+        # Whatever the numbers left out (names, spaces, signs) is right if it comes back the same.
+        if format_index(index) == text:
+            return index
+    raise UserError(f"{path}, {_first_wrong_line(rest, extensions)}")
+
+
+def _numbers(text: str) -> np.ndarray:
+    """All numbers of a text, int64; none at all if there is something strange between them."""
+    digits = text.encode("ascii", "replace").translate(None, delete=_NOT_NUMBERS)
+    try:
+        return np.fromstring(digits, np.int64, sep=" ")
+    except ValueError:
+        return np.zeros(0, np.int64)
+
+
+_NOT_NUMBERS = bytes(code for code in range(128) if chr(code) not in "0123456789- \n?")
+
+
+def _first_wrong_line(rest: str, extensions: list[str]) -> str:
+    number = "(?:0|[1-9][0-9]{0,17})"
+    key = f"([0-9]{{{KEY_DIGITS}}})"
+    groups = [rf"{re.escape(extensions[0])} {number} {number} {key}\.{re.escape(extensions[0])}"]
+    groups += [rf"{re.escape(e)} {number} {number} \1\.{re.escape(e)}" for e in extensions[1:]]
+    pattern = re.compile(" ".join(groups))
+    expected = f"'<extension> <offset> <size> <key>.<extension>' of {', '.join(extensions)}"
+    for line_number, line in enumerate(rest.split("\n"), start=2):
+        if pattern.fullmatch(line) is None:
+            return f"line {line_number}: {line[:80]!r}, expected {expected}"
+    return f"line 2: expected {expected}"

@@ -1,14 +1,18 @@
 """The contract of a shard set: one directory = one split of one data set at one resolution.
 
     manifest.json               written last; nothing that it does not list is ever read
-    <name>-<split>-00000.tar    USTAR; per sample `<key>.bin` (raw uint8 HWC) and, when the set is
-                                labelled, `<key>.cls` (ASCII integer), next to each other
+    <name>-<split>-00000.tar    USTAR; per sample its image, `<key>.bin` (raw uint8 HWC),
+                                `<key>.png` or `<key>.jpg`, and when the set is labelled `<key>.cls`
+                                (ASCII integer), next to each other
     <name>-<split>-00000.idx    DALI index v1.2 of that tar
-    names.jsonl                 when the source has file names: line i is the name of sample i
+    names.jsonl                 line i is the name of sample i in its source
+    rejects.jsonl               when images were rejected: their names and the reasons
 
-A sample's id is its position in the set: shard k holds the ids that follow those of shard k - 1.
-Its key is the id in nine digits; names of the user's files are metadata and never become keys.
-The samples are shuffled globally when the set is built, so neighbours are not of one class.
+The images of the source, less those that were not selected or excluded, are shuffled globally when
+the set is built, so neighbours are not of one class. A sample's key is its place in that order, in
+nine digits; names of the user's files are metadata and never become keys. Shard k holds the places
+from k * shard_samples on. A sample's id, by which all else calls it, is its position among the
+samples that are there: its key, less the number of images that were rejected before it.
 The same input gives the same bytes. A published set is never changed in place.
 """
 
@@ -23,9 +27,14 @@ from typing import Any
 
 from shards.cli import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "manifest.json"
 NAMES_FILE_NAME = "names.jsonl"
+REJECTS_FILE_NAME = "rejects.jsonl"
+EXTENSIONS = {"raw": "bin", "png": "png", "jpg": "jpg"}
+"""Encoding -> extension of the image in a tar."""
+LABEL = "cls"
+"""Extension of the label in a tar."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class SourceFile:
     file: str
     bytes: int
     sha256: str
+    """Of a file its digest. Of a folder the sum, modulo 2**256, over all images in it, selected or
+    not, of sha256(name in the folder, a zero byte, sha256 of the file): in whatever order."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +73,48 @@ class Manifest:
     split: str
     protocol: str
     """The named protocol that the set belongs to, or "" for a set of the user's own."""
+    source: str
+    """Format of the source: a name in `shards.sources.registry.FORMATS`."""
     samples: int
     height_px: int
     width_px: int
     channels: int
     """1 (gray) or 3 (RGB)."""
     encoding: str
-    """How an image is stored; "raw" = uint8, height x width x channels."""
+    """How an image is stored: "raw" = uint8, height x width x channels; "png"; "jpg"."""
     resize: str
-    """"none", or "pillow-bicubic" (to height x width, aspect ratio not kept)."""
+    """"none", or a rule in `shards.resize.RESIZES`."""
     classes: tuple[str, ...]
     """Class name of each label; empty when the set is unlabelled."""
     labels: tuple[int, ...]
     """The labels that were selected from the source; empty = all."""
     sources: tuple[SourceFile, ...]
+    checks: tuple[str, ...]
+    """What the source was held to: "md5", "count" (as published)."""
+    excluded: int
+    """Images that an exclusion list left out."""
+    exclude_sha256: str
+    """Digest of that list, or ""."""
+    rejects: int
+    """Images that could not be decoded."""
+    rejects_sha256: str
+    """Digest of rejects.jsonl, or "" when there are none."""
     shuffle_seed: int
+    shard_samples: int
+    """Places of the order in each shard but the last."""
     names_sha256: str
-    """Digest of names.jsonl, or "" when the source has no file names."""
+    """Digest of names.jsonl."""
     shards: tuple[Shard, ...]
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return self.height_px, self.width_px, self.channels
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The components of each sample in its tar: the image and, when labelled, the label."""
+        return (EXTENSIONS[self.encoding], *((LABEL,) if self.classes else ()))
 
     @property
     def sha256(self) -> str:
@@ -97,6 +127,11 @@ def to_json(manifest: Manifest) -> str:
     """The manifest as text, its own digest last; the same manifest gives the same text."""
     fields = dataclasses.asdict(manifest)
     return json.dumps({**fields, "~sha256": manifest.sha256}, indent=1, sort_keys=True) + "\n"
+
+
+def shard_file(name: str, split: str, number: int) -> str:
+    """The file name of shard `number` of a set."""
+    return f"{name}-{split}-{number:05d}.tar"
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -112,10 +147,9 @@ def read_manifest(directory: Path) -> Manifest:
     if not path.is_file():
         raise UserError(f"{path}: missing; {directory} is not a finished shard set")
     try:
-        manifest = _from_fields(json.loads(path.read_text()))
+        return _from_fields(json.loads(path.read_text()))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a manifest of format {FORMAT_VERSION}: {error}") from error
-    return manifest
 
 
 def _from_fields(fields: dict[str, Any]) -> Manifest:
@@ -129,6 +163,7 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
             **fields,
             "classes": tuple(fields["classes"]),
             "labels": tuple(fields["labels"]),
+            "checks": tuple(fields["checks"]),
             "sources": tuple(SourceFile(**source) for source in fields["sources"]),
             "shards": tuple(Shard(**shard) for shard in fields["shards"]),
         }
@@ -143,8 +178,8 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
             raise ValueError(f"shard file {shard.file!r} is not the name of a tar in this folder")
     if sum(shard.samples for shard in manifest.shards) != manifest.samples:
         raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
-    if manifest.encoding != "raw":
-        raise ValueError(f"encoding is {manifest.encoding!r}, expected 'raw'")
+    if manifest.encoding not in EXTENSIONS:
+        raise ValueError(f"encoding is {manifest.encoding!r}, expected {', '.join(EXTENSIONS)}")
     if manifest.channels not in (1, 3) or min(manifest.sample_shape) < 1:
         raise ValueError(f"height, width, channels are {manifest.sample_shape}")
     if manifest.sha256 != sha256:

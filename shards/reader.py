@@ -14,9 +14,12 @@ from types import TracebackType
 import numpy as np
 
 from shards.cli import UserError
-from shards.manifest import NAMES_FILE_NAME, Manifest
-from shards.verify import Index, verify_and_index
-from shards.writer import LABEL, PIXELS
+from shards.decode import BadImage, decode
+from shards.index import Index
+from shards.manifest import LABEL, NAMES_FILE_NAME, Manifest
+from shards.resize import to_pixels
+from shards.tar import sample_key
+from shards.verify import verify_and_index
 
 
 class ShardSet:
@@ -28,8 +31,12 @@ class ShardSet:
         self.manifest = manifest
         self._files: list[int] = []
         self._shard_ends = np.cumsum([shard.samples for shard in manifest.shards])
-        self._offsets = np.concatenate([index[PIXELS].offsets for index in indexes])
-        self._indexes = indexes
+        extension = manifest.extensions[0]
+        images = [index.components[extension] for index in indexes]
+        self._offsets = np.concatenate([component.offsets for component in images])
+        self._sizes = np.concatenate([component.sizes for component in images])
+        self._keys = np.concatenate([index.keys for index in indexes])
+        self._label_places = [index.components.get(LABEL) for index in indexes]
         self._labels: np.ndarray | None = None
         try:
             for shard in manifest.shards:
@@ -52,7 +59,7 @@ class ShardSet:
         return self.manifest.samples
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """The pixels of samples, in the order of `ids`.
+        """The pixels of samples, in the order of `ids`; encoded ones are decoded here, by Pillow.
 
         Args:
             ids: int64 [B], each 0..len-1; an id may come more than once.
@@ -62,19 +69,23 @@ class ShardSet:
 
         Raises:
             IndexError: an id is out of range.
-            UserError: a tar was cut since it was opened, or the disk fails.
+            UserError: a tar was cut since it was opened, or the disk fails, or an image cannot be
+                decoded any more.
         """
         ids = self._checked(ids)
         out = np.empty((len(ids), *self.manifest.sample_shape), np.uint8)
-        sample_bytes = int(np.prod(self.manifest.sample_shape))
-        memory = out.reshape(-1).data
         shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
-        offsets = self._offsets[ids].tolist()
-        start = 0
-        for shard, offset in zip(shards, offsets, strict=True):
-            end = start + sample_bytes
-            self._read_into(memory[start:end], shard, offset)
-            start = end
+        places = zip(shards, self._offsets[ids].tolist(), self._sizes[ids].tolist(), strict=True)
+        if self.manifest.encoding == "raw":
+            memory, start = out.reshape(-1).data, 0
+            for shard, offset, size in places:
+                self._read_into(memory[start : start + size], shard, offset)
+                start += size
+        else:
+            for i, (shard, offset, size) in enumerate(places):
+                data = bytearray(size)
+                self._read_into(memoryview(data), shard, offset)
+                out[i] = self._decoded(bytes(data), shard, ids[i])
         return out
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
@@ -91,10 +102,8 @@ class ShardSet:
             self._labels = np.concatenate([self._shard_labels(i) for i in range(len(self._files))])
         return self._labels[ids]
 
-    def names(self) -> list[str] | None:
-        """The source's file name of each sample, by id; None when the source had none."""
-        if not self.manifest.names_sha256:
-            return None
+    def names(self) -> list[str]:
+        """The name of each sample in its source, by id."""
         lines = (self.directory / NAMES_FILE_NAME).read_text("ascii").splitlines()
         return [json.loads(line) for line in lines]
 
@@ -138,9 +147,20 @@ class ShardSet:
     def _path(self, shard: int) -> Path:
         return self.directory / self.manifest.shards[shard].file
 
+    def _decoded(self, data: bytes, shard: int, sample_id: int) -> np.ndarray:
+        key = sample_key(self._keys[sample_id])
+        try:
+            pixels = to_pixels(decode(data, self.manifest.channels))
+        except BadImage as error:
+            raise UserError(f"{self._path(shard)}: {key} {error}") from error
+        if pixels.shape != self.manifest.sample_shape:
+            raise UserError(f"{self._path(shard)}: {key} is an image of {pixels.shape}")
+        return pixels
+
     def _shard_labels(self, shard: int) -> np.ndarray:
         """Labels of one shard: int64 [samples]."""
-        component = self._indexes[shard][LABEL]
+        component = self._label_places[shard]
+        assert component is not None
         classes = len(self.manifest.classes)
         label_of = {b"%d" % label: label for label in range(classes)}
         labels = np.empty(len(component.offsets), np.int64)
@@ -150,7 +170,8 @@ class ShardSet:
             self._read_into(memoryview(text), shard, offset)
             label = label_of.get(bytes(text))
             if label is None:
-                name = component.names[i]
+                first_id = self._shard_ends[shard] - len(labels)
+                name = f"{sample_key(self._keys[first_id + i])}.{LABEL}"
                 raise UserError(f"{self._path(shard)}: {name} is not a label of {classes} classes")
             labels[i] = label
         return labels

@@ -1,7 +1,7 @@
-"""Named protocols, as data: `python -m shards.sets --protocol NAME --src DIR --out DIR`.
+"""Builds the sets of a named protocol: `python -m shards.sets --protocol NAME --src DIR --out DIR`.
 
-A protocol says which images of which official files are in-distribution and which are OOD. Each of
-its sets is built into OUT/<set name>; one that is there already, from the same request, is kept.
+What is found below SRC is built into OUT/<set name>; a set that is there already, from the same
+request, is kept; of what is missing it says where to get it. Without arguments: the protocols.
 """
 
 from __future__ import annotations
@@ -10,162 +10,226 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from shards import cli
-from shards.build import BuildRequest, build, plan
+from shards.build import build
 from shards.cli import UserError
 from shards.manifest import Manifest
+from shards.plan import BuildRequest, plan
+from shards.protocols import PROTOCOLS, NamedSet, Protocol
+from shards.publish import remove_leftovers
+from shards.sources.registry import FORMATS, locate
 from shards.verify import verify_shards
-
-
-@dataclass(frozen=True)
-class NamedSet:
-    """One set of a protocol."""
-
-    name: str
-    split: str
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A named split of one data set into in-distribution and OOD."""
-
-    source: Literal["idx", "folder", "npy"]
-    size_px: int
-    classes: tuple[str, ...]
-    """Name of each label of the official files."""
-    sets: tuple[NamedSet, ...]
-
-
-FASHION_CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle-boot",
-)
-FOOTWEAR = (5, 7, 9)
-
-PROTOCOLS = {
-    # Footwear against clothes and bags; an OOD set is one class of the test split.
-    "fashion-footwear": Protocol(
-        source="idx",
-        size_px=28,
-        classes=FASHION_CLASSES,
-        sets=(
-            NamedSet("in-dist-train", "train", FOOTWEAR),
-            NamedSet("in-dist-test", "test", FOOTWEAR),
-            *(
-                NamedSet(name, "test", (label,))
-                for label, name in enumerate(FASHION_CLASSES)
-                if label not in FOOTWEAR
-            ),
-        ),
-    ),
-}
-
-
-def requests(protocol: str, src: Path, out: Path) -> list[BuildRequest]:
-    """What to build for each set of a protocol, from the official files in `src`.
-
-    Raises:
-        UserError: there is no such protocol.
-    """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"protocol is {protocol!r}, there are: {', '.join(PROTOCOLS)}")
-    found = PROTOCOLS[protocol]
-    return [
-        BuildRequest(
-            source=found.source,
-            src=src,
-            split=one.split,
-            size_px=found.size_px,
-            out=out / one.name,
-            labels=one.labels,
-            classes=found.classes,
-            protocol=protocol,
-        )
-        for one in found.sets
-    ]
-
-
-def build_sets(protocol: str, src: Path, out: Path) -> list[tuple[Manifest, str]]:
-    """Build the sets of a protocol that are not there yet.
-
-    Returns:
-        The manifest of each set, and "built" or "kept".
-
-    Raises:
-        UserError: a set is there but damaged or built from another request (then no set is built),
-            or one cannot be built.
-    """
-    wanted = requests(protocol, src, out)
-    kept = {request.out: _checked_existing(request) for request in wanted if request.out.exists()}
-    return [
-        (kept[request.out], "kept") if request.out in kept else (build(request), "built")
-        for request in wanted
-    ]
-
-
-def _checked_existing(request: BuildRequest) -> Manifest:
-    """The manifest of the set that is there, if `request` would build the same."""
-    existing = verify_shards(request.out)
-    planned = plan(request).manifest
-    # These follow from the other fields, or are known only once a set is built.
-    results = ("samples", "resize", "names_sha256", "shards")
-    for field in dataclasses.fields(Manifest):
-        there, asked = getattr(existing, field.name), getattr(planned, field.name)
-        if field.name not in results and there != asked:
-            raise UserError(
-                f"{request.out}: exists with another {field.name} ({there}, not {asked}); "
-                "remove it or name another output folder"
-            )
-    full_shards = existing.shards[:-1] or existing.shards
-    if any(s.samples != min(request.shard_samples, existing.samples) for s in full_shards):
-        raise UserError(
-            f"{request.out}: exists with another shard_samples "
-            f"({full_shards[0].samples}, not {request.shard_samples}); "
-            "remove it or name another output folder"
-        )
-    return existing
 
 
 @dataclass(frozen=True)
 class SetsRequest:
     """Which protocol to build from where."""
 
-    protocol: Literal["fashion-footwear"]
-    """The named protocol."""
-    src: Path
-    """Folder of the official files."""
-    out: Path
+    protocol: str = ""
+    """The named protocol; by default they are listed."""
+    src: Path = Path("/data")
+    """Folder that has the official files, as downloaded or unpacked, up to two folders below."""
+    out: Path = Path("out/shards")
     """Folder that will hold one folder per set."""
+    only: tuple[str, ...] = ()
+    """Build only these sets of the protocol."""
+    seed: int = 0
+    """Seed of the global shuffles."""
+    md5: bool = True
+    """Hold official files to their published md5, where there is one."""
+    count: bool = True
+    """Hold official files to their published number of images."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one set."""
+
+    wanted: NamedSet
+    state: str
+    """"built", "kept" or "missing"."""
+    manifest: Manifest | None
+    """None when it is missing."""
+
+
+def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]:
+    """Each set that is asked for, and how to build it; None where its files are not found.
+
+    Raises:
+        UserError: there is no such protocol or set, or none of its sets' files are below `src`.
+    """
+    protocol = _protocol(request.protocol)
+    unknown = set(request.only) - {one.name for one in protocol.sets}
+    if unknown:
+        names = ", ".join(one.name for one in protocol.sets)
+        raise UserError(f"only: no set {min(unknown)!r} in {request.protocol}, it has {names}")
+    wanted = [one for one in protocol.sets if not request.only or one.name in request.only]
+    if not request.src.exists():
+        raise UserError(f"src is {request.src}: no such folder")
+    found = [(one, locate(one.source, one.split, request.src)) for one in wanted]
+    if not any(path for _, path in found):
+        files = {name for one in wanted for name in FORMATS[one.source].files}
+        raise UserError(
+            f"src is {request.src}: none of the files of {request.protocol} in it or two folders "
+            f"below ({', '.join(sorted(files))})"
+        )
+    return [
+        (one, None if path is None else _build_request(request, protocol, one, path))
+        for one, path in found
+    ]
+
+
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise UserError(f"protocol is {name!r}, there are: {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def _build_request(
+    request: SetsRequest, protocol: Protocol, one: NamedSet, path: Path
+) -> BuildRequest:
+    return BuildRequest(
+        source=one.source,
+        src=path,
+        split=one.split,
+        size_px=protocol.size_px,
+        resize=protocol.resize,
+        out=request.out / one.name,
+        labels=one.labels,
+        classes=protocol.classes,
+        seed=request.seed,
+        # Every image of a published set counts in a table.
+        max_rejects_pct=0.0,
+        md5=request.md5,
+        count=request.count,
+        protocol=request.protocol,
+    )
+
+
+def build_sets(request: SetsRequest) -> list[Outcome]:
+    """Build the sets of a protocol that are found and are not there yet.
+
+    Raises:
+        UserError: a set is there but damaged or built from another request (then no set is built),
+            or one cannot be built.
+    """
+    wanted = requests(request)
+    kept: dict[str, Manifest] = {}
+    for one, how in wanted:
+        if how is not None and how.out.exists():
+            remove_leftovers(how.out)
+            kept[one.name] = _checked_existing(how)
+    outcomes = []
+    for one, how in wanted:
+        if one.name in kept:
+            outcomes.append(Outcome(one, "kept", kept[one.name]))
+        elif how is None:
+            outcomes.append(Outcome(one, "missing", None))
+        else:
+            outcomes.append(Outcome(one, "built", build(how)))
+    return outcomes
+
+
+def _checked_existing(request: BuildRequest) -> Manifest:
+    """The manifest of the set that is there, if `request` would build the same.
+
+    Sources are compared by their names and sizes: to digest ImageNet takes longer than to wait for.
+    """
+    existing = verify_shards(request.out)
+    planned = plan(request)
+    asked = dataclasses.replace(
+        planned.manifest,
+        # Known only once a set is built.
+        samples=existing.samples,
+        rejects=existing.rejects,
+        rejects_sha256=existing.rejects_sha256,
+        names_sha256=existing.names_sha256,
+        shards=existing.shards,
+        resize=existing.resize if existing.resize == "none" else request.resize,
+        sources=existing.sources,
+    )
+    for field in dataclasses.fields(Manifest):
+        _refuse_other(
+            request, field.name, getattr(existing, field.name), getattr(asked, field.name)
+        )
+    files = [(s.file, s.bytes) for s in existing.sources]
+    paths = [
+        (p.resolve().name, files[i][1] if p.is_dir() else p.stat().st_size)
+        for i, p in enumerate(planned.source.paths[: len(files)])
+    ]
+    _refuse_other(request, "sources", files, paths)
+    return existing
+
+
+def _refuse_other(request: BuildRequest, field: str, there: object, asked: object) -> None:
+    if there != asked:
+        raise UserError(
+            f"{request.out}: exists with another {field} ({there}, not {asked}); "
+            "remove it or name another output folder"
+        )
+
+
+def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print what was built and what is missing, with the counts that a table should state."""
+    protocol = PROTOCOLS[request.protocol]
+    rule = f"{protocol.size_px} px, {protocol.resize}"
+    table = Table("set", "role", "source", title=f"{request.protocol} ({rule}): {request.out}")
+    table.add_column("samples", justify="right")
+    for column in ("size", "checked", "state"):
+        table.add_column(column)
+    for outcome in outcomes:
+        wanted, manifest = outcome.wanted, outcome.manifest
+        source = f"{wanted.source} {wanted.split}"
+        if manifest is None:
+            table.add_row(
+                wanted.name, wanted.role, source, f"({wanted.samples})", "", "", "missing"
+            )
+            continue
+        counted = "" if manifest.samples == wanted.samples else f" of {wanted.samples}"
+        size = "x".join(str(length) for length in manifest.sample_shape)
+        checks = ", ".join(manifest.checks)
+        table.add_row(
+            wanted.name,
+            wanted.role,
+            source,
+            f"{manifest.samples}{counted}",
+            size,
+            checks,
+            outcome.state,
+        )
+    console.print(table)
+    for outcome in outcomes:
+        if outcome.manifest is None:
+            known = FORMATS[outcome.wanted.source]
+            files = " or ".join(known.files).format(split=outcome.wanted.split)
+            console.print(f"missing {outcome.wanted.name}: {files}; {known.get_it}", soft_wrap=True)
+    for outcome in outcomes:
+        if outcome.wanted.note:
+            console.print(f"note on {outcome.wanted.name}: {outcome.wanted.note}", soft_wrap=True)
+    if protocol.note:
+        console.print(f"note: {protocol.note}", soft_wrap=True)
+
+
+def show_protocols(console: Console) -> None:
+    """Print the protocols that there are."""
+    table = Table("protocol", "what it is", "sets", title="named protocols")
+    for name, protocol in PROTOCOLS.items():
+        table.add_row(name, protocol.about, ", ".join(one.name for one in protocol.sets))
+    console.print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the sets of a protocol and print a table of them."""
     request = cli.parse(SetsRequest, argv, description="Build all shard sets of a protocol.")
-    results = build_sets(request.protocol, request.src, request.out)
-    table = Table("set", title=f"{request.protocol}: {request.out}")
-    table.add_column("samples", justify="right")
-    table.add_column("size")
-    table.add_column("classes")
-    table.add_column("state")
-    for manifest, state in results:
-        size = "x".join(str(length) for length in manifest.sample_shape)
-        classes = ", ".join(manifest.classes[label] for label in manifest.labels)
-        table.add_row(manifest.name, str(manifest.samples), size, classes, state)
-    Console().print(table)
+    console = Console(highlight=False)
+    if request.protocol:
+        show(request, build_sets(request), console)
+    else:
+        show_protocols(console)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Checks a shard set before anything maps or reads it: `python -m shards.verify DIR [DIR ...]`.
 
 The fast check reads the manifest, the indexes and two headers a tar: it finds any cut, any edit of
-manifest, index or names, and tars that changed places. It does not read pixels; `--full` also
+manifest, index or names, and tars that changed places. It does not read images; `--full` also
 compares each tar's sha256, and so finds every flipped bit. Files that the manifest does not list
 are ignored, for nothing reads them.
 """
@@ -21,11 +21,17 @@ import tyro
 
 from shards import cli
 from shards.cli import UserError
-from shards.index import Component, parse_index
-from shards.manifest import NAMES_FILE_NAME, Manifest, Shard, read_manifest
-from shards.writer import BLOCK_BYTES, LABEL, PIXELS, member_header, sample_key
-
-Index = dict[str, Component]
+from shards.disk import file_sha256
+from shards.index import Component, Index, parse_index
+from shards.manifest import (
+    NAMES_FILE_NAME,
+    REJECTS_FILE_NAME,
+    Manifest,
+    Shard,
+    read_manifest,
+    shard_file,
+)
+from shards.tar import BLOCK_BYTES, member_headers, padded, sample_key
 
 
 def verify_shards(directory: Path, full: bool = False) -> Manifest:
@@ -44,27 +50,25 @@ def verify_shards(directory: Path, full: bool = False) -> Manifest:
 def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, list[Index]]:
     """As `verify_shards`; also returns the checked index of each shard."""
     manifest = read_manifest(directory)
-    indexes = []
-    first_id = 0
-    for number, shard in enumerate(manifest.shards):
+    indexes: list[Index] = []
+    for shard in manifest.shards:
+        index = _check_shard(directory, manifest, shard)
+        number = int(index.keys[0]) // manifest.shard_samples
         expected = shard_file(manifest.name, manifest.split, number)
         if shard.file != expected:
-            raise UserError(f"{directory / shard.file}: shard {number} should be {expected}")
-        indexes.append(_check_shard(directory, manifest, shard, first_id))
-        if full and _sha256(directory / shard.file) != shard.sha256:
+            raise UserError(f"{directory / shard.file}: what it holds belongs in {expected}")
+        if indexes and index.keys[0] <= indexes[-1].keys[-1]:
+            raise UserError(f"{directory / shard.file}: not in its place in the manifest")
+        if full and file_sha256(directory / shard.file) != shard.sha256:
             raise UserError(f"{directory / shard.file}: its content changed since it was built")
-        first_id += shard.samples
-    if manifest.names_sha256:
-        _check_names(directory / NAMES_FILE_NAME, manifest)
+        indexes.append(index)
+    _check_list(directory / NAMES_FILE_NAME, manifest.names_sha256, manifest.samples)
+    if manifest.rejects:
+        _check_list(directory / REJECTS_FILE_NAME, manifest.rejects_sha256, manifest.rejects)
     return manifest, indexes
 
 
-def shard_file(name: str, split: str, number: int) -> str:
-    """The file name of shard `number` of a set."""
-    return f"{name}-{split}-{number:05d}.tar"
-
-
-def _check_shard(directory: Path, manifest: Manifest, shard: Shard, first_id: int) -> Index:
+def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
     tar_path, idx_path = directory / shard.file, directory / shard.idx_file
     tar_bytes = _regular_file_bytes(tar_path)
     _regular_file_bytes(idx_path)
@@ -74,39 +78,55 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard, first_id: in
     if hashlib.sha256(text).hexdigest() != shard.idx_sha256:
         raise UserError(f"{idx_path}: not the index that was built for {shard.file}")
     index = parse_index(text.decode("utf-8", "replace"), idx_path)
-    expected = [PIXELS, LABEL] if manifest.classes else [PIXELS]
-    if list(index) != expected:
-        raise UserError(f"{idx_path}: components {', '.join(index)}, not {', '.join(expected)}")
-    keys = [sample_key(first_id + i) for i in range(shard.samples)]
-    for extension, component in index.items():
-        if component.names != tuple(f"{key}.{extension}" for key in keys):
-            raise UserError(f"{idx_path}: not samples {first_id} to {first_id + len(keys) - 1}")
-        ends = component.offsets + component.sizes
-        if (component.offsets % BLOCK_BYTES).any() or (ends > tar_bytes).any():
-            raise UserError(f"{idx_path}: points outside of the members of {shard.file}")
+    if tuple(index.components) != manifest.extensions:
+        there, expected = ", ".join(index.components), ", ".join(manifest.extensions)
+        raise UserError(f"{idx_path}: components {there}, not {expected}")
+    keys = index.keys
+    first_place = keys[0] // manifest.shard_samples * manifest.shard_samples
+    in_order = (np.diff(keys) > 0).all() and keys[-1] < first_place + manifest.shard_samples
+    if len(keys) != shard.samples or not in_order:
+        raise UserError(f"{idx_path}: not {shard.samples} samples of one shard, in order")
+    _check_places(idx_path, tar_bytes, list(index.components.values()))
+    image = index.components[manifest.extensions[0]]
     sample_bytes = int(np.prod(manifest.sample_shape))
-    if (index[PIXELS].sizes != sample_bytes).any():
+    if manifest.encoding == "raw" and (image.sizes != sample_bytes).any():
         raise UserError(f"{idx_path}: samples of other than {sample_bytes} bytes")
-    _check_first_and_last_header(tar_path, keys, index[PIXELS])
+    _check_first_and_last_header(tar_path, manifest.extensions[0], keys, image)
     return index
 
 
-def _check_first_and_last_header(tar_path: Path, keys: list[str], pixels: Component) -> None:
+def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -> None:
+    """Members follow each other without a gap from the start of the tar to its end."""
+    sizes = np.stack([component.sizes for component in components], axis=1)  # [samples, components]
+    offsets = np.stack([component.offsets for component in components], axis=1)
+    # Sums of sizes that are out of all proportion could wrap around.
+    too_large = (sizes > tar_bytes).any()
+    ends = np.cumsum(BLOCK_BYTES + padded(sizes)).reshape(sizes.shape)
+    if too_large or (offsets != ends - padded(sizes)).any() or ends[-1, -1] > tar_bytes:
+        raise UserError(f"{idx_path}: points elsewhere than at the members of its tar")
+
+
+def _check_first_and_last_header(
+    tar_path: Path, extension: str, keys: np.ndarray, images: Component
+) -> None:
     """Tars of raw samples have equal sizes, so a swapped one is known only by its keys."""
+    ends = [0, len(keys) - 1]
+    headers = member_headers(keys[ends], extension, images.sizes[ends])
     with open(tar_path, "rb") as tar:
-        for i in (0, len(keys) - 1):
-            tar.seek(pixels.offsets[i] - BLOCK_BYTES)
-            if tar.read(BLOCK_BYTES) != member_header(keys[i], PIXELS, int(pixels.sizes[i])):
-                raise UserError(f"{tar_path}: sample {keys[i]} is not where its index says")
+        for i, header in zip(ends, headers, strict=True):
+            tar.seek(images.offsets[i] - BLOCK_BYTES)
+            if tar.read(BLOCK_BYTES) != header.tobytes():
+                key = sample_key(keys[i])
+                raise UserError(f"{tar_path}: sample {key} is not where its index says")
 
 
-def _check_names(path: Path, manifest: Manifest) -> None:
+def _check_list(path: Path, sha256: str, lines: int) -> None:
     _regular_file_bytes(path)
     text = path.read_bytes()
-    if hashlib.sha256(text).hexdigest() != manifest.names_sha256:
+    if hashlib.sha256(text).hexdigest() != sha256:
         raise UserError(f"{path}: its content changed since it was built")
-    if text.count(b"\n") != manifest.samples:
-        raise UserError(f"{path}: not one name for each of {manifest.samples} samples")
+    if text.count(b"\n") != lines:
+        raise UserError(f"{path}: not {lines} lines")
 
 
 def _regular_file_bytes(path: Path) -> int:
@@ -118,11 +138,6 @@ def _regular_file_bytes(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path}: listed in the manifest, but not a regular file")
     return status.st_size
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -143,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for directory in request.directories:
         manifest = verify_shards(directory, request.full)
         height, width, channels = manifest.sample_shape
-        checked = "all bytes" if request.full else "sizes and indexes, not pixels"
+        checked = "all bytes" if request.full else "sizes and indexes, not images"
         print(
             f"{directory}: ok, {manifest.samples} samples of {height}x{width}x{channels} "
             f"in {len(manifest.shards)} shards ({checked})"

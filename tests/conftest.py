@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from shards.build import BuildRequest, build
+from shards.build import build
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
 
 

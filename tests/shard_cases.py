@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.build import BuildRequest, build
+from shards.build import build
+from shards.plan import BuildRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "shards" / "sample"

@@ -1,5 +1,10 @@
 """Building: what is stored, in which order, and that nothing but the request decides the bytes."""
 
+import dataclasses
+import errno
+import hashlib
+import io
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +18,14 @@ import pytest
 from PIL import Image
 
 from shards import build as build_module
-from shards.build import BuildRequest, build, fit
+from shards.build import build
 from shards.cli import UserError
+from shards.dali_check import dali_errors
 from shards.manifest import read_manifest
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
+from shards.sources.registry import FORMATS
+from shards.verify import verify_shards
 from tests.shard_cases import (
     ROOT,
     SAMPLE,
@@ -57,7 +66,7 @@ def test_stored_pixels_are_the_shuffled_source(tmp_path: Path) -> None:
     assert (manifest.resize, manifest.channels, manifest.classes) == ("none", 3, ())
     assert manifest.shuffle_seed == 5
     assert sorted(os.listdir(directory)) == sorted(
-        ["manifest.json"]
+        ["manifest.json", "names.jsonl"]
         + [name for shard in manifest.shards for name in (shard.file, shard.idx_file)]
     )
 
@@ -74,7 +83,7 @@ def test_labels_filter_and_keep_their_numbers(tmp_path: Path) -> None:
 
 def test_folder_is_resized_by_pillow_with_names_and_labels(tmp_path: Path) -> None:
     src = image_folder(tmp_path / "images")
-    manifest = build(folder_request(src, tmp_path / "set", class_folders=True))
+    manifest = build(folder_request(src, tmp_path / "set", source="class-folders"))
     assert (manifest.resize, manifest.classes) == ("pillow-bicubic", ("class0", "class1", "class2"))
     with ShardSet.open(tmp_path / "set") as shards:
         names = shards.names()
@@ -86,17 +95,6 @@ def test_folder_is_resized_by_pillow_with_names_and_labels(tmp_path: Path) -> No
             expected = image if image.size == (6, 6) else image.resize((6, 6), Image.BICUBIC)
             assert np.array_equal(pixels[i], np.asarray(expected))
         assert labels[i] == int(name[5])
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("stored", [1, 3])
-def test_fit(channels: int, stored: int) -> None:
-    pixels = random_images(1, size_px=9, channels=channels)[0, :5]
-    image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
-    image = image.convert("RGB" if stored == 3 else "L").resize((7, 7), Image.BICUBIC)
-    assert np.array_equal(fit(pixels, 7, stored), np.asarray(image).reshape(7, 7, stored))
-    same = random_images(1, size_px=9, channels=stored)[0]
-    assert np.array_equal(fit(same, 9, stored), same)
 
 
 def test_resize_is_recorded_only_when_it_happened(tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_same_bytes_with_any_number_of_workers(tmp_path: Path, monkeypatch) -> N
     src = image_folder(tmp_path / "images", count=20)
     for workers in (1, 2, 4):
         out = tmp_path / str(workers) / "set"
-        build(folder_request(src, out, workers=workers, class_folders=True))
+        build(folder_request(src, out, workers=workers, source="class-folders"))
     assert len(contents(tmp_path / "1" / "set")) == 12
     assert contents(tmp_path / "1" / "set") == contents(tmp_path / "2" / "set")
     assert contents(tmp_path / "1" / "set") == contents(tmp_path / "4" / "set")
@@ -159,7 +157,7 @@ def test_command_line_prints_one_line(tmp_path: Path) -> None:
 
 
 ERRORS = [
-    (["--src", "nowhere"], ["nowhere", "no such folder"]),
+    (["--src", "nowhere"], ["nowhere", "no such file or folder"]),
     (["--labels", "5", "11"], ["labels [11] unknown"]),
     (["--size-px", "0"], ["size_px is 0", "1 to 1024"]),
     (["--size-px", "1025"], ["size_px is 1025"]),
@@ -169,8 +167,10 @@ ERRORS = [
     (["--split", "val"], ["split is 'val'"]),
     (["--split", "../up"], ["split is '../up'"]),
     (["--name", "a/b"], ["name is 'a/b'"]),
-    (["--classes", "a"], ["label 9 has no class"]),
-    (["--class-folders"], ["class_folders"]),
+    (["--classes", "a"], ["classes: 1 names", "has 10"]),
+    (["--max-rejects-pct", "101"], ["max_rejects_pct is 101.0"]),
+    (["--source", "cifar"], ["cifar", "cifar10"]),
+    (["--exclude", "nowhere.jsonl"], ["nowhere.jsonl: No such file"]),
 ]
 
 
@@ -197,7 +197,7 @@ def test_labels_of_an_unlabelled_source_are_refused(tmp_path: Path) -> None:
         build(folder_request(src, tmp_path / "set", labels=(0,)))
     (src / "class3").mkdir()
     with pytest.raises(UserError, match="no images with labels"):
-        build(folder_request(src, tmp_path / "set", labels=(3,), class_folders=True))
+        build(folder_request(src, tmp_path / "set", labels=(3,), source="class-folders"))
 
 
 def test_existing_output_stays_as_it_is(tmp_path: Path) -> None:
@@ -209,13 +209,239 @@ def test_existing_output_stays_as_it_is(tmp_path: Path) -> None:
     assert contents(directory) == before
 
 
-def test_a_bad_image_leaves_nothing(tmp_path: Path) -> None:
-    src = image_folder(tmp_path / "images")
-    (src / "class1" / "bad.png").write_bytes(b"<html>")
-    arguments = ["--source", "folder", "--src", src, "--split", "train", "--size-px", 6]
-    result = run_module("shards.build", *arguments, "--out", tmp_path / "set")
-    assert_user_error(result, "class1/bad.png: cannot be decoded")
+def folder_with_bad_images(folder: Path, good: int = 9) -> Path:
+    """As `image_folder`, and a picture that is a web page and one that is cut."""
+    image_folder(folder, good)
+    (folder / "class1" / "page.jpg").write_bytes(b"<html>")
+    data = (folder / "class0" / "0.png").read_bytes()
+    (folder / "class2" / "cut.png").write_bytes(data[:60])
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["raw", "png", "jpg"])
+def test_bad_images_are_listed_and_the_rest_is_whole(tmp_path: Path, encoding: str) -> None:
+    src = folder_with_bad_images(tmp_path / "images")
+    fields = {"max_rejects_pct": 20, "encoding": encoding, "source": "class-folders"}
+    manifest = build(folder_request(src, tmp_path / "set", **fields))
+    assert (manifest.samples, manifest.rejects) == (9, 2)
+    rejects = [json.loads(line) for line in (tmp_path / "set" / "rejects.jsonl").open()]
+    assert {r["name"] for r in rejects} == {"class1/page.jpg", "class2/cut.png"}
+    assert all(r["reason"].startswith("cannot be decoded: ") for r in rejects)
+    with ShardSet.open(tmp_path / "set") as shards:
+        names, labels = shards.names(), shards.labels(np.arange(9))
+        pixels = shards.read(np.arange(9))
+    assert sorted(names) == sorted(f"class{i % 3}/{i}.png" for i in range(9))
+    assert labels.tolist() == [int(name[5]) for name in names]
+    keys = []
+    for tar_path in sorted((tmp_path / "set").glob("*.tar")):
+        with tarfile.open(tar_path) as tar:
+            keys += [int(name[:9]) for name in tar.getnames() if not name.endswith(".cls")]
+    everything = sorted([*names, *(r["name"] for r in rejects)])
+    order = np.random.default_rng(0).permutation(11)
+    assert keys == [i for i in range(11) if everything[order[i]] in names], (
+        "not places of the order"
+    )
+    if encoding != "jpg":
+        for name, image in zip(names, pixels, strict=True):
+            with Image.open(src / name) as expected:
+                resized = (
+                    expected.resize((6, 6), Image.BICUBIC) if expected.size != (6, 6) else expected
+                )
+                assert np.array_equal(image, np.asarray(resized))
+
+
+def test_a_shard_of_bad_images_only_is_left_out(tmp_path: Path) -> None:
+    src = folder_with_bad_images(tmp_path / "images")
+    request = folder_request(src, tmp_path / "set", max_rejects_pct=20, shard_samples=1)
+    manifest = build(request)
+    assert (manifest.samples, len(manifest.shards)) == (9, 9)
+    assert len({shard.file for shard in manifest.shards}) == 9
+    assert verify_shards(tmp_path / "set", full=True) == manifest
+
+
+@pytest.mark.parametrize(("allowed_pct", "fails"), [(18.1, True), (18.2, False), (0, True)])
+def test_the_reject_budget(tmp_path: Path, allowed_pct: float, fails: bool) -> None:
+    src = folder_with_bad_images(tmp_path / "images")  # 2 of 11 = 18.18 %
+    request = folder_request(src, tmp_path / "set", max_rejects_pct=allowed_pct, shard_samples=20)
+    if not fails:
+        assert build(request).rejects == 2
+        return
+    with pytest.raises(UserError, match=r"images are bad, max_rejects_pct allows [01]: class") as e:
+        build(request)
+    assert "page.jpg (cannot be decoded" in str(e.value) or "cut.png (cannot" in str(e.value)
     assert os.listdir(tmp_path) == ["images"]
+
+
+def test_nothing_but_bad_images(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="images: all 1 images are bad"):
+        build(folder_request(tmp_path / "images", tmp_path / "set", max_rejects_pct=100))
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_jpeg_of_the_right_size_is_stored_as_it_is(tmp_path: Path) -> None:
+    (src := tmp_path / "images").mkdir()
+    for i, size_px in enumerate((6, 7)):
+        Image.fromarray(random_images(1, size_px)[0]).save(src / f"{i}.jpg", quality=80)
+    build(folder_request(src, tmp_path / "set", encoding="jpg"))
+    (tar_path,) = (tmp_path / "set").glob("*.tar")
+    with ShardSet.open(tmp_path / "set") as shards:
+        names = shards.names()
+    with tarfile.open(tar_path) as tar:
+        stored = dict(zip(names, [tar.extractfile(member).read() for member in tar], strict=True))
+    assert stored["0.jpg"] == (src / "0.jpg").read_bytes()
+    with Image.open(io.BytesIO(stored["1.jpg"])) as image:
+        assert image.size == (6, 6)
+
+
+def test_an_image_that_only_pillow_decodes_is_no_jpg_of_a_set(tmp_path: Path, monkeypatch) -> None:
+    (src := tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.fromarray(random_images(1, seed=i)[0]).save(src / f"{i}.jpg")
+    bad = (src / "1.jpg").read_bytes()
+    monkeypatch.setattr(
+        "shards.convert.dali_errors", lambda files: ["no" if f == bad else None for f in files]
+    )
+    manifest = build(folder_request(src, tmp_path / "set", encoding="jpg", max_rejects_pct=50))
+    assert (manifest.samples, manifest.rejects) == (2, 1)
+    assert json.loads((tmp_path / "set" / "rejects.jsonl").read_text()) == {
+        "name": "1.jpg",
+        "reason": "no",
+    }
+
+
+def test_dali_is_asked_about_each_image() -> None:
+    good = [saved_jpeg(seed) for seed in range(70)]
+    files = [*good[:40], good[40][:200], b"<html>", *good[40:]]
+    errors = dali_errors(files)
+    assert [i for i, error in enumerate(errors) if error] == [40, 41]
+    assert all(error.startswith("DALI cannot decode it: ") for error in errors if error)
+    assert all("\n" not in error for error in errors if error)
+
+
+def saved_jpeg(seed: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(random_images(1, size_px=16, seed=seed)[0]).save(file, "JPEG")
+    return file.getvalue()
+
+
+def exclusions(path: Path, names: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"name": name, "why": "copy"}) + "\n" for name in names))
+    return path
+
+
+def test_excluded_images_are_left_out_and_others_keep_no_gap(tmp_path: Path) -> None:
+    src = image_folder(tmp_path / "images")
+    listed = exclusions(tmp_path / "list", ["class0/0.png", "class1/7.png"])
+    manifest = build(folder_request(src, tmp_path / "set", exclude=listed))
+    assert (manifest.samples, manifest.excluded) == (7, 2)
+    assert manifest.exclude_sha256 == hashlib.sha256(listed.read_bytes()).hexdigest()
+    with ShardSet.open(tmp_path / "set") as shards:
+        expected = {f"class{i % 3}/{i}.png" for i in range(9)} - {"class0/0.png", "class1/7.png"}
+        assert sorted(shards.names()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"name": "class0/0.png"}\n{"name": "other.png"}\n', "1 names are not in .*'other.png'"),
+        ('{"name": "class0/0.png"}\nclass1/7.png\n', "list, line 2: .*expected"),
+        ('{"file": "class0/0.png"}\n', "list, line 1: "),
+        ('{"name": 3}\n', "list, line 1: "),
+    ],
+)
+def test_wrong_exclusion_lists(tmp_path: Path, content: str, words: str) -> None:
+    src = image_folder(tmp_path / "images")
+    (tmp_path / "list").write_text(content)
+    with pytest.raises(UserError, match=words):
+        build(folder_request(src, tmp_path / "set", exclude=tmp_path / "list"))
+
+
+def test_published_counts_and_md5(tmp_path: Path, monkeypatch) -> None:
+    np.save(tmp_path / "x.npy", random_images(8))
+    md5 = hashlib.md5((tmp_path / "x.npy").read_bytes()).hexdigest()
+    request = BuildRequest("npy", tmp_path / "x.npy", size_px=6, out=tmp_path / "set")
+
+    def published(**facts) -> None:
+        known = dataclasses.replace(FORMATS["npy"], **facts)
+        monkeypatch.setitem(build_module.FORMATS, "npy", known)
+
+    published(counts={"train": 9}, md5={"x.npy": md5})
+    with pytest.raises(UserError, match="x.npy: 8 images in split train, published are 9"):
+        build(request)
+    assert build(dataclasses.replace(request, count=False)).checks == ("md5",)
+    published(counts={"train": 8}, md5={"x.npy": "0" * 32})
+    other = dataclasses.replace(request, out=tmp_path / "other")
+    with pytest.raises(UserError, match=f"x.npy: md5 is {md5}, published is 0{{32}}"):
+        build(other)
+    assert build(dataclasses.replace(other, md5=False)).checks == ("count",)
+    published(counts={"train": 8}, md5={"x.npy": md5})
+    assert build(dataclasses.replace(request, out=tmp_path / "c")).checks == ("md5", "count")
+
+
+def test_the_digest_of_a_folder(tmp_path: Path) -> None:
+    src = image_folder(tmp_path / "images")
+    total = 0
+    for path in src.rglob("*.png"):
+        name = path.relative_to(src).as_posix().encode()
+        content = hashlib.sha256(path.read_bytes()).digest()
+        total += int(hashlib.sha256(name + b"\0" + content).hexdigest(), 16)
+    (source,) = build(folder_request(src, tmp_path / "set")).sources
+    assert source.sha256 == hex(total % 2**256)[2:].zfill(64)
+    assert source.bytes == sum(path.stat().st_size for path in src.rglob("*.png"))
+    assert source.file == "images"
+
+
+def test_a_failed_build_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
+    src = folder_with_bad_images(tmp_path / "images", good=20)
+    whole = folder_request(src, tmp_path / "whole" / "set", max_rejects_pct=20, workers=1)
+    expected = build(whole)
+    request = dataclasses.replace(whole, out=tmp_path / "set")
+    convert = build_module.convert
+
+    def failing(source, indexes, first_place, target, *, digest):
+        if first_place >= 12:
+            raise OSError(errno.EIO, "Input/output error")
+        return convert(source, indexes, first_place, target, digest=digest)
+
+    monkeypatch.setattr(build_module, "convert", failing)
+    with pytest.raises(UserError, match="set: not written: .*Input/output error"):
+        build(request)
+    partial = tmp_path / ".set.partial" / "set"
+    inodes = {path.name: path.stat().st_ino for path in partial.glob("*.tar")}
+    assert len(inodes) >= 2
+    converted = []
+
+    def counting(source, indexes, first_place, target, *, digest):
+        converted.append(first_place)
+        return convert(source, indexes, first_place, target, digest=digest)
+
+    monkeypatch.setattr(build_module, "convert", counting)
+    assert build(request) == expected
+    assert min(converted) >= 8, "finished shards were made again"
+    assert contents(request.out) == contents(whole.out)
+    assert {name: (request.out / name).stat().st_ino for name in inodes} == inodes
+    assert not (tmp_path / ".set.partial").exists()
+
+
+@pytest.mark.parametrize("change", ["seed", "source file"])
+def test_another_request_does_not_go_on_with_it(tmp_path: Path, monkeypatch, change: str) -> None:
+    src = image_folder(tmp_path / "images", 20)
+    request = folder_request(src, tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "_assemble", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(request)
+    assert (tmp_path / ".set.partial").exists()
+    if change == "seed":
+        request = dataclasses.replace(request, seed=1)
+    else:
+        os.utime(src / "class0" / "0.png", ns=(0, 0))
+    build(request)
+    other = dataclasses.replace(request, out=tmp_path / "other" / "set")
+    build(other)
+    assert contents(request.out) == contents(other.out)
 
 
 def test_an_unwritable_parent_is_told(tmp_path: Path) -> None:
@@ -226,7 +452,7 @@ def test_an_unwritable_parent_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15])
 def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: float) -> None:
-    np.save(tmp_path / "x.npy", random_images(30_000, size_px=4))
+    np.save(tmp_path / "x.npy", random_images(60_000, size_px=4))
     arguments = ["--source", "npy", "--src", "x.npy", "--split", "train", "--size-px", "8"]
     arguments += ["--out", "set", "--shard-samples", "500"]
     process = subprocess.Popen(
@@ -236,7 +462,7 @@ def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: f
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".set.partial-*/*.tar")):
+    while not list(tmp_path.glob(".set.partial/parts/*.json")):
         assert process.poll() is None, "ended before it wrote a tar"
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -244,5 +470,8 @@ def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: f
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=30) == -signal.SIGKILL, "it was done before the kill"
     assert not (tmp_path / "set").exists()
-    build(BuildRequest("npy", tmp_path / "x.npy", size_px=4, out=tmp_path / "set"))
+    request = BuildRequest("npy", tmp_path / "x.npy", 8, tmp_path / "set", shard_samples=500)
+    build(request)
     assert sorted(os.listdir(tmp_path)) == ["set", "x.npy"]
+    build(dataclasses.replace(request, out=tmp_path / "whole", name="set"))
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")

@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.cli import UserError
-from shards.index import Component, format_index, parse_index
+from shards.index import Component, Index, format_index, parse_index
 from tests.shard_cases import npy_set, sample_set
 
-TEXT = "v1.2 2\nbin 512 12 a.bin cls 1536 1 a.cls\nbin 2560 12 b.bin cls 3584 1 b.cls\n"
+TEXT = (
+    "v1.2 2\n"
+    "bin 512 12 000000004.bin cls 1536 1 000000004.cls\n"
+    "bin 2560 12 000000007.bin cls 3584 1 000000007.cls\n"
+)
 
 
 @pytest.mark.parametrize("make", [lambda folder: npy_set(folder), lambda f: sample_set(f / "set")])
@@ -28,32 +32,37 @@ def test_equals_what_dalis_tool_writes(tmp_path: Path, make) -> None:
 
 def test_parse() -> None:
     index = parse_index(TEXT, "x.idx")
-    assert list(index) == ["bin", "cls"]
-    assert index["bin"].offsets.dtype == index["bin"].sizes.dtype == np.int64
-    assert index["bin"].offsets.tolist() == [512, 2560]
-    assert index["cls"].sizes.tolist() == [1, 1]
-    assert index["cls"].names == ("a.cls", "b.cls")
+    assert index.keys.tolist() == [4, 7]
+    assert list(index.components) == ["bin", "cls"]
+    images, labels = index.components.values()
+    assert images.offsets.dtype == images.sizes.dtype == index.keys.dtype == np.int64
+    assert images.offsets.tolist() == [512, 2560]
+    assert labels.offsets.tolist() == [1536, 3584]
+    assert (images.sizes.tolist(), labels.sizes.tolist()) == ([12, 12], [1, 1])
 
 
-places = st.tuples(st.integers(0, 10**17), st.integers(0, 10**17), st.from_regex(r"\A\w{1,9}\Z"))
+places = st.tuples(st.integers(0, 10**17), st.integers(0, 10**17))
+keys = st.integers(0, 10**9 - 1)
 
 
-@given(st.lists(st.tuples(places, places), min_size=1, max_size=9))
+@given(st.lists(st.tuples(places, places, keys), min_size=1, max_size=9))
 def test_what_is_written_is_read_back(rows) -> None:
-    index = {
-        extension: Component(
-            np.array([row[i][0] for row in rows], np.int64),
-            np.array([row[i][1] for row in rows], np.int64),
-            tuple(row[i][2] for row in rows),
-        )
-        for i, extension in enumerate(("bin", "cls"))
-    }
+    index = Index(
+        np.array([row[2] for row in rows], np.int64),
+        {
+            extension: Component(
+                np.array([row[i][0] for row in rows], np.int64),
+                np.array([row[i][1] for row in rows], np.int64),
+            )
+            for i, extension in enumerate(("bin", "cls"))
+        },
+    )
     again = parse_index(format_index(index), "x.idx")
-    assert list(again) == list(index)
-    for extension, component in index.items():
-        assert np.array_equal(again[extension].offsets, component.offsets)
-        assert np.array_equal(again[extension].sizes, component.sizes)
-        assert again[extension].names == component.names
+    assert np.array_equal(again.keys, index.keys)
+    assert list(again.components) == ["bin", "cls"]
+    for extension, component in index.components.items():
+        assert np.array_equal(again.components[extension].offsets, component.offsets)
+        assert np.array_equal(again.components[extension].sizes, component.sizes)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +77,15 @@ def test_what_is_written_is_read_back(rows) -> None:
         ("2560", "٢", 3),  # a digit, but not an ASCII one
         ("2560", "1" * 30, 3),
         ("bin 2560", "png 2560", 3),
-        (" cls 3584 1 b.cls", "", 3),
-        ("bin 512 12 a.bin", "bin 512 12", 2),
+        (" cls 3584 1 000000007.cls", "", 3),
+        ("bin 512 12 000000004.bin", "bin 512 12", 2),
         ("cls 1536", "bin 1536", 2),
-        ("b.cls\n", "b.cls", 3),
-        ("b.bin", "b\x00 .bin", 3),
+        ("7.cls\n", "7.cls", 3),
+        ("7.bin", "7\x00 .bin", 3),
+        ("7.bin", "8.bin", 3),
+        ("000000007.bin", "00000007.bin", 3),
+        ("bin 2560", "bin 02560", 3),
+        ("12 000000007", "12  000000007", 3),
     ],
 )
 def test_malformed_text_names_file_and_line(old: str, new: str, line: int) -> None:

@@ -1,6 +1,7 @@
 """Reads by id against tarfile, and what happens when a tar changes under a reader."""
 
 import errno
+import gzip
 import os
 import tarfile
 import threading
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shards.cli import UserError
 from shards.reader import ShardSet
-from tests.shard_cases import npy_set, random_images, sample_set
+from tests.shard_cases import SAMPLE, npy_set, random_images, sample_set
 
 
 def by_tarfile(directory: Path) -> tuple[list[bytes], list[int]]:
@@ -41,7 +43,41 @@ def test_reads_what_tarfile_reads(tmp_path: Path) -> None:
             assert [image.tobytes() for image in read] == [pixels[i] for i in ids]
             assert shards.labels(ids).dtype == np.int64
             assert shards.labels(ids).tolist() == [labels[i] for i in ids]
-        assert shards.names() is None
+        rows = [int(name) for name in shards.names()]
+    data = gzip.decompress((SAMPLE / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
+    assert [data[784 * row : 784 * (row + 1)] for row in rows] == pixels
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpg"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_encoded_images_are_read_as_pillow_decodes_them(
+    tmp_path: Path, encoding: str, channels: int
+) -> None:
+    directory = npy_set(tmp_path, encoding=encoding, channels=channels)
+    with ShardSet.open(directory) as shards:
+        read = shards.read(np.arange(23))
+    names = []
+    for path in sorted(directory.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                image = Image.open(tar.extractfile(member))
+                assert np.array_equal(read[len(names)], np.asarray(image).reshape(6, 6, channels))
+                names.append(member.name)
+    assert names == [f"{key:09d}.{encoding}" for key in range(23)]
+
+
+def test_an_encoded_image_that_is_damaged_is_named(tmp_path: Path) -> None:
+    directory = npy_set(tmp_path, encoding="png")
+    path = directory / "set-train-00001.tar"
+    with tarfile.open(path) as tar:
+        offset = tar.getmember("000000012.png").offset_data
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(b"x" * 40)
+    with ShardSet.open(directory) as shards:
+        assert shards.read(np.array([11, 13])).shape == (2, 6, 6, 3)
+        with pytest.raises(UserError, match="set-train-00001.tar: 000000012 cannot be decoded"):
+            shards.read(np.array([11, 12]))
 
 
 def test_a_batch_is_not_overwritten_by_the_next(tmp_path: Path) -> None:

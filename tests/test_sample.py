@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shards.sample import remake
-from shards.sources.idx import IdxSource
+from shards.sources.idx import open_idx
 from tests.shard_cases import SAMPLE, assert_user_error, contents, run_module
 
 NAMES = [
@@ -20,10 +20,10 @@ NAMES = [
 
 
 def test_content_of_the_sample() -> None:
-    train, test = IdxSource(SAMPLE, "train"), IdxSource(SAMPLE, "test")
+    train, test = open_idx(SAMPLE, "train"), open_idx(SAMPLE, "test")
     assert np.bincount(train.labels).tolist() == [0, 0, 0, 0, 0, 2048, 0, 2048, 0, 2048]
     assert np.bincount(test.labels).tolist() == [300] * 10
-    images = [source[i].pixels.tobytes() for source in (train, test) for i in range(len(source))]
+    images = [source.read(i).tobytes() for source in (train, test) for i in range(len(source))]
     assert len(set(images)) == len(images) == 9144
 
 
@@ -67,10 +67,10 @@ def official(tmp_path: Path, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
 
 def numbers(folder: Path, split: str) -> dict[int, list[int]]:
     """Label -> the images' numbers (in their pixels), in the order of the file."""
-    source = IdxSource(folder, split)
+    source = open_idx(folder, split)
     found: dict[int, list[int]] = {}
     for i in range(len(source)):
-        number = int.from_bytes(source[i].pixels.tobytes(), "big")
+        number = int.from_bytes(source.read(i).tobytes(), "big")
         found.setdefault(int(source.labels[i]), []).append(number)
     return found
 

@@ -20,8 +20,9 @@ from eval.metrics import auroc
 from eval.publish import check_replaceable, complete_folder
 from eval.score import main
 from eval.sets import open_sets
-from shards.build import BuildRequest, build
+from shards.build import build
 from shards.cli import UserError
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from train.checkpoint import load_teacher, save_checkpoint
 from train.config import HeadConfig, ModelConfig, RunConfig
@@ -54,7 +55,7 @@ def folder_set(out: Path, count: int, seed: int, labels: tuple[int, ...] = ()) -
         path = source / ("boat", "tree")[i % 2] / f"image, {i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(1, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)).save(path)
-    request = {**npy_request(source, out), "source": "folder", "class_folders": True}
+    request = {**npy_request(source, out), "source": "class-folders"}
     build(BuildRequest(**request, labels=labels, protocol="p"))
     return out
 
@@ -357,8 +358,10 @@ def test_results_say_what_was_scored(run, sets, scored):
     assert str(sets) not in json.dumps(results)
 
 
-def test_csv_has_class_and_name_where_they_are_known(sets, scored):
-    assert read_csv(scored / "scores" / "ood-a.csv")[0].keys() == {"id", "score"}
+def test_csv_has_name_and_class_where_it_is_known(sets, scored):
+    rows = read_csv(scored / "scores" / "ood-a.csv")
+    assert rows[0].keys() == {"id", "score", "name"}
+    assert sorted(int(row["name"]) for row in rows) == list(range(14)), "not the rows of the array"
     rows = read_csv(scored / "scores" / "ood-b.csv")
     with ShardSet.open(sets / "ood-b") as shards:
         names = shards.names()

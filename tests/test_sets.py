@@ -1,6 +1,7 @@
-"""Named protocols: what is in each set, and that a set is built once."""
+"""Named protocols: what is in each set, that a set is built once, and what is said of the rest."""
 
 import dataclasses
+import gzip
 import shutil
 from pathlib import Path
 
@@ -8,20 +9,26 @@ import numpy as np
 import pytest
 
 from shards import sets
+from shards.build import build
 from shards.cli import UserError
 from shards.manifest import read_manifest
+from shards.protocols import PROTOCOLS
 from shards.reader import ShardSet
-from shards.sources.idx import IdxSource
+from shards.sets import SetsRequest, build_sets
+from shards.sources.registry import FORMATS
 from tests.shard_cases import SAMPLE, assert_user_error, contents, run_module
 
 OOD = {"t-shirt": 0, "trouser": 1, "pullover": 2, "dress": 3, "coat": 4, "shirt": 6, "bag": 8}
 
 
+def footwear(out: Path, src: Path = SAMPLE, **fields: object) -> SetsRequest:
+    return SetsRequest("fashion-footwear", src, out, **fields)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sets")
-    results = sets.build_sets("fashion-footwear", SAMPLE, out)
-    assert [state for _, state in results] == ["built"] * 9
+    assert [outcome.state for outcome in build_sets(footwear(out))] == ["built"] * 9
     return out
 
 
@@ -35,15 +42,20 @@ def everything(out: Path) -> dict[str, dict[str, bytes]]:
     return {path.name: contents(path) for path in out.iterdir()}
 
 
+def sample_images(stem: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N,28,28] and labels of the sample, read by hand."""
+    images = gzip.decompress((SAMPLE / f"{stem}-images-idx3-ubyte.gz").read_bytes())[16:]
+    labels = gzip.decompress((SAMPLE / f"{stem}-labels-idx1-ubyte.gz").read_bytes())[8:]
+    return np.frombuffer(images, np.uint8).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8)
+
+
 def test_fashion_footwear(built: Path) -> None:
     assert {path.name for path in built.iterdir()} == {"in-dist-train", "in-dist-test", *OOD}
     expected = {"in-dist-train": ("train", (5, 7, 9)), "in-dist-test": ("test", (5, 7, 9))}
     expected |= {name: ("test", (label,)) for name, label in OOD.items()}
     for name, (split, labels) in expected.items():
-        source = IdxSource(SAMPLE, split)
-        images = [
-            source[i].pixels.tobytes() for i in np.flatnonzero(np.isin(source.labels, labels))
-        ]
+        all_images, all_labels = sample_images({"train": "train", "test": "t10k"}[split])
+        images = [image.tobytes() for image in all_images[np.isin(all_labels, labels)]]
         with ShardSet.open(built / name) as shards:
             ids = np.arange(len(shards))
             assert sorted(image.tobytes() for image in shards.read(ids)) == sorted(images)
@@ -59,8 +71,8 @@ def test_what_is_there_is_kept_and_what_is_missing_is_built(out: Path) -> None:
     before = everything(out)
     shutil.rmtree(out / "coat")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    results = sets.build_sets("fashion-footwear", SAMPLE, out)
-    assert [manifest.name for manifest, state in results if state == "built"] == ["coat"]
+    results = build_sets(footwear(out))
+    assert [result.wanted.name for result in results if result.state == "built"] == ["coat"]
     assert everything(out) == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
@@ -74,37 +86,44 @@ def test_what_is_there_is_kept_and_what_is_missing_is_built(out: Path) -> None:
         ("labels", {"labels": (4, 6)}),
         ("protocol", {"protocol": ""}),
         ("channels", {"channels": 3}),
-        ("classes", {"classes": ()}),
+        ("encoding", {"encoding": "png"}),
+        ("classes", {"classes": tuple("abcdefghij")}),
         ("shard_samples", {"shard_samples": 100}),
     ],
 )
 def test_a_set_of_another_request_is_refused(out: Path, field: str, changes) -> None:
     shutil.rmtree(out / "coat")
     shutil.rmtree(out / "t-shirt")
-    (request,) = (r for r in sets.requests("fashion-footwear", SAMPLE, out) if r.out.name == "coat")
-    sets.build(dataclasses.replace(request, **changes))
+    (how,) = (how for one, how in sets.requests(footwear(out)) if one.name == "coat")
+    build(dataclasses.replace(how, **changes))
     before = everything(out)
     with pytest.raises(UserError, match=f"coat: exists with another {field} "):
-        sets.build_sets("fashion-footwear", SAMPLE, out)
+        build_sets(footwear(out))
     assert everything(out) == before, "t-shirt was built, or coat was changed"
 
 
 def test_other_source_files_and_damage_are_refused(out: Path, tmp_path: Path) -> None:
-    import gzip
-
-    src = tmp_path / "src"
-    src.mkdir()
-    for path in SAMPLE.glob("*.gz"):
-        (src / path.name).write_bytes(path.read_bytes())
-    images = bytearray(gzip.decompress((src / "t10k-images-idx3-ubyte.gz").read_bytes()))
-    images[-1] ^= 1
-    (src / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    src = Path(shutil.copytree(SAMPLE, tmp_path / "src"))
+    images = src / "t10k-images-idx3-ubyte.gz"
+    images.write_bytes(gzip.compress(gzip.decompress(images.read_bytes()), 1))
     with pytest.raises(UserError, match="in-dist-test: exists with another sources"):
-        sets.build_sets("fashion-footwear", src, out)
+        build_sets(footwear(out, src))
     tar = out / "bag" / "bag-test-00000.tar"
     tar.write_bytes(tar.read_bytes()[:-512])
     with pytest.raises(UserError, match="bag-test-00000.tar"):
-        sets.build_sets("fashion-footwear", SAMPLE, out)
+        build_sets(footwear(out))
+
+
+def test_only_some_sets(tmp_path: Path) -> None:
+    build_sets(footwear(tmp_path / "out", only=("coat", "bag")))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"coat", "bag"}
+    with pytest.raises(UserError, match="only: no set 'cot' in fashion-footwear, it has in-dist"):
+        build_sets(footwear(tmp_path / "out", only=("cot",)))
+
+
+def rows_of(text: str) -> list[list[str]]:
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def test_command_line(out: Path, tmp_path: Path) -> None:
@@ -112,17 +131,52 @@ def test_command_line(out: Path, tmp_path: Path) -> None:
     shutil.rmtree(out / "coat")
     result = run_module("shards.sets", *arguments, "--out", out, env={"COLUMNS": "200"})
     assert (result.returncode, result.stderr) == (0, "")
-    rows = [line.split("│")[1:-1] for line in result.stdout.splitlines() if line.startswith("│")]
-    rows = [[cell.strip() for cell in row] for row in rows]
-    assert rows[0] == ["in-dist-train", "6144", "28x28x1", "sandal, sneaker, ankle-boot", "kept"]
-    assert ["coat", "300", "28x28x1", "coat", "built"] in rows
+    rows = rows_of(result.stdout)
+    assert rows[0] == ["in-dist-train", "in-dist", "idx train", "6144", "28x28x1", "", "kept"]
+    assert ["coat", "ood", "idx test", "300", "28x28x1", "", "built"] in rows
     assert len(rows) == 9
-    result = run_module(
-        "shards.sets", "--protocol", "fashion-footwear", "--src", tmp_path / "no", "--out", out
-    )
-    assert_user_error(result, "no: no such folder")
+    for src, words in ((tmp_path / "no", "no such folder"), (tmp_path, "none of the files")):
+        result = run_module("shards.sets", *arguments[:2], "--src", src, "--out", out)
+        assert_user_error(result, words)
+
+
+def test_without_a_protocol_they_are_listed() -> None:
+    result = run_module("shards.sets", env={"COLUMNS": "200"})
+    assert result.returncode == 0
+    assert {row[0] for row in rows_of(result.stdout)} >= set(PROTOCOLS)
 
 
 def test_unknown_protocol(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="protocol is 'x', there are: fashion-footwear"):
-        sets.build_sets("x", SAMPLE, tmp_path)
+    with pytest.raises(UserError, match="protocol is 'x', there are: icann22, "):
+        build_sets(SetsRequest("x", SAMPLE, tmp_path))
+
+
+def test_protocols_are_of_known_formats_with_their_published_counts() -> None:
+    for protocol in PROTOCOLS.values():
+        names = [one.name for one in protocol.sets]
+        assert len(set(names)) == len(names)
+        for one in protocol.sets:
+            known = FORMATS[one.source]
+            assert one.split in known.splits or not known.splits, one
+            if not one.labels and known.counts:
+                assert known.counts[one.split] == one.samples, one
+            assert not known.counts or known.get_it, one
+
+
+def test_the_papers_tables_are_all_there() -> None:
+    counts = {one.name: one.samples for one in PROTOCOLS["icann22"].sets}
+    assert counts == {
+        "cifar10-train": 50_000,
+        "cifar10-test": 10_000,
+        "cifar100-train": 50_000,
+        "cifar100-test": 10_000,
+        "svhn": 26_032,
+        "imagenet30": 3_000,
+        "tiny-imagenet": 10_000,
+        "lsun": 10_000,
+        "stl10": 8_000,
+        "places365": 36_500,
+        "texture": 5_640,
+        "imagenet": 1_281_167,
+        "dti": 300_000,
+    }

@@ -1,43 +1,233 @@
-"""Sources against what is in the files by an independent way."""
+"""Each format against what was written, and against torchvision's reading of the same files."""
 
+import functools
 import gzip
-import hashlib
-import os
-import shutil
-import struct
-import warnings
+import io
+import operator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torchvision.datasets as peers
 from PIL import Image
 
 from shards.cli import UserError
-from shards.sources.folder import FolderSource
-from shards.sources.idx import IdxSource
-from shards.sources.npy import NpySource
-from tests.shard_cases import SAMPLE, random_images
+from shards.sources import Source
+from shards.sources.registry import FORMATS, locate, open_source
+from tests import source_cases as cases
+from tests.shard_cases import SAMPLE
+from tests.source_cases import Split
+
+WRITERS = {
+    "cifar10": cases.write_cifar10,
+    "cifar100": cases.write_cifar100,
+    "svhn": functools.partial(cases.write_svhn, height_px=27),
+    "stl10": cases.write_stl10,
+    "tiny-imagenet": cases.write_tiny_imagenet,
+    "lsun": cases.write_lsun,
+    "lsun-resize": functools.partial(cases.write_images, name="LSUN_resize"),
+    "imagenet-resize": functools.partial(cases.write_images, name="Imagenet_resize", kind="JPEG"),
+    "lsun-fix": functools.partial(cases.write_images, name="LSUN_fix"),
+    "imagenet-fix": functools.partial(cases.write_images, name="Imagenet_fix"),
+    "places365": cases.write_places365,
+    "dtd": cases.write_dtd,
+    "imagenet30": cases.write_imagenet30,
+    "imagenet": cases.write_imagenet,
+    "tiny-images-300k": cases.write_tiny_images,
+    "idx": functools.partial(cases.write_idx, size=(28, 25)),
+    "mnist": cases.write_idx,
+    "fashion-mnist": functools.partial(cases.write_idx, classes=cases.FASHION_CLASSES),
+    "webdataset": cases.write_webdataset,
+}
 
 
-def write_idx(folder: Path, images: np.ndarray, labels: list[int], gz: bool = True) -> Path:
-    """The two files of an IDX training split from uint8 [N,H,W]; returns the folder."""
-    folder.mkdir(exist_ok=True)
-    header = bytes([0, 0, 8, 3]) + struct.pack(">III", *images.shape)
-    files = {
-        "train-images-idx3-ubyte": header + images.tobytes(),
-        "train-labels-idx1-ubyte": bytes([0, 0, 8, 1])
-        + struct.pack(">I", len(labels))
-        + bytes(labels),
-    }
-    for name, data in files.items():
-        path = folder / (name + ".gz" if gz else name)
-        path.write_bytes(gzip.compress(data) if gz else data)
-    return folder
+def check(source: Source, expected: Split) -> None:
+    """All that a Source says."""
+    assert len(source) == len(expected.images)
+    assert [source.name(i) for i in range(len(source))] == expected.names
+    assert source.classes == tuple(expected.classes)
+    assert (None if source.labels is None else source.labels.tolist()) == expected.labels
+    assert source.labels is None or source.labels.dtype == np.int64
+    for i, image in enumerate(expected.images):
+        read = source.read(i)
+        assert type(read) is type(image)
+        if isinstance(image, bytes):
+            assert (read, source.channels) == (image, 3)
+        else:
+            assert (read.dtype, source.channels) == (np.uint8, image.shape[2])
+            assert np.array_equal(read, image)
 
 
-def save(path: Path, pixels: np.ndarray, **options: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_that_was_written_is_read(tmp_path: Path, name: str, packed: bool) -> None:
+    for split, expected in WRITERS[name](tmp_path, packed=packed).items():
+        source = open_source(name, tmp_path, split)
+        check(source, expected)
+        located = locate(name, split, tmp_path)
+        assert located is not None
+        check(FORMATS[name].open(located, split), expected)
+        assert source.paths == open_source(name, located, split).paths
+        assert all(path.exists() for path in source.paths)
+        if packed and FORMATS[name].md5:
+            # What has a published md5 is named as the file that the md5 is of.
+            published = FORMATS[name].md5.keys()
+            assert all(path.is_file() for path in source.paths)
+            assert {path.name for path in source.paths} & published or "fix" in name
+
+
+def test_no_format_is_left_out() -> None:
+    tried_elsewhere = {"folder", "class-folders", "npy", "cifar100-coarse", "kmnist"}
+    assert set(FORMATS) == set(WRITERS) | tried_elsewhere
+
+
+def test_every_format_of_the_protocols_is_found(tmp_path: Path) -> None:
+    for name, splits in cases.write_all(tmp_path).items():
+        for split, expected in splits.items():
+            check(open_source(name, tmp_path, split), expected)
+    # Fashion-MNIST, which is there, has files of the same names.
+    assert locate("mnist", "train", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("src", "found"),
+    [
+        (".", "d/ILSVRC2012_img_train.tar"),
+        ("a", "a/b/imagenet/train"),
+        ("a/b", "a/b/imagenet/train"),
+        ("a/b/imagenet", "a/b/imagenet/train"),
+        ("a/b/imagenet/train", "a/b/imagenet/train"),
+        ("a/b/imagenet/val", None),
+        ("d", "d/ILSVRC2012_img_train.tar"),
+        ("d/ILSVRC2012_img_train.tar", "d/ILSVRC2012_img_train.tar"),
+        ("e", None),
+        ("e/1", "e/1/2/3/imagenet/train"),
+        ("nowhere", None),
+    ],
+)
+def test_locate(tmp_path: Path, src: str, found: str | None) -> None:
+    for folder in ("a/b/imagenet/train", "a/b/imagenet/val", "d", "e/1/2/3/imagenet/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "d" / "ILSVRC2012_img_train.tar").touch()
+    expected = None if found is None else tmp_path / found
+    assert locate("imagenet", "train", tmp_path / src) == expected
+
+
+def dtd_by_torchvision(root: Path, split: str) -> Iterable[Any]:
+    return peers.DTD(root, split[:-1], int(split[-1]))
+
+
+def lsun_by_torchvision(root: Path, split: str) -> Iterable[Any]:
+    found = peers.lsun.LSUNClass(str(root / f"{split}_lmdb"))
+    pairs = list(found)
+    found.env.close()
+    return pairs
+
+
+def imagenet30_by_torchvision(root: Path, split: str) -> Iterable[Any]:
+    numbers = list(cases.IMAGENET30)  # three of its 30 classes are written
+    return peers.ImageFolder(root / f"one_class_{split}", target_transform=numbers.__getitem__)
+
+
+def places365_by_torchvision(root: Path, split: str) -> Iterable[Any]:
+    found = peers.Places365(root, split, small=True)
+    order = sorted(range(len(found)), key=lambda i: found.imgs[i][0])
+    return [found[i] for i in order]
+
+
+PEERS = {
+    # format: where it is written, below the root; its splits; how torchvision reads it
+    "cifar10": ("", "train test", lambda root, split: peers.CIFAR10(root, split == "train")),
+    "cifar100": ("", "train test", lambda root, split: peers.CIFAR100(root, split == "train")),
+    "svhn": ("", "train test extra", peers.SVHN),
+    "stl10": ("", "train test", peers.STL10),
+    "dtd": ("dtd", "train1 val1 test1", dtd_by_torchvision),
+    "lsun": ("", "test", lsun_by_torchvision),
+    "places365": ("", "val", places365_by_torchvision),
+    "imagenet30": ("", "train test", imagenet30_by_torchvision),
+    "tiny-imagenet": (
+        "",
+        "train",
+        lambda root, split: peers.ImageFolder(root / "tiny-imagenet-200" / split),
+    ),
+    "imagenet": (
+        "",
+        "train",
+        lambda root, split: peers.ImageFolder(root / f"ILSVRC2012_img_{split}"),
+    ),
+    "fashion-mnist": (
+        "FashionMNIST/raw",
+        "train test",
+        lambda root, split: peers.FashionMNIST(root, split == "train"),
+    ),
+    "kmnist": (
+        "KMNIST/raw",
+        "train test",
+        lambda root, split: peers.KMNIST(root, split == "train"),
+    ),
+    "mnist": ("MNIST/raw", "train test", lambda root, split: peers.MNIST(root, split == "train")),
+}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_as_torchvision_reads_it(tmp_path: Path, name: str, monkeypatch) -> None:
+    folder, splits, read = PEERS[name]
+    monkeypatch.chdir(tmp_path)  # torchvision's LSUN writes a cache there
+    for module in (peers.cifar, peers.svhn, peers.stl10, peers.places365):
+        monkeypatch.setattr(module, "check_integrity", lambda *_, **__: True)
+    writer = {**WRITERS, "kmnist": cases.write_idx}[name]
+    writer(tmp_path / folder, packed=False)
+    for split in splits.split():
+        theirs = list(read(tmp_path, split))  # first: a process may open an LMDB only once
+        source = open_source(name, tmp_path, split)
+        assert len(theirs) == len(source) > 0
+        for i, (image, label) in enumerate(theirs):
+            assert source.labels is None or source.labels[i] == label
+            ours = source.read(i)
+            if isinstance(ours, bytes):
+                ours = np.asarray(Image.open(io.BytesIO(ours)).convert("RGB"))
+            expected = np.asarray(image)
+            assert np.array_equal(ours, expected if expected.ndim == 3 else expected[..., None])
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"),
+    [("cifar10", peers.CIFAR10), ("cifar100", peers.CIFAR100), ("stl10", peers.STL10)],
+)
+def test_published_md5_are_those_of_torchvision(name: str, peer: Any) -> None:
+    expected = {peer.filename: peer.tgz_md5, **dict(peer.train_list + peer.test_list)}
+    if name != "stl10":
+        expected[peer.meta["filename"]] = peer.meta["md5"]
+    assert FORMATS[name].md5 == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("svhn", {name: md5 for _, name, md5 in peers.SVHN.split_list.values()}),
+        ("dtd", {Path(peers.DTD._URL).name: peers.DTD._MD5}),
+        ("mnist", dict(peers.MNIST.resources)),
+        ("fashion-mnist", dict(peers.FashionMNIST.resources)),
+        ("kmnist", dict(peers.KMNIST.resources)),
+        (
+            "places365",
+            dict(
+                [
+                    peers.Places365._IMAGES_META["val", True],
+                    peers.Places365._IMAGES_META["test", True],
+                    peers.Places365._DEVKIT_META["standard"],
+                    peers.Places365._FILE_LIST_META["val"],
+                    peers.Places365._CATEGORIES_META,
+                ]
+            ),
+        ),
+        ("imagenet", dict(peers.imagenet.ARCHIVE_META[split] for split in ("train", "val"))),
+    ],
+)
+def test_published_md5_of_other_files(name: str, expected: dict[str, str]) -> None:
+    assert FORMATS[name].md5 == expected
 
 
 @pytest.mark.parametrize(
@@ -46,267 +236,138 @@ def save(path: Path, pixels: np.ndarray, **options: object) -> None:
 def test_idx_of_the_sample_decoded_by_hand(split: str, stem: str, count: int) -> None:
     raw = gzip.decompress((SAMPLE / f"{stem}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((SAMPLE / f"{stem}-labels-idx1-ubyte.gz").read_bytes())[8:]
-    source = IdxSource(SAMPLE, split)
+    assert locate("fashion-mnist", split, SAMPLE) is not None
+    source = open_source("fashion-mnist", SAMPLE, split)
     assert len(source) == len(labels) == count
-    assert source.labels.tolist() == list(labels)
-    assert source.classes == tuple("0123456789")
+    assert source.labels is not None and source.labels.tolist() == list(labels)
+    assert source.classes[9] == "ankle-boot"
     for i in (0, 1, count // 2, count - 1):
-        sample = source[i]
-        assert sample.pixels.shape == (28, 28, 1)
-        assert sample.pixels.tobytes() == raw[16 + 784 * i : 16 + 784 * (i + 1)]
-        assert (sample.label, sample.name) == (labels[i], None)
+        assert source.read(i).tobytes() == raw[16 + 784 * i : 16 + 784 * (i + 1)]  # type: ignore
 
 
-@pytest.mark.parametrize("gz", [True, False])
-def test_idx_need_not_be_square_or_zipped(tmp_path: Path, gz: bool) -> None:
-    images = random_images(4, channels=1)[:, :, :5, 0]
-    source = IdxSource(write_idx(tmp_path, images, [2, 0, 1, 2], gz), "train", ["a", "b", "c"])
-    assert np.array_equal(source[3].pixels[:, :, 0], images[3])
-    assert source.classes == ("a", "b", "c")
-    for file in source.files():
-        data = (tmp_path / file.file).read_bytes()
-        assert (file.bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+def test_cifar100_coarse(tmp_path: Path) -> None:
+    for split, fine in cases.write_cifar100(tmp_path).items():
+        source = open_source("cifar100-coarse", tmp_path, split)
+        assert source.labels is not None and fine.labels is not None
+        assert source.labels.tolist() == [label // 5 for label in fine.labels]
+        assert source.classes == tuple(f"coarse-{i:02d}" for i in range(20))
 
 
-def damage(path: Path, change) -> None:
-    path.write_bytes(gzip.compress(change(gzip.decompress(path.read_bytes()))))
+@pytest.mark.parametrize("packed", [True, False], ids=["tar", "texts"])
+@pytest.mark.parametrize("place", [".", "val_256"])
+def test_places365_finds_its_labels_beside_or_in_the_folder(
+    tmp_path: Path, packed: bool, place: str
+) -> None:
+    made = cases.write_places365(tmp_path, packed=False)
+    lists = ["places365_val.txt", "categories_places365.txt"]
+    files = {name: (tmp_path / name).read_bytes() for name in lists}
+    for name in lists:
+        (tmp_path / name).unlink()
+    unlabelled = open_source("places365", tmp_path / "val_256", "val")
+    assert (unlabelled.labels, unlabelled.classes) == (None, ())
+    cases.put(tmp_path / place, "filelist_places365-standard.tar", files, packed)
+    source = open_source("places365", tmp_path / "val_256", "val")
+    check(source, made["val"])
+    assert len(source.paths) == (2 if packed else 3)
 
 
-@pytest.mark.parametrize("which", ["images-idx3", "labels-idx1"])
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data[:-1],
-        lambda data: data + b"x",
-        lambda data: data[:6],
-        lambda data: b"",
-        lambda data: b"\0\0\x0d" + data[3:],
-        lambda data: data[:4] + b"\xff" * 4 + data[8:],
-    ],
-    ids=["short", "long", "half a header", "empty", "magic", "count"],
-)
-def test_damaged_idx_is_named(tmp_path: Path, which: str, change) -> None:
-    folder = write_idx(tmp_path, random_images(4, channels=1)[..., 0], [0, 1, 0, 1])
-    damage(folder / f"train-{which}-ubyte.gz", change)
-    with pytest.raises(UserError, match=f"train-{which}-ubyte.gz: "):
-        IdxSource(folder, "train")
-
-
-def test_idx_refusals(tmp_path: Path) -> None:
-    folder = write_idx(tmp_path / "a", random_images(4, channels=1)[..., 0], [0, 1, 0])
-    with pytest.raises(UserError, match="4 images, train-labels-idx1-ubyte.gz has 3 labels"):
-        IdxSource(folder, "train")
-    folder = write_idx(tmp_path / "b", random_images(2, channels=1)[..., 0], [0, 2])
-    with pytest.raises(UserError, match="label 2 has no class"):
-        IdxSource(folder, "train", ["x", "y"])
-    with pytest.raises(UserError, match="t10k-images-idx3-ubyte.gz: missing"):
-        IdxSource(folder, "test")
-    with pytest.raises(UserError, match="split is 'val'"):
-        IdxSource(folder, "val")
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        IdxSource(tmp_path / "nowhere", "train")
-    path = folder / "train-images-idx3-ubyte.gz"
-    for broken in (path.read_bytes()[:-9], b"<html>", b"\x1f\x8b\x08\0" + b"\xff" * 60):
-        path.write_bytes(broken)
-        with pytest.raises(UserError, match="train-images-idx3-ubyte.gz: "):
-            IdxSource(folder, "train")
+def test_imagenet_val_in_folders_of_wnids_is_labelled(tmp_path: Path) -> None:
+    made = cases.write_imagenet(tmp_path, packed=False)
+    sorted_val = (tmp_path / "ILSVRC2012_img_train").rename(tmp_path / "sorted-val")
+    check(open_source("imagenet", sorted_val, "val"), made["train"])
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3, 3), (5, 4, 3, 1), (5, 4, 3)])
 def test_npy(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     np.save(tmp_path / "x.npy", images)
-    source = NpySource(tmp_path / "x.npy")
-    assert len(source) == 5
-    assert np.array_equal(source[4].pixels, images[4].reshape(4, 3, -1))
-    assert (source.labels, source.classes, source[4].label, source[4].name) == (
-        None,
-        (),
-        None,
-        None,
-    )
-    assert source.files()[0].file == "x.npy"
+    expected = list(images.reshape(5, 4, 3, -1))
+    source = open_source("npy", tmp_path / "x.npy", "any")
+    check(source, Split(expected, None, list("01234")))
+    # `np.memmap` itself is slow to index.
+    assert not isinstance(source._images, np.memmap)  # type: ignore[attr-defined]
 
 
-def test_npy_refusals(tmp_path: Path) -> None:
-    path = tmp_path / "x.npy"
-    with pytest.raises(UserError, match="x.npy: no such"):
-        NpySource(path)
-    arrays = [
-        np.zeros((2, 4, 4, 3), np.float32),
-        np.zeros((2, 4, 4, 4), np.uint8),
-        np.zeros((4, 4), np.uint8),
-        np.zeros((0, 4, 4, 3), np.uint8),
-        np.array([{"pickled": 1}], object),
-    ]
-    for array in arrays:
-        np.save(path, array)
-        with pytest.raises(UserError, match="x.npy: "):
-            NpySource(path)
-    np.savez(tmp_path / "y.npz", images=np.zeros((2, 4, 4, 3), np.uint8))
-    shutil.move(tmp_path / "y.npz", path)
-    with pytest.raises(UserError, match="x.npy: an archive"):
-        NpySource(path)
-    for content in (b"", b"\x93NUMPY", b"<html>"):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match="x.npy: not an array file"):
-            NpySource(path)
+CLASS_FOLDERS = ["cat/1.png", "Bird/deep/2.png", "cat/3.png", "été/4.png"]
 
 
-def test_folder_order_names_and_what_is_left_out(tmp_path: Path) -> None:
-    red = np.full((3, 4, 3), (250, 0, 0), np.uint8)
-    shown = ["B/z.png", "a/sub/x.PNG", "a/y.tif", "a/é.bmp", "a.png", "a b.webp"]
-    for name in [*shown, ".hidden/h.png", "a/.h.png"]:
-        save(tmp_path / name, red)
-    (tmp_path / "a" / "notes.txt").write_text("x")
-    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
-    (tmp_path / "linked").symlink_to(tmp_path / "a")
-    os.mkfifo(tmp_path / "pipe.png")
-    source = FolderSource(tmp_path)
-    names = [source[i].name for i in range(len(source))]
-    assert names == sorted(shown)
-    assert np.array_equal(source[names.index("B/z.png")].pixels, red)
-    assert (source.labels, source.classes) == (None, ())
+@pytest.mark.parametrize("archive", ["", "x.tar", "x.zip"])
+@pytest.mark.parametrize("wrapper", ["", "wrapper/"])
+def test_class_folders_as_torchvision_reads_them(
+    tmp_path: Path, archive: str, wrapper: str
+) -> None:
+    rng = np.random.default_rng(0)
+    files = {wrapper + name: cases.encoded(rng, "PNG") for name in CLASS_FOLDERS}
+    folder = cases.put(tmp_path / "unpacked", "", files, packed=False) / wrapper
+    src = cases.put(tmp_path, archive, files, packed=True) if archive else folder
+    peer = peers.ImageFolder(folder)
+    names = [str(Path(path).relative_to(folder)) for path, _ in peer.samples]
+    images = [Path(path).read_bytes() for path, _ in peer.samples]
+    check(open_source("class-folders", src, "x"), Split(images, peer.targets, names, peer.classes))
+    check(open_source("folder", src, "x"), Split(images, None, names))
 
 
-def test_folder_listing_order_does_not_matter(tmp_path: Path, monkeypatch) -> None:
-    for i in range(9):
-        save(tmp_path / f"{i % 3}" / f"{i}.png", random_images(1, seed=i)[0])
-    before = FolderSource(tmp_path, class_folders=True)
-    listed = os.scandir
-
-    class Backwards:
-        def __init__(self, folder):
-            self.entries = list(listed(folder))[::-1]
-
-        def __enter__(self):
-            return iter(self.entries)
-
-        def __exit__(self, *_):
-            pass
-
-    first = [entry.name for entry in listed(tmp_path)]
-    monkeypatch.setattr(os, "scandir", Backwards)
-    with os.scandir(tmp_path) as entries:
-        assert [entry.name for entry in entries] == first[::-1]
-    after = FolderSource(tmp_path, class_folders=True)
-    assert [before[i].name for i in range(9)] == [after[i].name for i in range(9)]
-    assert before.labels.tolist() == after.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert before.files() == after.files()
-
-
-def test_class_folders(tmp_path: Path) -> None:
-    for name in ("cat/1.png", "Bird/deep/2.png", "cat/3.png"):
-        save(tmp_path / name, random_images(1)[0])
-    (tmp_path / "ant").mkdir()
-    source = FolderSource(tmp_path, class_folders=True)
-    assert source.classes == ("Bird", "ant", "cat")
-    assert [(source[i].name, source[i].label) for i in range(3)] == [
-        ("Bird/deep/2.png", 0),
-        ("cat/1.png", 2),
-        ("cat/3.png", 2),
-    ]
-    save(tmp_path / "loose.png", random_images(1)[0])
-    with pytest.raises(UserError, match="loose.png: not in a class folder"):
-        FolderSource(tmp_path, class_folders=True)
-
-
-def test_folder_files_is_one_entry_that_sees_content_and_names(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", random_images(1)[0])
-    save(tmp_path / "b.png", random_images(1, seed=1)[0])
-    (before,) = FolderSource(tmp_path).files()
-    assert before.file == tmp_path.name
-    assert before.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
-    (tmp_path / "b.png").rename(tmp_path / "c.png")
-    (renamed,) = FolderSource(tmp_path).files()
-    save(tmp_path / "c.png", random_images(1, seed=2)[0])
-    (edited,) = FolderSource(tmp_path).files()
-    assert len({before.sha256, renamed.sha256, edited.sha256}) == 3
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_any_mode(tmp_path: Path, mode: str, channels: int) -> None:
-    if mode == "I;16":
-        high = random_images(1, channels=1)[0, :, :, 0]
-        image = Image.fromarray(high.astype(np.uint16) * 256 + 77)
-        expected = np.repeat(high[:, :, None], channels, 2)
-    else:
-        image = Image.fromarray(random_images(1)[0]).convert(mode)
-        expected = np.asarray(image.convert("RGB" if channels == 3 else "L")).reshape(6, 6, -1)
-    image.save(tmp_path / "x.tif")
-    pixels = FolderSource(tmp_path, channels=channels)[0].pixels
-    assert pixels.dtype == np.uint8
-    assert np.array_equal(pixels, expected)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
-    upright = np.zeros((16, 24, 3), np.uint8)
-    upright[:8, :8] = (255, 0, 0)
-    stored = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, 1),
-        7: upright.transpose(1, 0, 2)[::-1, ::-1],
-        8: np.rot90(upright, -1),
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    save(tmp_path / "x.png", np.ascontiguousarray(stored), exif=exif)
-    assert np.array_equal(FolderSource(tmp_path)[0].pixels, upright)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is large and holds nothing."""
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+def test_class_folders_of_one_class_or_none(tmp_path: Path) -> None:
+    image = cases.encoded(np.random.default_rng(0))
+    one = cases.put(tmp_path, "one.tar", {"cat/1.jpg": image, "cat/2.jpg": image}, packed=True)
+    source = open_source("class-folders", one, "x")
+    assert (source.classes, source.labels.tolist()) == (("cat",), [0, 0])  # type: ignore
+    folder = cases.put(tmp_path / "folder", "", {"cat/1.jpg": image}, packed=False)
+    (folder / "ant").mkdir()
+    source = open_source("class-folders", folder, "x")
+    assert (source.classes, source.labels.tolist()) == (("ant", "cat"), [1])  # type: ignore
+    for files in ({"cat/1.jpg": image, "loose.jpg": image}, {"loose.jpg": image}):
+        loose = cases.put(tmp_path, "loose.tar", files, packed=True)
+        with pytest.raises(UserError, match="'loose.jpg' is not in a class folder"):
+            open_source("class-folders", loose, "x")
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("call", "message"),
     [
-        (b"", "cannot be decoded"),
-        (b"<html>not found</html>", "cannot be decoded"),
-        (png_header(9, 9), "cannot be decoded"),
-        (png_header(10_000, 9_000), "larger than 89478485 pixels"),
-        (png_header(65_500, 65_500), "larger than 89478485 pixels"),
+        (("cifar", ".", "train"), "format is 'cifar', there are: .*cifar10"),
+        (("cifar10", ".", "val"), "split is 'val', cifar10 has: train, test"),
+        (("dtd", ".", "train11"), "split is 'train11', dtd has: all, train1"),
+        (("stl10", "nowhere", "train"), "nowhere: no such file or folder"),
+        (("folder", "nowhere", "x"), "nowhere: no such file or folder"),
+        (("npy", "nowhere", "x"), "nowhere: no such file or folder"),
+        (("npy", ".", "x"), "no such .npy file"),
+        (("svhn", ".", "train"), "train_32x32.mat: no such file"),
+        (("svhn", "test_32x32.mat", "train"), "is split 'test', expected 'train' .train_32x32.mat"),
+        (("cifar10", ".", "train"), "0 files data_batch_1 in it, expected one"),
+        (("stl10", ".", "train"), "0 files train_X.bin in it, expected one"),
+        (("tiny-imagenet", "val_256", "val"), "no images of tiny-imagenet-200/val in it"),
+        (("imagenet", "val_256", "train"), "is not in the folder of a wnid"),
+        (("imagenet30", "val_256", "test"), "is in none of the 30 class folders"),
+        (("lsun", "lsun.zip", "test"), "holds an LMDB, expected the folder"),
+        (("idx", "val_256", "train"), "train-images-idx3-ubyte.gz: missing"),
+        (("folder", "empty", "x"), "empty: no images"),
+        (("lsun", "empty", "test"), "empty: no images"),
+        (("webdataset", "empty", "x"), "empty: no tars in it"),
+        (("webdataset", "nowhere.tar", "x"), "nowhere.tar: no such tar"),
     ],
-    ids=["empty", "html", "no data", "bomb", "huge bomb"],
 )
-def test_undecodable_image_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "bad.jpg").write_bytes(content)
-    source = FolderSource(tmp_path)
-    for action in ("error", "ignore"):
-        with warnings.catch_warnings():
-            warnings.simplefilter(action)
-            with pytest.raises(UserError, match=rf"sub/bad\.jpg: {reason}") as caught:
-                source[0]
-        assert "\n" not in str(caught.value)
+def test_what_is_not_there(tmp_path: Path, call: tuple[str, str, str], message: str) -> None:
+    cases.write_places365(tmp_path, packed=False)
+    cases.put(tmp_path, "lsun.zip", {"test_lmdb/data.mdb": b""}, packed=True)
+    (tmp_path / "test_32x32.mat").touch()
+    (tmp_path / "empty").mkdir()
+    name, src, split = call
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(name, tmp_path / src, split)
+    assert "\n" not in str(caught.value)
 
 
-def test_cut_jpeg_is_named(tmp_path: Path) -> None:
-    save(tmp_path / "cut.jpg", random_images(1, size_px=64)[0], quality=95)
-    data = (tmp_path / "cut.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="cut.jpg: cannot be decoded"):
-        FolderSource(tmp_path)[0]
+def test_reading_is_safe_from_many_threads(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
 
-
-def test_folder_refusals(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        FolderSource(tmp_path / "nowhere")
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match="no images"):
-        FolderSource(tmp_path)
+    cases.write_tiny_imagenet(tmp_path)
+    cases.write_lsun(tmp_path)
+    cases.write_dtd(tmp_path)
+    for name, split in (("tiny-imagenet", "val"), ("lsun", "test"), ("dtd", "all")):
+        source = open_source(name, tmp_path, split)
+        places = np.random.default_rng(0).integers(0, len(source), 4000).tolist()
+        with ThreadPoolExecutor(8) as pool:
+            read = list(pool.map(source.read, places, chunksize=20))
+        alone = [source.read(i) for i in range(len(source))]
+        assert all(map(operator.eq, read, (alone[i] for i in places)))

@@ -22,7 +22,7 @@ import numpy as np
 
 from shards import cli
 from shards.cli import UserError
-from shards.sources.idx import IdxSource, read_idx
+from shards.sources.idx import open_idx, read_idx
 
 # Of the unpacked files, so that a repacked distribution of the same data passes too.
 OFFICIAL_SHA256 = {
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the files, and print one line about them."""
     request = cli.parse(RemakeRequest, argv, description="Remake the sample's files.")
     files = remake(request)
-    train, test = IdxSource(request.out, "train"), IdxSource(request.out, "test")
+    train, test = open_idx(request.out, "train"), open_idx(request.out, "test")
     mega_bytes = sum(map(len, files.values())) / 1e6
     print(f"{request.out}: {len(train)} training, {len(test)} test images, {mega_bytes:.1f} MB")
 

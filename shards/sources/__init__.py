@@ -1,34 +1,24 @@
-"""Where samples come from: one file per format, each a `Source`.
+"""Where samples come from: each published format is a function `(src, split) -> Source`.
 
-A source opens without decoding; `source[i]` decodes one image, from several threads at once.
+A source lists its images when it is opened, and reads them one by one, from several threads at
+once. `ImageFiles` (files.py) serves every format that is a collection of encoded images, whatever
+they lie in; `Images` (arrays.py) every format that is an array of pixels. `registry.py` names all.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from shards.manifest import SourceFile
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a source, at the size it has there."""
-
-    pixels: np.ndarray
-    """uint8 [H,W,C], range 0..255, C = 1 (gray) or 3 (RGB)."""
-    label: int | None
-    """Index into the source's classes; None when the source is unlabelled."""
-    name: str | None
-    """The image's path relative to the source folder; None when the source has no file names."""
-
 
 class Source(Protocol):
     """Images in a fixed order, that of the official archive or of the sorted paths."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What is read: the official files; a folder stands for the images below it."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -38,18 +28,25 @@ class Source(Protocol):
     def labels(self) -> np.ndarray | None:
         """Label of each image, int64 [len], known without decoding; None when unlabelled."""
 
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3 (RGB): what a set has unless another number is asked for."""
+
     def __len__(self) -> int:
         """The number of images."""
 
-    def __getitem__(self, index: int) -> Sample:
-        """Decode image `index` in 0..len-1; UserError naming the file when that fails."""
+    def name(self, index: int) -> str:
+        """The path of image `index` in its folder or archive; in an array the number of its row.
 
-    def files(self) -> tuple[SourceFile, ...]:
-        """What was read, with digests: the official files, or one entry for a whole folder."""
+        A folder around all of an archive is not named: packed or not, an image has the same name.
+        """
 
+    def read(self, index: int) -> np.ndarray | bytes:
+        """Image `index` in 0..len-1: pixels, uint8 [H,W,1] or [H,W,3], or an encoded file.
 
-def describe_file(path: Path) -> SourceFile:
-    """Name, size and digest of one source file."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SourceFile(path.name, path.stat().st_size, digest)
+        Pixels may be a view, in any memory order, of an array that must not be written to.
+
+        Raises:
+            UserError: the archive is damaged there.
+            OSError: the file cannot be read.
+        """

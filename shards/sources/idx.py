@@ -18,62 +18,44 @@ from pathlib import Path
 import numpy as np
 
 from shards.cli import UserError
-from shards.manifest import SourceFile
-from shards.sources import Sample, describe_file
+from shards.sources.arrays import Images
 
 STEMS = {"train": "train", "test": "t10k"}
+FASHION_CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle-boot",
+)
+KMNIST_CLASSES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
-class IdxSource:
-    """Gray images of one official split, held in memory (47 MB for 60,000 of 28 x 28 px)."""
+def open_idx(folder: Path, split: str, classes: Sequence[str] = ()) -> Images:
+    """The gray images of one split, in memory (47 MB for 60,000 of 28 x 28 px).
 
-    def __init__(self, folder: Path, split: str, classes: Sequence[str] = ()) -> None:
-        """Read the two files of `split`.
+    Args:
+        folder: Where the official files lie, or one of them.
+        split: "train" or "test".
+        classes: Name of each label; by default the labels' own numbers.
 
-        Args:
-            folder: Where the official files lie.
-            split: "train" or "test".
-            classes: Name of each label; by default the labels' own numbers.
-
-        Raises:
-            UserError: a file is missing, damaged or not IDX, images and labels are not as many, or
-                a label has no class.
-        """
-        if split not in STEMS:
-            raise UserError(f"split is {split!r}, IDX files have {' and '.join(STEMS)}")
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder of IDX files")
-        images_path = _find(folder, f"{STEMS[split]}-images-idx3-ubyte")
-        labels_path = _find(folder, f"{STEMS[split]}-labels-idx1-ubyte")
-        self._images = read_idx(images_path, dimensions=3)  # uint8 [N,H,W]
-        labels = read_idx(labels_path, dimensions=1)  # uint8 [N]
-        if len(self._images) != len(labels):
-            raise UserError(
-                f"{images_path} has {len(self._images)} images, "
-                f"{labels_path.name} has {len(labels)} labels"
-            )
-        if not len(labels):
-            raise UserError(f"{images_path}: no images")
-        highest = int(labels.max())
-        self.classes = tuple(classes) or tuple(str(label) for label in range(highest + 1))
-        if highest >= len(self.classes):
-            raise UserError(
-                f"{labels_path}: label {highest} has no class, {len(self.classes)} are named"
-            )
-        self.labels = labels.astype(np.int64)
-        self._paths = images_path, labels_path
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Image `index`, uint8 [H,W,1]."""
-        return Sample(self._images[index, :, :, None], int(self.labels[index]), None)
-
-    def files(self) -> tuple[SourceFile, ...]:
-        """The images file and the labels file."""
-        return tuple(describe_file(path) for path in self._paths)
+    Raises:
+        UserError: a file is missing, damaged or not IDX, images and labels are not as many, or a
+            label has no class.
+    """
+    folder = folder.parent if folder.is_file() else folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of IDX files")
+    images_path = _find(folder, f"{STEMS[split]}-images-idx3-ubyte")
+    labels_path = _find(folder, f"{STEMS[split]}-labels-idx1-ubyte")
+    images = read_idx(images_path, dimensions=3)  # uint8 [N,H,W]
+    labels = read_idx(labels_path, dimensions=1)  # uint8 [N]
+    return Images([images_path, labels_path], images[..., None], labels, classes)
 
 
 def _find(folder: Path, stem: str) -> Path:

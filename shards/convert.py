@@ -1,0 +1,99 @@
+"""Some images of a source, made into what a tar stores; runs in the threads of a build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shards.dali_check import dali_errors
+from shards.decode import BadImage, decode, encode, is_stored_as_is
+from shards.manifest import EXTENSIONS
+from shards.resize import MODES, Resize, fit, to_image, to_pixels
+from shards.sources import Source
+from shards.tally import Tally
+from shards.writer import Packed, pack
+
+
+@dataclass(frozen=True)
+class Target:
+    """How images are stored."""
+
+    size_px: int
+    channels: int
+    encoding: str
+    resize: Resize
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that follow each other in the order of a set, ready to be written."""
+
+    packed: Packed | None
+    """Those that are good, with their places in the set's order as keys; None if all are bad."""
+    tally: Tally
+
+
+def convert(
+    source: Source, indexes: np.ndarray, first_place: int, target: Target, *, digest: bool
+) -> Chunk:
+    """Read, decode, resize and encode the images `indexes` of a source, int64 [N].
+
+    The first of them has the place `first_place` in the set's order; `digest` asks for the digest
+    of the files that are read. Where DALI will decode what is stored it has to be able to, for it
+    stops a training at an image that it cannot decode.
+
+    Raises:
+        OSError: the source cannot be read.
+    """
+    tally = Tally()
+    stored: dict[int, Any] = {}
+    reasons: dict[int, str] = {}
+    for i, index in enumerate(indexes.tolist()):
+        item = source.read(index)
+        if digest and isinstance(item, bytes):
+            tally.note_file(source.name(index), item)
+        try:
+            stored[i], resized = _stored(item, target)
+            tally.resized |= resized
+        except BadImage as error:
+            reasons[i] = str(error)
+    if target.encoding != "raw":
+        errors = dali_errors(list(stored.values()))
+        reasons |= {i: error for i, error in zip(stored, errors, strict=True) if error}
+    good = [i for i in stored if i not in reasons]
+    names = [source.name(index) for index in indexes.tolist()]
+    tally.names = [names[i] for i in good]
+    tally.rejects = [{"name": names[i], "reason": reasons[i]} for i in sorted(reasons)]
+    if not good:
+        return Chunk(None, tally)
+    images = [stored[i] for i in good]
+    packed = pack(
+        first_place + np.array(good, np.int64),
+        EXTENSIONS[target.encoding],
+        np.stack(images) if target.encoding == "raw" else images,
+        None if source.labels is None else source.labels[indexes[good]],
+    )
+    return Chunk(packed, tally)
+
+
+def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, bool]:
+    """What is stored of an image, and whether it was resized."""
+    size_px, channels = target.size_px, target.channels
+    if isinstance(item, bytes):
+        image = decode(item, channels)
+    elif target.encoding == "raw" and item.shape == (size_px, size_px, channels):
+        return item, False
+    else:
+        image = to_image(item)
+        if image.mode != MODES[channels]:
+            image = image.convert(MODES[channels])
+    fitted = fit(image, size_px, target.resize)
+    resized = image.size != fitted.size
+    if target.encoding == "raw":
+        return to_pixels(fitted), resized
+    if target.encoding == "jpg" and isinstance(item, bytes):
+        if is_stored_as_is(item, size_px, channels):
+            return item, False
+    return encode(fitted, target.encoding), resized

@@ -1,0 +1,220 @@
+"""What to build, checked: a request, and the plan that is made of it before anything is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import PIL
+import tyro
+
+from shards.cli import UserError
+from shards.convert import Target
+from shards.exclude import read_exclusions
+from shards.manifest import FORMAT_VERSION, Manifest
+from shards.provenance import stamp
+from shards.resize import RESIZES, Resize
+from shards.sources import Source
+from shards.sources.registry import FORMATS, open_source
+
+MAX_SIZE_PX = 1024
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build from what."""
+
+    source: Annotated[str, tyro.conf.arg(help=f"Format of the source: {', '.join(FORMATS)}.")]
+    """Format of the source: a name in `FORMATS`."""
+    src: str | Path
+    """The official file or folder, or what contains it; for webdataset also a URL."""
+    size_px: int
+    """Height and width of the stored images, pixels, 1 to 1024."""
+    out: Path
+    """The set's folder; must not exist yet."""
+    split: str = "train"
+    """Which of the official splits is read; for one's own images its name only."""
+    labels: tuple[int, ...] = ()
+    """Take only images with these labels, which they keep; by default all."""
+    channels: Literal[1, 3] | None = None
+    """1 (gray) or 3 (RGB); by default what the source has (image files: 3)."""
+    encoding: Literal["raw", "png", "jpg"] = "raw"
+    """How images are stored: raw pixels (for up to 64 px), png, or jpg: a JPEG that has the size
+    already as it is, any other image at quality 95."""
+    resize: Resize = "pillow-bicubic"
+    """How images of another size are brought to it; by pillow-bilinear-crop the shorter side, then
+    the middle square is cut out; otherwise the aspect ratio is not kept."""
+    name: str = ""
+    """Name of the set, for its files; by default that of the output folder."""
+    seed: int = 0
+    """Seed of the global shuffle."""
+    shard_samples: int = 10_000
+    """Samples per tar."""
+    workers: int = len(os.sched_getaffinity(0))
+    """Threads that decode and resize; by default one per CPU."""
+    classes: tuple[str, ...] = ()
+    """Name of each label; by default as the source has them."""
+    exclude: Path | None = None
+    """List of images to leave out, as `shards.overlap` writes it: lines of {"name": ...}."""
+    max_rejects_pct: float = 1.0
+    """The build fails when more of the images than this, %, cannot be decoded."""
+    md5: bool = True
+    """Hold official files to their published md5, where there is one."""
+    count: bool = True
+    """Hold official files to their published number of images."""
+    protocol: str = ""
+    """The named protocol that the set belongs to, if any."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: what will be stored, in which order."""
+
+    source: Source
+    order: np.ndarray
+    """Index into the source of the image at each place: int64 [places]."""
+    target: Target
+    max_rejects: int
+    manifest: Manifest
+    """All that is known before anything is read: of the sources their names, no results."""
+
+    @property
+    def shards(self) -> int:
+        """The number of shards, those that may turn out empty included."""
+        return -(-len(self.order) // self.manifest.shard_samples)
+
+    @property
+    def reads_folder(self) -> bool:
+        """Whether the source is a folder of images, and so digested image by image."""
+        return any(path.is_dir() for path in self.source.paths)
+
+    def places(self, number: int) -> range:
+        """The places of the order that shard `number` holds."""
+        size = self.manifest.shard_samples
+        return range(number * size, min((number + 1) * size, len(self.order)))
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that the set's bytes depend on, the sources' contents by their stamps."""
+        facts = [
+            self.manifest.sha256,
+            self.target.resize,
+            PIL.__version__,
+            stamp(self.source.paths),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def plan(request: BuildRequest) -> Plan:
+    """Open the source, check the request against it and choose the samples' order.
+
+    Raises:
+        UserError: a field is out of range, the source cannot be read, has another number of images
+            than published, or has no image that was asked for.
+    """
+    name = _check_fields(request)
+    source = open_source(request.source, request.src, request.split)
+    published = FORMATS[request.source].counts.get(request.split)
+    if request.count and published is not None and len(source) != published:
+        raise UserError(
+            f"{request.src}: {len(source)} images in split {request.split}, published are "
+            f"{published} (--no-count takes them as they are)"
+        )
+    selected, excluded, exclude_sha256 = _selected(request, source)
+    order = np.random.default_rng(request.seed).permutation(selected)
+    channels = request.channels or source.channels
+    if request.classes and source.labels is None:
+        raise UserError(f"classes are {request.classes}, {request.src} is unlabelled")
+    if request.classes and len(request.classes) != len(source.classes):
+        raise UserError(
+            f"classes: {len(request.classes)} names, {request.src} has {len(source.classes)}"
+        )
+    checks = ("count",) if request.count and published is not None else ()
+    published_md5 = FORMATS[request.source].md5
+    if request.md5 and source.paths and all(p.name in published_md5 for p in source.paths):
+        checks = ("md5", *checks)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=name,
+        split=request.split,
+        protocol=request.protocol,
+        source=request.source,
+        samples=len(order),
+        height_px=request.size_px,
+        width_px=request.size_px,
+        channels=channels,
+        encoding=request.encoding,
+        resize="",
+        classes=request.classes or source.classes,
+        labels=tuple(sorted(set(request.labels))),
+        sources=(),
+        checks=checks,
+        excluded=excluded,
+        exclude_sha256=exclude_sha256,
+        rejects=0,
+        rejects_sha256="",
+        shuffle_seed=request.seed,
+        shard_samples=request.shard_samples,
+        names_sha256="",
+        shards=(),
+    )
+    return Plan(
+        source=source,
+        order=order,
+        target=Target(request.size_px, channels, request.encoding, request.resize),
+        max_rejects=int(request.max_rejects_pct / 100 * len(order)),
+        manifest=manifest,
+    )
+
+
+def _check_fields(request: BuildRequest) -> str:
+    """Check what does not need the source; returns the set's name."""
+    if not 1 <= request.size_px <= MAX_SIZE_PX:
+        raise UserError(f"size_px is {request.size_px}, expected 1 to {MAX_SIZE_PX}")
+    for field in ("shard_samples", "workers"):
+        if getattr(request, field) < 1:
+            raise UserError(f"{field} is {getattr(request, field)}, expected at least 1")
+    if request.seed < 0:
+        raise UserError(f"seed is {request.seed}, expected at least 0")
+    if not 0 <= request.max_rejects_pct <= 100:
+        raise UserError(f"max_rejects_pct is {request.max_rejects_pct}, expected 0 to 100")
+    if request.resize not in RESIZES:
+        raise UserError(f"resize is {request.resize!r}, expected {', '.join(RESIZES)}")
+    name = request.name or re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
+    for field, value in (("name", name), ("split", request.split)):
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
+            raise UserError(f"{field} is {value!r}, expected 1 to 80 of A-Z a-z 0-9 _ -")
+    return name
+
+
+def _selected(request: BuildRequest, source: Source) -> tuple[np.ndarray, int, str]:
+    """Indexes of the images asked for, how many a list excluded of them, and its digest."""
+    selected = np.arange(len(source))
+    if request.labels:
+        if source.labels is None:
+            raise UserError(f"labels are {request.labels}, {request.src} is unlabelled")
+        unknown = sorted(set(request.labels) - set(range(len(source.classes))))
+        if unknown:
+            raise UserError(f"labels {unknown} unknown, {request.src} has {len(source.classes)}")
+        selected = selected[np.isin(source.labels, request.labels)]
+    excluded, exclude_sha256 = 0, ""
+    if request.exclude is not None:
+        names, exclude_sha256 = read_exclusions(request.exclude)
+        left = np.array([i for i in selected.tolist() if source.name(i) not in names], np.int64)
+        missing = names - {source.name(i) for i in range(len(source))}
+        if missing:
+            raise UserError(
+                f"{request.exclude}: {len(missing)} names are not in {request.src}, "
+                f"{min(missing)!r} for one; is it the list of another source?"
+            )
+        excluded, selected = len(selected) - len(left), left
+    if not len(selected):
+        asked = f"with labels {request.labels}" if request.labels else "in it"
+        raise UserError(f"{request.src}: no images {asked}")
+    return selected, excluded, exclude_sha256

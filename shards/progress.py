@@ -1,0 +1,68 @@
+"""How far a long job is: a bar on a terminal, a line a minute elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 60.0
+
+
+class ImageProgress:
+    """Counts images; shows images/s, the time that is left and the rejects."""
+
+    def __init__(self, what: str, total: int) -> None:
+        """Start a job, told in a few words, of `total` images."""
+        self._what, self._total = what, total
+        self._done = self._skipped = 0
+        self._start_s = self._line_s = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(what, total=total, note="")
+
+    def skip(self, images: int) -> None:
+        """Tell that `images` need no work any more."""
+        self._done += images
+        self._skipped += images
+
+    def advance(self, images: int, rejects: int = 0) -> None:
+        """Tell that `images` more are done, and that there are `rejects` so far."""
+        self._done += images
+        now_s = time.monotonic()
+        rate = (self._done - self._skipped) / max(now_s - self._start_s, 1e-9)
+        note = f"{rate:,.0f} images/s" + (f", {rejects} rejects" if rejects else "")
+        self._bar.update(self._task, completed=self._done, note=note)
+        if self._bar.disable and now_s - self._line_s >= LINE_EVERY_S:
+            self._line_s = now_s
+            left_min = (self._total - self._done) / max(rate, 1e-9) / 60
+            print(
+                f"{self._what}: {self._done} of {self._total}, {note}, {left_min:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __enter__(self) -> ImageProgress:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take the bar away."""
+        self._bar.stop()

@@ -1,0 +1,214 @@
+"""The named protocols, as data: which images of which official files a table is made with.
+
+A number without its protocol says little: "Places" alone has been four different sets of images.
+So a protocol states for each set the official split, the number of images, the size and the resize
+rule, and what is known to be ambiguous about it. The name goes into each set's manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shards.resize import Resize
+from shards.sources.idx import FASHION_CLASSES
+
+Role = Literal["in-dist", "ood", "aux"]
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """One set of a protocol."""
+
+    name: str
+    role: Role
+    source: str
+    """Its format: a name in `shards.sources.registry.FORMATS`."""
+    split: str
+    samples: int
+    """How many images it has."""
+    labels: tuple[int, ...] = ()
+    """Only images with these labels; empty = all."""
+    note: str = ""
+    """What is ambiguous, or easily mistaken."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A benchmark: in-distribution sets, sets that are not, and auxiliary images."""
+
+    about: str
+    """Whose it is, and for what."""
+    size_px: int
+    resize: Resize
+    sets: tuple[NamedSet, ...]
+    classes: tuple[str, ...] = ()
+    """Name of each label, where the files have none."""
+    note: str = ""
+    """What holds for the whole."""
+
+
+def _cifar(*names: str) -> tuple[NamedSet, ...]:
+    """The two splits of CIFAR-10 and CIFAR-100, each the other's OOD set."""
+    return tuple(
+        NamedSet(f"{name}-{split}", "in-dist", name, split, samples)
+        for name in names
+        for split, samples in (("train", 50_000), ("test", 10_000))
+    )
+
+
+SVHN = NamedSet("svhn", "ood", "svhn", "test", 26_032)
+TEXTURE = NamedSet(
+    "texture",
+    "ood",
+    "dtd",
+    "all",
+    5_640,
+    note="all three splits, as the public code of SSD and OE reads it; the paper does not say; "
+    "test1 alone has 1,880",
+)
+LSUN = NamedSet(
+    "lsun", "ood", "lsun", "test", 10_000, note="the whole test set, not LSUN_resize or LSUN_fix"
+)
+RANDOM_300K = NamedSet("dti", "aux", "tiny-images-300k", "train", 300_000)
+
+ICANN22 = Protocol(
+    about="Tables 1 and 2 of the paper (ICANN 2022): CIFAR-10 or CIFAR-100 against eight sets",
+    size_px=32,
+    resize="pillow-bicubic",
+    sets=(
+        *_cifar("cifar10", "cifar100"),
+        SVHN,
+        NamedSet(
+            "imagenet30",
+            "ood",
+            "imagenet30",
+            "test",
+            3_000,
+            note="as published with CSI; 1,192 of its files are renumbered, so it cannot be made "
+            "of ImageNet's own",
+        ),
+        NamedSet(
+            "tiny-imagenet",
+            "ood",
+            "tiny-imagenet",
+            "test",
+            10_000,
+            note="val has 10,000 images too, the paper does not say which; made of ImageNet: look "
+            "for overlap with the auxiliary images",
+        ),
+        LSUN,
+        NamedSet(
+            "stl10",
+            "ood",
+            "stl10",
+            "test",
+            8_000,
+            note="9 of its 10 classes are CIFAR-10's up to their names; made of ImageNet: look for "
+            "overlap with the auxiliary images",
+        ),
+        NamedSet(
+            "places365",
+            "ood",
+            "places365",
+            "val",
+            36_500,
+            note="the paper does not say which images; all of val_256, where OE has Places69 and "
+            "OpenOOD a part of val",
+        ),
+        TEXTURE,
+        NamedSet("imagenet", "aux", "imagenet", "train", 1_281_167),
+        RANDOM_300K,
+    ),
+)
+
+OE19 = Protocol(
+    about="Outlier Exposure (Hendrycks et al. 2019), its sets that are published images",
+    size_px=32,
+    resize="pillow-bilinear-crop",
+    sets=(
+        *_cifar("cifar10", "cifar100"),
+        NamedSet("svhn-train", "in-dist", "svhn", "train", 73_257),
+        SVHN,
+        TEXTURE,
+        LSUN,
+        RANDOM_300K,
+    ),
+    note="each OOD set counts 2,000 drawn images against 10,000, ten times; Gaussian, Rademacher "
+    "and blob noise and Places69 are not published as files; the auxiliary 80 Million Tiny Images "
+    "were withdrawn, these 300,000 are its authors' own replacement",
+)
+
+CSI20 = Protocol(
+    about="CSI (Tack et al. 2020), unlabelled CIFAR-10",
+    size_px=32,
+    resize="pillow-bilinear",
+    sets=(
+        *_cifar("cifar10"),
+        NamedSet("cifar100", "ood", "cifar100", "test", 10_000),
+        SVHN,
+        NamedSet(
+            "lsun-resize",
+            "ood",
+            "lsun-resize",
+            "test",
+            10_000,
+            note="its way of resizing gives it away: a check of a pipeline, not of a detector",
+        ),
+        NamedSet(
+            "imagenet-resize",
+            "ood",
+            "imagenet-resize",
+            "test",
+            10_000,
+            note="its way of resizing gives it away: a check of a pipeline, not of a detector",
+        ),
+        NamedSet("lsun-fix", "ood", "lsun-fix", "test", 10_000),
+        NamedSet(
+            "imagenet-fix",
+            "ood",
+            "imagenet-fix",
+            "test",
+            10_000,
+            note="made of ImageNet's training images: look for overlap with the auxiliary images",
+        ),
+    ),
+    note="Interp., a mixture of CIFAR-10's test images, and the ImageNet-30 part at 224 px are not "
+    "here",
+)
+
+FASHION_ONE_CLASS = Protocol(
+    about="Fashion-MNIST, each class in turn against the nine others' -test sets",
+    size_px=28,
+    resize="pillow-bicubic",
+    sets=tuple(
+        NamedSet(f"{name}-{split}", "in-dist", "fashion-mnist", split, samples, (label,))
+        for label, name in enumerate(FASHION_CLASSES)
+        for split, samples in (("train", 6_000), ("test", 1_000))
+    ),
+)
+
+FOOTWEAR = (5, 7, 9)
+FASHION_FOOTWEAR = Protocol(
+    about="the sample that comes with this project: shoes against clothes and bags",
+    size_px=28,
+    resize="pillow-bicubic",
+    sets=(
+        NamedSet("in-dist-train", "in-dist", "idx", "train", 6_144, FOOTWEAR),
+        NamedSet("in-dist-test", "in-dist", "idx", "test", 900, FOOTWEAR),
+        *(
+            NamedSet(name, "ood", "idx", "test", 300, (label,))
+            for label, name in enumerate(FASHION_CLASSES)
+            if label not in FOOTWEAR
+        ),
+    ),
+    classes=FASHION_CLASSES,
+)
+
+PROTOCOLS = {
+    "icann22": ICANN22,
+    "oe19": OE19,
+    "csi20": CSI20,
+    "fashion-one-class": FASHION_ONE_CLASS,
+    "fashion-footwear": FASHION_FOOTWEAR,
+}

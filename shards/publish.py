@@ -1,0 +1,183 @@
+"""Crash-safe publication: a set appears under its name whole or not at all, and work is not lost.
+
+A set is made in the hidden sibling `.<name>.partial`: its files in `set/`, a note for each finished
+shard in `parts/`. All is synced to the disk before `set/` is renamed to `<name>`. A build that was
+killed or failed leaves that folder; the next one of the same set takes its finished shards over, if
+they come from the same request and sources (`identity`) and are still as they were written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.disk import file_sha256, sync, write_file
+from shards.manifest import Shard
+from shards.tally import Tally
+
+IDENTITY_FILE_NAME = "identity"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished shard, and what the set's other files have to know about it."""
+
+    shard: Shard | None
+    """None when all its images were rejected: then there is no such file."""
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a set is being made."""
+
+    set_folder: Path
+    """What will be published."""
+    parts_folder: Path
+
+    def finish(self, number: int, part: Part) -> None:
+        """Note that shard `number` is on the disk."""
+        path = self._part_path(number)
+        draft = path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        write_file(draft, json.dumps(part, default=vars).encode("ascii"))
+        os.rename(draft, path)
+
+    def part(self, number: int) -> Part:
+        """The note of a finished shard."""
+        fields = json.loads(self._part_path(number).read_text("ascii"))
+        shard = fields["shard"]
+        return Part(shard and Shard(**shard), Tally(**fields["tally"]))
+
+    def finished(self) -> set[int]:
+        """The numbers of the shards that are as their notes say; all other files are removed."""
+        good = {}
+        for path in self.parts_folder.glob("*.json"):
+            # A note that a power cut left half-written, or without its shard, is as good as none.
+            with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
+                number = int(path.stem)
+                shard = self.part(number).shard
+                if shard is None or self._is_intact(shard):
+                    good[number] = shard
+        kept = {self._part_path(number) for number in good}
+        for shard in good.values():
+            if shard is not None:
+                kept |= {self.set_folder / shard.file, self.set_folder / shard.idx_file}
+        for folder in (self.set_folder, self.parts_folder):
+            for path in folder.iterdir():
+                if path not in kept:
+                    path.unlink()
+        return set(good)
+
+    def _part_path(self, number: int) -> Path:
+        return self.parts_folder / f"{number:05d}.json"
+
+    def _is_intact(self, shard: Shard) -> bool:
+        tar, idx = self.set_folder / shard.file, self.set_folder / shard.idx_file
+        return file_sha256(tar) == shard.sha256 and file_sha256(idx) == shard.idx_sha256
+
+
+def refuse_existing(directory: Path) -> None:
+    """Raise a `UserError` if there is anything under the name of the output folder."""
+    if os.path.lexists(directory):
+        raise UserError(f"{directory}: exists already; name a new output folder or remove this one")
+
+
+@contextlib.contextmanager
+def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
+    """A folder to make a set in, which becomes `directory` if the block ends without an error.
+
+    Args:
+        directory: The set's name; its parents are made.
+        identity: What the bytes of the set depend on. Finished shards of another identity are
+            removed.
+
+    Raises:
+        UserError: `directory` exists (before the block, or by the time it ends), another process
+            builds it, or the system refuses to read or write (disk full, no permission).
+    """
+    directory = Path(os.path.abspath(directory))
+    refuse_existing(directory)
+    partial = _partial(directory)
+    work = Workplace(partial / "set", partial / "parts")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(partial):
+            try:
+                _take_over(partial, work, identity)
+                yield work
+                sync(work.set_folder)
+                refuse_existing(directory)
+                os.rename(work.set_folder, directory)
+                sync(directory.parent)
+                shutil.rmtree(partial)
+            except BaseException:
+                # Finished shards are kept for the next try; without any, nothing is left.
+                if not any(work.parts_folder.glob("*.json")):
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise UserError(f"{directory}: not written: {error}") from error
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a build leaves that is killed just after it published `directory`."""
+    partial = _partial(Path(os.path.abspath(directory)))
+    if os.path.lexists(directory) and partial.is_dir():
+        with contextlib.suppress(UserError, OSError), _locked(partial):
+            shutil.rmtree(partial)
+
+
+def _partial(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.partial")
+
+
+def _take_over(partial: Path, work: Workplace, identity: str) -> None:
+    """Leave only what belongs to a build of this identity."""
+    path = partial / IDENTITY_FILE_NAME
+    if not path.is_file() or path.read_text() != identity:
+        for entry in partial.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        work.set_folder.mkdir()
+        work.parts_folder.mkdir()
+        write_file(path, identity.encode())
+    work.set_folder.mkdir(exist_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make `folder` unless it is there, and hold its lock, which dies with the process.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: another process is building there") from None
+            except OSError:
+                pass  # Some network file systems have no locks.
+            # Whoever held it may have published and removed the folder meanwhile.
+            if _is_still(folder, handle):
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _is_still(folder: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(handle))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,77 @@
+"""The Source over an array of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shards.cli import UserError
+
+
+class Images:
+    """Images that lie in one array, in memory or mapped."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        images: np.ndarray,
+        labels: np.ndarray | Sequence[int] | None = None,
+        classes: Sequence[str] = (),
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Of the rows of `images`.
+
+        Args:
+            paths: The files that were read.
+            images: uint8 [N,H,W,1] or [N,H,W,3]. Any strides; a view of a mapped file, but not
+                `np.memmap` itself, whose indexing is slow.
+            labels: Label of each row, if any: integers [N].
+            classes: Name of each label; by default their numbers.
+            names: Name of each row; by default its number.
+
+        Raises:
+            UserError: there is no image, another number of labels or names, or a label without a
+                class.
+        """
+        self.paths = tuple(paths)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise UserError(f"{paths[0]}: {images.dtype} {images.shape}, expected uint8 (N,H,W,C)")
+        if not images.size:
+            raise UserError(f"{paths[0]}: no images, its shape is {images.shape}")
+        self._images = images
+        self._names = names
+        if names is not None and len(names) != len(images):
+            raise UserError(f"{paths[0]}: {len(images)} images, but {len(names)} names")
+        self.labels: np.ndarray | None = None
+        self.classes: tuple[str, ...] = ()
+        if labels is not None:
+            self.labels = np.array(labels, np.int64)
+            if self.labels.shape != (len(images),):
+                raise UserError(
+                    f"{paths[0]}: {len(images)} images, but labels of shape {self.labels.shape}"
+                )
+            lowest, highest = int(self.labels.min()), int(self.labels.max())
+            self.classes = tuple(classes) or tuple(str(label) for label in range(highest + 1))
+            if lowest < 0 or highest >= len(self.classes):
+                raise UserError(
+                    f"{paths[-1]}: labels {lowest} to {highest}, but {len(self.classes)} classes"
+                )
+
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3 (RGB)."""
+        return self._images.shape[3]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        """The given name of row `index`, or its number."""
+        return str(index) if self._names is None else self._names[index]
+
+    def read(self, index: int) -> np.ndarray:
+        """The pixels of row `index`."""
+        return self._images[index]

@@ -1,0 +1,165 @@
+"""CIFAR-10 and CIFAR-100, the "python version": the archive as published, or unpacked.
+
+    cifar-10-python.tar.gz     cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}
+    cifar-100-python.tar.gz    cifar-100-python/{train,test,meta}
+
+Each file is a pickled dictionary of Python 2: `data` uint8 [N,3072], a row being the red, the green
+and the blue plane of 32 x 32; `labels`, or `fine_labels` and `coarse_labels`; `filenames`. As a
+pickle can run any code, only plain values and arrays of bytes are taken from it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.cli import UserError
+from shards.sources.archives import open_files
+from shards.sources.arrays import Images
+
+SIDE_PX = 32
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The names in one of the archives."""
+
+    batches: Mapping[str, tuple[str, ...]]
+    """Files of each split, in the order of their rows."""
+    meta: str
+    """The file with the names of the classes."""
+    labels: str
+    label_names: str
+
+
+_CIFAR100_BATCHES = {"train": ("train",), "test": ("test",)}
+CIFAR10 = Kind(
+    {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    "batches.meta",
+    "labels",
+    "label_names",
+)
+CIFAR100 = Kind(_CIFAR100_BATCHES, "meta", "fine_labels", "fine_label_names")
+CIFAR100_COARSE = Kind(_CIFAR100_BATCHES, "meta", "coarse_labels", "coarse_label_names")
+
+
+def open_cifar(path: Path, split: str, kind: Kind) -> Images:
+    """The images of one split, in memory (154 MB for 50,000), named as in `filenames`.
+
+    Args:
+        path: The archive, or the folder that it unpacks to.
+        split: "train" or "test".
+        kind: Which data set, and which of its labels.
+
+    Raises:
+        UserError: a file is missing, damaged, or no pickle of plain values and byte arrays.
+    """
+    files = open_files(path)
+    images, labels, names, paths = [], [], [], []
+    for batch in (*kind.batches[split], kind.meta):
+        index = files.find(batch)
+        if files.path_of(index) not in paths:
+            paths.append(files.path_of(index))
+        label = f"{path}: {batch}"
+        content = _unpickle(files.read(index), label)
+        if batch == kind.meta:
+            classes = _list(content, kind.label_names, str, label)
+            continue
+        pixels = content.get("data")
+        if not isinstance(pixels, _Array) or pixels.values.shape[1:] != (3 * SIDE_PX**2,):
+            raise UserError(f"{label}: data is not uint8 (N,{3 * SIDE_PX**2})")
+        images.append(pixels.values.reshape(-1, 3, SIDE_PX, SIDE_PX))
+        labels += _list(content, kind.labels, int, label)
+        names += _list(content, "filenames", str, label)
+    rows = np.concatenate(images).transpose(0, 2, 3, 1)  # [N,C,H,W] -> [N,H,W,C]
+    return Images(paths, rows, labels, classes, names)
+
+
+def _list(content: dict[str, Any], field: str, kind: type, label: str) -> list[Any]:
+    values = content.get(field)
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise UserError(f"{label}: {field} is not a list of {kind.__name__}")
+    return values
+
+
+def _unpickle(data: bytes, label: str) -> dict[str, Any]:
+    """The dictionary in a pickle, with its keys as text."""
+    try:
+        content = _PlainUnpickler(io.BytesIO(data), label).load()
+    except UserError:
+        raise
+    # A damaged pickle raises nearly anything.
+    except Exception as error:
+        raise UserError(f"{label}: not a pickle of CIFAR, or damaged: {error!r}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{label}: a pickled {type(content).__name__}, expected a dictionary")
+    return {_text(key): _texts(value) for key, value in content.items()}
+
+
+def _text(value: Any) -> Any:
+    """Bytes as text: how Python 3 pickles the dictionary if it was read with encoding="bytes"."""
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _texts(value: Any) -> Any:
+    return [_text(one) for one in value] if isinstance(value, list) else value
+
+
+class _Array:
+    """What a pickle says of an array. NumPy's own unpickling is left out: it trusts its input."""
+
+    values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, is_fortran, data = state
+        if not isinstance(dtype, _ByteType) or is_fortran:
+            raise ValueError("an array that is not of bytes in C order")
+        data = data.encode("latin1") if isinstance(data, str) else data
+        self.values = np.frombuffer(data, np.uint8).reshape(shape)
+
+
+class _ByteType:
+    def __init__(self, name: str, *_: object) -> None:
+        if _text(name) not in ("u1", "|u1"):
+            raise ValueError(f"an array of {name}, expected u1")
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in the old pickle protocols."""
+    return text.encode({"latin1": "latin1"}[encoding])
+
+
+_ALLOWED = {
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _ByteType,
+    "_codecs.encode": _encode,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, label: str) -> None:
+        super().__init__(file, encoding="latin1")
+        self._label = label
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[f"{module}.{name}"]
+        except KeyError:
+            raise UserError(
+                f"{self._label}: its pickle asks for {module}.{name}, which is not let run"
+            ) from None

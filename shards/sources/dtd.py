@@ -1,0 +1,38 @@
+"""Describable Textures: `dtd-r1.0.1.tar.gz`, or the folder `dtd` that it unpacks to.
+
+dtd/images/<class>/<class>_0001.jpg
+dtd/labels/{train,val,test}{1..10}.txt     lines are <class>/<class>_0001.jpg
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.sources.archives import open_files
+from shards.sources.files import ImageFiles
+
+SPLITS = ("all", *(f"{part}{i}" for i in range(1, 11) for part in ("train", "val", "test")))
+
+
+def open_dtd(path: Path, split: str) -> ImageFiles:
+    """The images of one split, labelled by the sorted names of all classes.
+
+    Args:
+        path: The archive, or the folder that it unpacks to.
+        split: "all", or "train1" for the first of the ten divisions, and so on.
+
+    Raises:
+        UserError: there are none, or one that the split lists is missing.
+    """
+    files = open_files(path)
+    parts = {i: files.names[i].split("/")[-3:] for i in files.images()}
+    place_of = {"/".join(p[1:]): i for i, p in parts.items() if len(p) == 3 and p[0] == "images"}
+    classes = sorted({name.split("/")[0] for name in place_of})
+    listed = sorted(place_of if split == "all" else files.lines(f"labels/{split}.txt"))
+    for name in listed:
+        if name not in place_of:
+            raise UserError(f"{path}: images/{name} is missing, labels/{split}.txt lists it")
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = [label_of[name.split("/")[0]] for name in listed]
+    return ImageFiles(files, [place_of[name] for name in listed], labels, classes)

@@ -1,0 +1,26 @@
+"""LSUN's test set: the LMDB folder `test_lmdb`, unpacked from `test_lmdb.zip`.
+
+A key is the name of an image, a value its encoded file, JPEG or WebP, the shorter side 256 px. The
+test set is of all ten categories, and unlabelled. A folder of exported images is taken as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.sources.archives import open_files
+from shards.sources.files import ImageFiles
+
+
+def open_lsun(path: Path, split: str) -> ImageFiles:
+    """All images of the database; `split` is "test".
+
+    Raises:
+        UserError: there is no image, the database is damaged or still in its zip, or the package
+            `lmdb` is missing.
+    """
+    files = open_files(path)
+    if any(name.split("/")[-1] == "data.mdb" for name in files.names):
+        raise UserError(f"{path}: holds an LMDB, expected the folder of data.mdb itself, unpacked")
+    return ImageFiles(files)

@@ -1,0 +1,73 @@
+"""Places365's small images (256 x 256 px): `val_256.tar`, `test_256.tar`, or the folders in them.
+
+    val_256/Places365_val_00000001.jpg ...
+
+The labels of "val" are in other files, which are found beside the tar or folder, or in it:
+`places365_val.txt` (a line is a file name and a label) and `categories_places365.txt` (a name, such
+as "/a/airfield", and its label), or `filelist_places365-standard.tar`, which holds both. Without
+them the images are unlabelled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.sources.archives import open_files
+from shards.sources.files import ImageFiles, text_lines
+
+VAL_LABELS = "places365_val.txt"
+CATEGORIES = "categories_places365.txt"
+FILE_LISTS = "filelist_places365-standard"
+
+
+def open_places365(path: Path, split: str) -> ImageFiles:
+    """The images of one split.
+
+    Args:
+        path: The tar, or the folder that it unpacks to.
+        split: "val" or "test".
+
+    Raises:
+        UserError: there are none, or one is not in the list of labels.
+    """
+    files = open_files(path)
+    indexes = files.images()
+    lists = _lists(path) if split == "val" else None
+    if lists is None:
+        return ImageFiles(files, indexes)
+    paths, labels_lines, categories_lines = lists
+    label_of = _numbers(labels_lines, paths[0])
+    classes = sorted(number_of := _numbers(categories_lines, paths[-1]), key=number_of.__getitem__)
+    labels = []
+    for i in indexes:
+        name = files.names[i].split("/")[-1]
+        label = label_of.get(name)
+        if label is None:
+            raise UserError(f"{paths[0]}: no label of {name}")
+        if not 0 <= label < len(classes):
+            raise UserError(f"{paths[0]}: {name} has label {label} of {len(classes)}")
+        labels.append(label)
+    return ImageFiles(files, indexes, labels, classes, paths)
+
+
+def _lists(path: Path) -> tuple[tuple[Path, ...], list[str], list[str]] | None:
+    """The files that the labels are in; the lines of VAL_LABELS and of CATEGORIES."""
+    for folder in (path.parent, path, path.parent / FILE_LISTS, path / FILE_LISTS):
+        labels, categories, tar = (
+            folder / name for name in (VAL_LABELS, CATEGORIES, f"{FILE_LISTS}.tar")
+        )
+        if labels.is_file():
+            return (labels, categories), text_lines(labels), text_lines(categories)
+        if tar.is_file():
+            files = open_files(tar)
+            return (tar,), files.lines(VAL_LABELS), files.lines(CATEGORIES)
+    return None
+
+
+def _numbers(lines: list[str], path: Path) -> dict[str, int]:
+    """Of lines that are a name and a number."""
+    try:
+        return {name: int(number) for name, number in (line.rsplit(None, 1) for line in lines)}
+    except ValueError as error:
+        raise UserError(f"{path}: a line is not a name and a number: {error}") from error

@@ -1,0 +1,102 @@
+"""All formats by name: where their files are below a folder, and how they are opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.sources import Source
+from shards.sources.formats import FORMATS, Format
+from shards.sources.webdataset import open_webdataset
+
+__all__ = ["FORMATS", "Format", "locate", "open_source"]
+
+
+def open_source(format: str, src: Path | str, split: str) -> Source:  # noqa: A002
+    """The images of one split of a data set.
+
+    Args:
+        format: A name in FORMATS.
+        src: The official file or folder, or a folder that it is in, up to two folders below; of
+            "webdataset" also a URL or a brace pattern.
+        split: One of the format's splits, or any name if it has none.
+
+    Raises:
+        UserError: there is no such format, split or file, or what is there is not of the format.
+        OSError: it cannot be read.
+    """
+    found = _format(format)
+    _check_split(format, split)
+    if found.open is open_webdataset:
+        return found.open(src, split)
+    src = Path(src)
+    if not src.exists():
+        raise UserError(f"{src}: no such file or folder")
+    for other in found.splits:
+        names = _names(found, split)
+        if src.name in _names(found, other) and src.name not in names:
+            raise UserError(f"{src}: is split {other!r}, expected {split!r} ({', '.join(names)})")
+    return found.open(locate(format, split, src) or src, split)
+
+
+def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
+    """What `FORMATS[format].open` takes: the first of its files at `src`, in it, or below it.
+
+    Looks up to two folders below `src`. A format without names of its own is `src` itself.
+
+    Returns:
+        A path that exists; None if there is none.
+
+    Raises:
+        UserError: there is no such format or split.
+    """
+    names = _names(_format(format), split)
+    _check_split(format, split)
+    if not names:
+        return src if src.exists() else None
+    for name in names:
+        for path in _at(src.absolute(), name):
+            if path.exists():
+                return path
+    folders = list(_folders(src))
+    folders += [below for folder in folders for below in _folders(folder)]
+    for name in names:
+        for folder in folders:
+            if not name.startswith("./") and (folder / name).exists():
+                return folder / name
+    return None
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise UserError(f"format is {name!r}, there are: {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _check_split(format: str, split: str) -> None:  # noqa: A002
+    splits = FORMATS[format].splits
+    if splits and split not in splits:
+        raise UserError(f"split is {split!r}, {format} has: {', '.join(splits)}")
+
+
+def _names(found: Format, split: str) -> list[str]:
+    return [name.replace("{split}", split) for name in found.files]
+
+
+def _at(src: Path, name: str) -> Iterator[Path]:
+    """Where `name` is if it is `src`, or begins with the name of `src`, or is in `src`."""
+    parts = Path(name).parts
+    for count in range(len(parts), 0, -1):
+        if src.parts[-count:] == parts[:count]:
+            yield src.joinpath(*parts[count:])
+    yield src / name
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+    return [folder / name for name in sorted(names)]

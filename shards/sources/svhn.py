@@ -1,0 +1,48 @@
+"""Street View House Numbers, cropped digits.
+
+    train_32x32.mat, test_32x32.mat, extra_32x32.mat
+
+MATLAB files of version 5: X uint8 (32,32,3,N) and y (N,1), where 10 means the digit 0.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from shards.cli import UserError
+from shards.sources.arrays import Images
+
+DIGITS = tuple("0123456789")
+
+
+def open_svhn(path: Path, split: str) -> Images:
+    """The images of one split, in memory (1.6 GB for the 531,131 of "extra").
+
+    Args:
+        path: The official file, or the folder it lies in.
+        split: "train", "test" or "extra".
+
+    Raises:
+        UserError: the file is missing, damaged, or X and y are not as they should be.
+    """
+    if path.is_dir():
+        path = path / f"{split}_32x32.mat"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        content = scipy.io.loadmat(path, variable_names=["X", "y"])
+        images, labels = content["X"], content["y"]
+    # SciPy's reader raises nearly anything on damaged files.
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a MATLAB 5 file with X and y, or damaged: {error!r}"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != 3:
+        raise UserError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (H,W,3,N)")
+    if labels.shape != (images.shape[3], 1) or not np.isin(labels, range(1, 11)).all():
+        raise UserError(f"{path}: y is not {images.shape[3]} labels from 1 to 10")
+    # A view: MATLAB's order is column-major, so that each image is one piece of memory.
+    return Images([path], images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10, DIGITS)

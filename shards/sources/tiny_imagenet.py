@@ -1,0 +1,53 @@
+"""Tiny ImageNet: `tiny-imagenet-200.zip`, or the folder `tiny-imagenet-200` that it unpacks to.
+
+    train/<wnid>/images/<wnid>_<k>.JPEG        the class is the folder
+    val/images/val_<k>.JPEG                    the class is in val/val_annotations.txt
+    test/images/test_<k>.JPEG                  without labels
+    wnids.txt                                  the 200 classes
+
+Labels number the wnids in sorted order, which is not that of wnids.txt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shards.cli import UserError
+from shards.sources.archives import open_files
+from shards.sources.files import ImageFiles
+
+
+def open_tiny_imagenet(path: Path, split: str) -> ImageFiles:
+    """The images of one split.
+
+    Args:
+        path: The archive, or the folder that it unpacks to.
+        split: "train", "val" or "test".
+
+    Raises:
+        UserError: there are none, or one has no label or one that is not in wnids.txt.
+    """
+    files = open_files(path)
+    depth = 4 if split == "train" else 3  # train/<wnid>/images/x.JPEG, val/images/x.JPEG
+    parts = {i: files.names[i].split("/")[-depth:] for i in files.images()}
+    found = [i for i, p in parts.items() if len(p) == depth and p[-2] == "images"]
+    indexes = [i for i in found if parts[i][0] == split]
+    if not indexes:
+        raise UserError(f"{path}: no images of tiny-imagenet-200/{split} in it")
+    if split == "test":
+        return ImageFiles(files, indexes)
+    if split == "train":
+        wnids = {i: parts[i][1] for i in indexes}
+    else:
+        annotations = (line.split("\t") for line in files.lines("val_annotations.txt"))
+        wnid_of = {line[0]: line[1] for line in annotations if len(line) > 1}
+        for i in indexes:
+            if parts[i][-1] not in wnid_of:
+                raise UserError(f"{path}: {files.names[i]} has no line in val_annotations.txt")
+        wnids = {i: wnid_of[parts[i][-1]] for i in indexes}
+    classes = sorted(files.lines("wnids.txt"))
+    label_of = {wnid: label for label, wnid in enumerate(classes)}
+    for i, wnid in wnids.items():
+        if wnid not in label_of:
+            raise UserError(f"{path}: {files.names[i]} is of {wnid!r}, which is not in wnids.txt")
+    return ImageFiles(files, indexes, [label_of[wnids[i]] for i in indexes], classes)

@@ -1,0 +1,206 @@
+"""Sets in the WebDataset format that others made: tars in which members of one key are a sample.
+
+    shard-000.tar: 0001.jpg 0001.cls 0002.jpg 0002.cls ...
+
+The key is a path up to the first dot of its base name, what follows is the component: `a/1.seg.png`
+is component `seg.png` of `a/1`. The image is the first component with the extension of an image.
+The label is the component `cls` (a number in ASCII), or "label" or "cls" in the component `json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from braceexpand import braceexpand
+
+from shards.cli import UserError
+from shards.sources.files import EXTENSIONS
+from shards.sources.tars import Member, no_room, open_tar, read_at, tar_members
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+MAX_LABEL_DIGITS = 6
+"""A longer number is no label: a class name is made for each number below it."""
+_KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
+_META = re.compile(r"__[^/]*__($|/)")
+
+
+class WebDatasetImages:
+    """The samples of some tars, in the order of the tars and of the members in each."""
+
+    channels = 3
+
+    def __init__(
+        self, paths: list[Path], temporary: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
+        """Find all samples by the headers of the tars, and read the labels.
+
+        Args:
+            paths: The tars.
+            temporary: A folder that they are in, and that goes when the source does.
+
+        Raises:
+            UserError: a tar is damaged, or a sample has no image, a label that is no number, two
+                components of one name, or members in two places.
+        """
+        self.paths = tuple(paths)
+        self._temporary = temporary
+        self._names: list[str] = []
+        self._tars, self._offsets, self._sizes = array("i"), array("q"), array("q")
+        # A set may have more tars than a process may open: only decompressed copies stay open.
+        self._copies: dict[int, IO[bytes]] = {}
+        labels: list[int | None] = []
+        for tar, path in enumerate(paths):
+            file = open_tar(path)
+            for key, components in _samples(tar_members(file, str(path)), path):
+                image = next((c for c in components if f".{c}".endswith(EXTENSIONS)), None)
+                if image is None:
+                    raise UserError(
+                        f"{path}: sample {key!r} has no image, but: {', '.join(components)}"
+                    )
+                self._names.append(f"{path.name}/{key}")
+                self._tars.append(tar)
+                self._offsets.append(components[image].offset)
+                self._sizes.append(components[image].size)
+                labels.append(_label(components, file, f"{path}: sample {key!r}"))
+            if file.name == str(path):
+                file.close()
+            else:
+                self._copies[tar] = file
+        if not labels:
+            raise UserError(f"{paths[0]}: no samples")
+        known = [label for label in labels if label is not None]
+        is_labelled = len(known) == len(labels)
+        self.labels = np.array(known, np.int64) if is_labelled else None
+        self.classes = tuple(str(i) for i in range(max(known) + 1)) if is_labelled else ()
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        """The file name of the tar, "/", the key of the sample."""
+        return self._names[index]
+
+    def read(self, index: int) -> bytes:
+        """The image of sample `index`."""
+        tar, offset, size = self._tars[index], self._offsets[index], self._sizes[index]
+        if tar in self._copies:
+            return read_at(self._copies[tar].fileno(), offset, size, self.paths[tar])
+        with open(self.paths[tar], "rb", buffering=0) as file:
+            return read_at(file.fileno(), offset, size, self.paths[tar])
+
+
+def open_webdataset(src: Path | str, split: str) -> WebDatasetImages:
+    """The samples of all tars that `src` stands for; `split` is only a name.
+
+    Args:
+        src: A tar, a folder of tars, a brace pattern of tars (`shard-{000..012}.tar`), or a URL
+            that `webdataset` opens, also with braces. What is remote is copied to temporary files.
+        split: Any name.
+
+    Raises:
+        UserError: there is no such tar, it cannot be fetched, or it is not in the format.
+    """
+    if "://" in str(src):
+        # It is removed with the source, or when the process ends.
+        temporary = tempfile.TemporaryDirectory(prefix="oodino-")
+        urls = _expand(str(src))
+        return WebDatasetImages(
+            [_fetch(url, Path(temporary.name) / f"{i}") for i, url in enumerate(urls)], temporary
+        )
+    path = Path(src)
+    if path.is_dir():
+        paths = sorted(p for p in path.iterdir() if p.name.endswith(TAR_SUFFIXES) and p.is_file())
+        if not paths:
+            raise UserError(f"{path}: no tars in it ({' '.join(TAR_SUFFIXES)})")
+        return WebDatasetImages(paths)
+    paths = [path] if path.exists() else [Path(name) for name in _expand(str(path))]
+    for one in paths:
+        if not one.is_file():
+            raise UserError(f"{one}: no such tar")
+    return WebDatasetImages(paths)
+
+
+def _expand(pattern: str) -> list[str]:
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:
+        raise UserError(f"{pattern}: its braces are not balanced") from error
+
+
+def _fetch(url: str, folder: Path) -> Path:
+    """Copy what is at `url` into a new folder, under its own name."""
+    import webdataset  # here, as it brings torch, which the rest of `shards` does without
+
+    name = os.path.basename(urlsplit(url).path)
+    path = folder / (name if name.strip(".") else "shard.tar")
+    folder.mkdir()
+    try:
+        with webdataset.gopen(url) as stream, open(path, "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
+    except (OSError, ValueError, ImportError) as error:
+        raise no_room(url, error) or UserError(f"{url}: cannot be fetched: {error}") from error
+    return path
+
+
+def _samples(members: list[Member], path: Path) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Key and components of each sample."""
+    split = [(_KEY.fullmatch(m.name), m) for m in members if not _META.match(m.name)]
+    named = [(found[1], found[2].lower(), m) for found, m in split if found]
+    seen = set()
+    for key, group in groupby(named, key=lambda one: one[0]):
+        if key in seen:
+            raise UserError(f"{path}: sample {key!r} goes on after another one began")
+        seen.add(key)
+        components: dict[str, Member] = {}
+        for _, component, member in group:
+            if component in components:
+                raise UserError(f"{path}: sample {key!r} has component {component!r} twice")
+            components[component] = member
+        yield key, components
+
+
+def _label(components: dict[str, Member], file: IO[bytes], sample: str) -> int | None:
+    """The label of a sample, None if it has none.
+
+    Raises:
+        UserError: `cls` is no number, or `json` no JSON.
+    """
+    for component in ("cls", "json"):
+        if component in components:
+            member = components[component]
+            data = read_at(file.fileno(), member.offset, member.size, Path(sample))
+            label = _number(data) if component == "cls" else _number_in_json(data, sample)
+            if label is None and component == "cls":
+                raise UserError(f"{sample}: its cls is {data[:20]!r}, expected a number")
+            return label
+    return None
+
+
+def _number(data: bytes) -> int | None:
+    text = data.strip()
+    return int(text) if text.isdigit() and len(text) <= MAX_LABEL_DIGITS else None
+
+
+def _number_in_json(data: bytes, sample: str) -> int | None:
+    try:
+        content: Any = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{sample}: its json is damaged: {error}") from error
+    if isinstance(content, dict):
+        for field in ("label", "cls"):
+            value = content.get(field)
+            if type(value) is int and 0 <= value < 10**MAX_LABEL_DIGITS:
+                return value
+    return None

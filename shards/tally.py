@@ -1,0 +1,42 @@
+"""What becomes of images on their way into a set, beside what its tars hold of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """About images that follow each other in the order of a set."""
+
+    names: list[str] = field(default_factory=list)
+    """Of the images that are in the set."""
+    rejects: list[dict[str, str]] = field(default_factory=list)
+    """{"name", "reason"} of those that are not."""
+    resized: bool = False
+    """Whether any had another size than the set."""
+    read_bytes: int = 0
+    digest: int = 0
+    """Bytes and digest of the image files, rejects included: see `SourceFile`."""
+
+    @property
+    def images(self) -> int:
+        """Images in all, good or bad."""
+        return len(self.names) + len(self.rejects)
+
+    def note_file(self, name: str, data: bytes) -> None:
+        """Count an image file, selected or not, in what is known of its folder."""
+        self.read_bytes += len(data)
+        content = hashlib.sha256(data).digest()
+        digest = hashlib.sha256(os.fsencode(name) + b"\0" + content).digest()
+        self.digest += int.from_bytes(digest, "big")
+
+    def add(self, later: Tally) -> None:
+        """Take in what is known of the images that follow."""
+        self.names += later.names
+        self.rejects += later.rejects
+        self.resized |= later.resized
+        self.read_bytes += later.read_bytes
+        self.digest += later.digest

@@ -1,0 +1,95 @@
+"""USTAR members whose bytes depend on their names and contents alone, many at a time.
+
+Mode 0644, time 0, no owner: what `tarfile` writes for such a member. Names are generated,
+`<key>.<extension>`, a key being nine digits; so names never need an escape or a PAX header, which
+DALI cannot read.
+"""
+
+from __future__ import annotations
+
+import functools
+import tarfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+BLOCK_BYTES = 512
+"""Headers and data of a tar are multiples of this."""
+END = bytes(2 * BLOCK_BYTES)
+"""The end of a tar."""
+KEY_DIGITS = 9
+_SIZE = slice(124, 135)
+_CHECKSUM = slice(148, 154)
+
+
+def sample_key(place: int) -> str:
+    """The key of the sample at `place` of a set's order: nine digits."""
+    return f"{place:0{KEY_DIGITS}d}"
+
+
+def padded(size: Any) -> Any:
+    """A size, or an array of them, rounded up to whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def member_headers(keys: np.ndarray, extension: str, sizes: np.ndarray) -> np.ndarray:
+    """The headers of members `<key>.<extension>`.
+
+    Args:
+        keys: int64 [N], 0 to 999,999,999.
+        extension: The same for all.
+        sizes: Bytes of data of each, int64 [N].
+
+    Returns:
+        uint8 [N,512].
+    """
+    headers = np.tile(np.frombuffer(_template(extension), np.uint8), (len(keys), 1))
+    headers[:, :KEY_DIGITS] = _digits(keys, KEY_DIGITS, 10)
+    headers[:, _SIZE] = _digits(sizes, _SIZE.stop - _SIZE.start, 8)
+    # The checksum counts its own eight bytes as spaces, which the template has there.
+    sums = headers.sum(1, dtype=np.int64)
+    headers[:, _CHECKSUM] = _digits(sums, _CHECKSUM.stop - _CHECKSUM.start, 8)
+    headers[:, _CHECKSUM.stop] = 0
+    return headers
+
+
+def equal_members(keys: np.ndarray, extension: str, data: np.ndarray) -> np.ndarray:
+    """Whole members, header and padded data, of contents of one length.
+
+    Args:
+        keys: int64 [N].
+        extension: The same for all.
+        data: uint8 [N,size].
+
+    Returns:
+        uint8 [N, 512 + size rounded up to blocks].
+    """
+    count, size = data.shape
+    whole = np.zeros((count, BLOCK_BYTES + padded(size)), np.uint8)
+    whole[:, :BLOCK_BYTES] = member_headers(keys, extension, np.full(count, size))
+    whole[:, BLOCK_BYTES : BLOCK_BYTES + size] = data
+    return whole
+
+
+def members(keys: np.ndarray, extension: str, data: Sequence[bytes]) -> list[bytes]:
+    """Whole members, header and padded data, of contents of any lengths; keys: int64 [N]."""
+    headers = member_headers(keys, extension, np.array([len(d) for d in data], np.int64))
+    return [
+        header.tobytes() + content + bytes(padded(len(content)) - len(content))
+        for header, content in zip(headers, data, strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=8)
+def _template(extension: str) -> bytes:
+    info = tarfile.TarInfo(f"{'0' * KEY_DIGITS}.{extension}")
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[_CHECKSUM.start : _CHECKSUM.stop + 2] = b" " * 8
+    return bytes(header)
+
+
+def _digits(numbers: np.ndarray, count: int, base: int) -> np.ndarray:
+    """The last `count` digits of each number as ASCII: uint8 [N,count]."""
+    powers = base ** np.arange(count - 1, -1, -1, dtype=np.int64)
+    return (numbers[:, None] // powers % base + ord("0")).astype(np.uint8)

@@ -1,0 +1,210 @@
+"""Sets in the WebDataset format against the `webdataset` package's own reading of the same tars."""
+
+import contextlib
+import functools
+import gzip
+import http.server
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest.mock
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from shards.cli import UserError
+from shards.sources.registry import open_source
+from tests import source_cases as cases
+
+JPG = cases.encoded(np.random.default_rng(0))
+
+
+def by_webdataset(paths: list[Path]) -> list[dict[str, Any]]:
+    """Samples of tars in their order, undecoded."""
+    urls = [f"file:{path}" for path in paths]
+    return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
+
+
+def write(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.write_bytes(cases.tar_bytes(members))
+    return path
+
+
+@pytest.mark.parametrize("src", [".", "shard-{000..002}.tar", "shard-00{0..2}.tar", "one"])
+def test_as_the_package_reads_it(tmp_path: Path, src: str) -> None:
+    made = cases.write_webdataset(tmp_path)["train"]
+    paths = sorted(tmp_path.glob("*.tar"))
+    if src == "one":
+        paths, src = paths[1:2], "shard-001.tar"
+    source = open_source("webdataset", tmp_path / src, "any")
+    theirs = by_webdataset(paths)
+    assert len(source) == len(theirs) == (3 if len(paths) == 1 else len(made.images))
+    assert source.paths == tuple(paths)
+    for i, sample in enumerate(theirs):
+        assert source.read(i) == sample["jpg"]
+        assert source.labels[i] == int(sample["cls"])  # type: ignore[index]
+        assert source.name(i) == f"{Path(sample['__url__']).name}/{sample['__key__']}"
+
+
+def test_components(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = [cases.encoded(rng, kind) for kind in ("PNG", "JPEG", "WEBP", "PNG")]
+    path = write(
+        tmp_path / "x.tar",
+        [
+            ("__meta__/x.txt", b"of the whole"),
+            ("d.ir/1.txt", b"x"),
+            ("d.ir/1.json", b'{"label": 12}'),
+            ("d.ir/1.nopng", b"x"),
+            ("d.ir/1.PNG", images[0]),
+            ("2.cls", b" 7\n"),
+            ("2.left.JPG", images[1]),
+            ("2.right.jpg", b"another"),
+            ("2.json", b'{"label": 1}'),
+            ("no-component", b""),
+            ("3.json", b'{"cls": 0, "label": "cat"}'),
+            ("3.webp", images[2]),
+            ("d/3.png", images[3]),
+            ("d/3.cls", b"3"),
+        ],
+    )
+    source = open_source("webdataset", path, "any")
+    assert [source.name(i) for i in range(4)] == [f"x.tar/{k}" for k in ("d.ir/1", "2", "3", "d/3")]
+    assert [source.read(i) for i in range(4)] == images
+    assert source.labels.tolist() == [12, 7, 0, 3]  # type: ignore[union-attr]
+    assert source.classes == tuple(str(i) for i in range(13))
+    theirs = by_webdataset([path])
+    assert [sample["__key__"] for sample in theirs] == ["d.ir/1", "2", "3", "d/3"]
+
+
+@pytest.mark.parametrize("json", [None, b'{"label": "dog"}', b"[1]", b'{"x": 1}', b'{"cls": -1}'])
+def test_labels_of_some_samples_are_no_labels(tmp_path: Path, json: bytes | None) -> None:
+    extra = [] if json is None else [("2.json", json)]
+    path = write(tmp_path / "x.tar", [("1.jpg", JPG), ("1.cls", b"1"), ("2.jpg", JPG), *extra])
+    source = open_source("webdataset", path, "any")
+    assert (source.labels, source.classes, len(source)) == (None, (), 2)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("1.jpg", JPG), ("2.txt", b"x")], "sample '2' has no image, but: txt"),
+        ([("1.bin", b"x"), ("1.cls", b"1")], "sample '1' has no image, but: bin, cls"),
+        ([("1.jpg", JPG), ("2.jpg", JPG), ("1.cls", b"1")], "sample '1' goes on after another one"),
+        ([("1.jpg", JPG), ("1.JPG", JPG)], "sample '1' has component 'jpg' twice"),
+        ([("1.jpg", JPG), ("1.cls", b"cat")], "sample '1': its cls is b'cat', expected a number"),
+        ([("1.jpg", JPG), ("1.cls", b"-1")], "sample '1': its cls is b'-1', expected a number"),
+        ([("1.jpg", JPG), ("1.cls", b"9" * 7)], "sample '1': its cls is b'9999999', expected"),
+        ([("1.jpg", JPG), ("1.json", b"{")], "sample '1': its json is damaged"),
+        ([("1.jpg", JPG), ("1.json", b"\xff")], "sample '1': its json is damaged"),
+        ([("README", b"x")], "no samples"),
+    ],
+)
+def test_what_is_not_in_the_format(tmp_path: Path, members: list[Any], message: str) -> None:
+    path = write(tmp_path / "x.tar", members)
+    with pytest.raises(UserError, match=rf"x\.tar: {message}") as caught:
+        open_source("webdataset", path, "any")
+    assert "\n" not in str(caught.value)
+
+
+def test_compressed_tars(tmp_path: Path) -> None:
+    for i in range(2):
+        tar = cases.tar_bytes([(f"{i}.jpg", JPG), (f"{i}.cls", b"1")])
+        (tmp_path / f"{i}.tar.gz").write_bytes(gzip.compress(tar))
+    source = open_source("webdataset", tmp_path, "any")
+    assert [source.name(i) for i in range(2)] == ["0.tar.gz/0", "1.tar.gz/1"]
+    assert [source.read(i) for i in range(2)] == [JPG, JPG]
+
+
+def test_more_tars_than_may_be_open(tmp_path: Path) -> None:
+    for i in range(60):
+        write(tmp_path / f"{i:03d}.tar", [(f"{i}.jpg", JPG)])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = max(map(int, os.listdir("/proc/self/fd")))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 20, limits[1]))
+        source = open_source("webdataset", tmp_path, "any")
+        assert all(source.read(i) == JPG for i in range(60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The URL of a folder on a local server, which cuts files that are named so."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            data = source.read()
+            outputfile.write(data[: len(data) // 2] if "cut" in self.path else data)
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            with unittest.mock.patch.dict(os.environ, no_proxy="127.0.0.1"):
+                yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_urls(tmp_path: Path) -> None:
+    made = cases.write_webdataset(tmp_path / "remote")["train"]
+    with served(tmp_path / "remote") as url:
+        source = open_source("webdataset", f"{url}/shard-{{000..002}}.tar?x=1", "any")
+    # The server is gone, the copies are there for as long as the source is.
+    assert [source.name(i) for i in range(len(source))] == made.names
+    assert [source.read(i) for i in range(len(source))] == made.images
+    assert source.labels.tolist() == made.labels  # type: ignore[union-attr]
+    assert [path.read_bytes() for path in source.paths] == [
+        path.read_bytes() for path in sorted((tmp_path / "remote").iterdir())
+    ]
+    folder = source.paths[0].parents[1]
+    del source
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("{}/none.tar", "none.tar: cannot be fetched"),
+        ("{}/cut.tar", "cut.tar: cannot be fetched"),
+        ("strange://x/y.tar", "strange://x/y.tar: cannot be fetched"),
+        ("file:///nowhere/y.tar", "file:///nowhere/y.tar: cannot be fetched"),
+        ("{}/x-{{0..2.tar", "its braces are not balanced"),
+    ],
+)
+def test_urls_that_cannot_be_fetched(tmp_path: Path, url: str, message: str) -> None:
+    write(tmp_path / "cut.tar", [("1.jpg", JPG * 500)])
+    with served(tmp_path) as root:
+        with pytest.raises(UserError, match=message) as caught:
+            open_source("webdataset", url.format(root), "any")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "%2e%2e", "x.tar"])
+def test_a_url_does_not_say_where_its_copy_lies(tmp_path: Path, name: str, monkeypatch) -> None:
+    data = cases.tar_bytes([("1.jpg", JPG)])
+    monkeypatch.setattr(webdataset, "gopen", lambda url: io.BytesIO(data))
+    source = open_source("webdataset", f"http://x/{name}?a=/../../b", "any")
+    (path,) = source.paths
+    assert path.is_relative_to(tempfile.gettempdir()) and path.read_bytes() == data
+    assert source.read(0) == JPG
+
+
+def test_torch_is_not_needed_to_read_what_is_local() -> None:
+    code = "import sys, shards.sources.registry; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
