@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -85,21 +85,22 @@ def _build_shards(
 ) -> list[Part]:
     """Write the shards that are not finished; returns the notes of all."""
     parts = {number: work.part(number) for number in sorted(work.finished())}
+    numbers = [number for number in range(planned.shards) if number not in parts]
     budget = RejectBudget(planned.max_rejects, request.src)
-    with ImageProgress(planned.manifest.name, len(planned.order)) as progress:
+    progress = ImageProgress(planned.manifest.name, len(planned.order))
+    with progress, contextlib.closing(_converted(planned, numbers, request.workers)) as chunks:
         for part in parts.values():
             budget.spend(part.tally.rejects)
             progress.skip(part.tally.images)
-        numbers = [n for n in range(planned.shards) if n not in parts]
-        chunks = _converted(planned, numbers, request.workers)
         finishing: dict[int, Future[Part]] = {}
-        for number, group in itertools.groupby(chunks, key=lambda pair: pair[0]):
-            watched = _watched((chunk for _, chunk in group), budget, progress)
+        for number in numbers:
+            of_shard = itertools.islice(chunks, len(planned.places(number)[::CHUNK_SAMPLES]))
+            watched = _watched(of_shard, budget, progress)
             finish = _write_shard(planned.manifest, work, number, watched)
             for earlier in finishing.values():
                 earlier.result()
             finishing[number] = background.submit(finish)
-    parts |= {number: part.result() for number, part in finishing.items()}
+        parts |= {number: part.result() for number, part in finishing.items()}
     return [parts[number] for number in range(planned.shards)]
 
 
@@ -124,25 +125,22 @@ class RejectBudget:
             )
 
 
-def _converted(planned: Plan, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, Chunk]]:
-    """What the shards `numbers` hold, in order, each chunk with its shard; some are made ahead."""
+def _converted(planned: Plan, numbers: Sequence[int], workers: int) -> Generator[Chunk]:
+    """What the shards `numbers` hold, chunk by chunk, in order; some chunks are made ahead."""
     source = planned.source
-    pending: collections.deque[tuple[int, Future[Chunk]]] = collections.deque()
+    pending: collections.deque[Future[Chunk]] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for number in numbers:
                 places = planned.places(number)
                 for first in places[::CHUNK_SAMPLES]:
                     indexes = planned.order[first : min(first + CHUNK_SAMPLES, places.stop)]
-                    args = source, indexes, first, planned.target
-                    pending.append(
-                        (number, pool.submit(convert, *args, digest=planned.reads_folder))
-                    )
+                    task = source, indexes, first, planned.target
+                    pending.append(pool.submit(convert, *task, digest=planned.reads_folder))
                     if len(pending) > CHUNKS_AHEAD * workers:
-                        ready_number, ready = pending.popleft()
-                        yield ready_number, ready.result()
-            for ready_number, ready in pending:
-                yield ready_number, ready.result()
+                        yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

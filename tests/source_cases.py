@@ -29,10 +29,10 @@ from shards.sources.imagenet30 import CLASSES as IMAGENET30_CLASSES
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 STL10_CLASSES = "airplane bird car cat deer dog horse monkey ship truck".split()
-# Not in sorted order, as the official list is not.
+# Not in sorted order, as the official list is not; that of Places is.
 TINY_WNIDS = ("n02124075", "n04067472", "n01443537", "n04540053")
 DTD_CLASSES = ("banded", "blotchy", "zigzagged")
-PLACES = ("/a/airfield", "/a/apartment_building/outdoor", "/b/beach", "/z/zen_garden")
+PLACES = ("/z/zen_garden", "/a/airfield", "/a/apartment_building/outdoor", "/b/beach")
 IMAGENET30 = {  # label: class and wnid
     0: ("acorn", "n12267677"),
     3: ("american_alligator", "n01698640"),
@@ -327,7 +327,6 @@ def write_places365(
         put(folder, f"{split}_256.tar", files, packed)
         labelled = lists and split == "val"
         splits[split] = _listed(files, "", labels, PLACES) if labelled else _listed(files)
-    # The official categories are in sorted order, these need not be.
     categories = [f"{name} {i}\n" for i, name in enumerate(PLACES)][::-1]
     texts = {"places365_val.txt": lines[::-1], "categories_places365.txt": categories}
     if lists:

@@ -314,6 +314,7 @@ def test_class_folders_of_one_class_or_none(tmp_path: Path) -> None:
     assert (source.classes, source.labels.tolist()) == (("cat",), [0, 0])  # type: ignore
     folder = cases.put(tmp_path / "folder", "", {"cat/1.jpg": image}, packed=False)
     (folder / "ant").mkdir()
+    (folder / ".git").mkdir()
     source = open_source("class-folders", folder, "x")
     assert (source.classes, source.labels.tolist()) == (("ant", "cat"), [1])  # type: ignore
     for files in ({"cat/1.jpg": image, "loose.jpg": image}, {"loose.jpg": image}):

@@ -119,6 +119,7 @@ def test_hostile_tar(tmp_path: Path) -> None:
         (special("._same.jpg"), b"of macOS"),
         (special(".hidden/x.jpg"), b"hidden"),
         (special(b"\xff\xfe.jpg"), b"no utf-8"),
+        (special("\U0001f600.jpg"), b"after that as text, before it as bytes"),
         (special("long/" * 40 + "x.jpg"), b"long"),
     ]
     path = tmp_path / "x.tar"
@@ -131,10 +132,11 @@ def test_hostile_tar(tmp_path: Path) -> None:
         (b"long/" * 40 + b"x.jpg", b"long"),
         (b"same.jpg", b"first"),
         (b"same.jpg", b"second"),
+        ("\U0001f600.jpg".encode(), b"after that as text, before it as bytes"),
         (b"\xff\xfe.jpg", b"no utf-8"),
     ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.tar"]
-    assert len(open_source("folder", path, "x")) == 7
+    assert len(open_source("folder", path, "x")) == 8
 
 
 def signed_header(name: bytes, kind: bytes, size: int) -> bytes:
@@ -265,7 +267,7 @@ def test_encrypted_and_damaged_zips(tmp_path: Path) -> None:
 
 def test_folder_leaves_out_what_is_not_a_plain_file(tmp_path: Path, monkeypatch) -> None:
     outside = tmp_path / "outside"
-    shown = ["B/z.png", "a/sub/x.PNG", "a/y.tif", "a/é.bmp", "a.png", "a b.webp"]
+    shown = ["B/z.png", "a/sub/x.PNG", "a/y.tif", "a/é.bmp", "a.png", "a b.webp", "\U0001f600.jpg"]
     cases.put(outside, "", {"secret.png": b"secret"}, packed=False)
     folder = tmp_path / "folder"
     hidden = [".hidden/h.png", "a/.h.png"]
@@ -400,6 +402,13 @@ def test_cifar_as_python_3_pickles_it_again(tmp_path: Path, protocol: int, encod
     assert source.labels.tolist() == made.labels  # type: ignore[union-attr]
     assert source.classes == tuple(made.classes)
     assert all(np.array_equal(source.read(i), made.images[i]) for i in range(10))
+
+
+def test_a_file_of_cifar_that_is_there_twice(tmp_path: Path) -> None:
+    cases.write_cifar10(tmp_path / "once" / "cifar-10-batches-py", packed=False)
+    cases.write_cifar10(tmp_path / "once", packed=False)
+    with pytest.raises(UserError, match="2 files test_batch in it, expected one"):
+        open_source("cifar10", tmp_path / "once" / "cifar-10-batches-py", "test")
 
 
 def test_cut_cifar_archive(tmp_path: Path) -> None:
