@@ -12,6 +12,7 @@ from shards.decode import BadImage, decode, encode, is_stored_as_is
 from shards.manifest import EXTENSIONS
 from shards.resize import MODES, Resize, fit, to_image, to_pixels
 from shards.sources import Source
+from shards.sources.arrays import Images
 from shards.tally import Tally
 from shards.writer import Packed, pack
 
@@ -24,6 +25,10 @@ class Target:
     channels: int
     encoding: str
     resize: Resize
+
+    def keeps(self, shape: tuple[int, ...]) -> bool:
+        """Whether pixels of this shape are stored as they are."""
+        return self.encoding == "raw" and shape == (self.size_px, self.size_px, self.channels)
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,21 @@ def convert(
     Raises:
         OSError: the source cannot be read.
     """
+    names = [source.name(index) for index in indexes.tolist()]
+    labels = None if source.labels is None else source.labels[indexes]
+    keys = first_place + np.arange(len(indexes))
+    extension = EXTENSIONS[target.encoding]
+    if isinstance(source, Images) and target.keeps(source.shape):
+        pixels = source.read_many(indexes)
+        return Chunk(pack(keys, extension, pixels, labels), Tally(names))
+
     tally = Tally()
     stored: dict[int, Any] = {}
     reasons: dict[int, str] = {}
     for i, index in enumerate(indexes.tolist()):
         item = source.read(index)
         if digest and isinstance(item, bytes):
-            tally.note_file(source.name(index), item)
+            tally.note_file(names[i], item)
         try:
             stored[i], resized = _stored(item, target)
             tally.resized |= resized
@@ -63,17 +76,16 @@ def convert(
         errors = dali_errors(list(stored.values()))
         reasons |= {i: error for i, error in zip(stored, errors, strict=True) if error}
     good = [i for i in stored if i not in reasons]
-    names = [source.name(index) for index in indexes.tolist()]
     tally.names = [names[i] for i in good]
     tally.rejects = [{"name": names[i], "reason": reasons[i]} for i in sorted(reasons)]
     if not good:
         return Chunk(None, tally)
     images = [stored[i] for i in good]
     packed = pack(
-        first_place + np.array(good, np.int64),
-        EXTENSIONS[target.encoding],
+        keys[good],
+        extension,
         np.stack(images) if target.encoding == "raw" else images,
-        None if source.labels is None else source.labels[indexes[good]],
+        None if labels is None else labels[good],
     )
     return Chunk(packed, tally)
 
@@ -83,8 +95,6 @@ def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | byte
     size_px, channels = target.size_px, target.channels
     if isinstance(item, bytes):
         image = decode(item, channels)
-    elif target.encoding == "raw" and item.shape == (size_px, size_px, channels):
-        return item, False
     else:
         image = to_image(item)
         if image.mode != MODES[channels]:

@@ -45,11 +45,9 @@ class BuildRequest:
     channels: Literal[1, 3] | None = None
     """1 (gray) or 3 (RGB); by default what the source has (image files: 3)."""
     encoding: Literal["raw", "png", "jpg"] = "raw"
-    """How images are stored: raw pixels (for up to 64 px), png, or jpg: a JPEG that has the size
-    already as it is, any other image at quality 95."""
+    """Raw pixels (for up to 64 px), png, or jpg: JPEGs of the right size verbatim, others at 95."""
     resize: Resize = "pillow-bicubic"
-    """How images of another size are brought to it; by pillow-bilinear-crop the shorter side, then
-    the middle square is cut out; otherwise the aspect ratio is not kept."""
+    """To the whole square, or with -crop the shorter side to it and then the middle cut out."""
     name: str = ""
     """Name of the set, for its files; by default that of the output folder."""
     seed: int = 0
@@ -63,7 +61,7 @@ class BuildRequest:
     exclude: Path | None = None
     """List of images to leave out, as `shards.overlap` writes it: lines of {"name": ...}."""
     max_rejects_pct: float = 1.0
-    """The build fails when more of the images than this, %, cannot be decoded."""
+    """More bad images than this, %, fail the build."""
     md5: bool = True
     """Hold official files to their published md5, where there is one."""
     count: bool = True

@@ -148,7 +148,9 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
         work.set_folder.mkdir()
         work.parts_folder.mkdir()
         write_file(path, identity.encode())
+    # Either is missing when a build was killed as it published, and the set was removed since.
     work.set_folder.mkdir(exist_ok=True)
+    work.parts_folder.mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from shards.plan import BuildRequest
 from shards.reader import ShardSet
 
 
-def build_npy_set(folder: Path, name: str, pixels: np.ndarray, shard_samples: int = 50) -> Path:
+def build_npy_set(
+    folder: Path,
+    name: str,
+    pixels: np.ndarray,
+    shard_samples: int = 50,
+    encoding: Literal["raw", "png", "jpg"] = "raw",
+) -> Path:
     """A shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]), kept at its own size."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"{name}.npy"
@@ -28,6 +35,7 @@ def build_npy_set(folder: Path, name: str, pixels: np.ndarray, shard_samples: in
             out=out,
             size_px=pixels.shape[1],
             shard_samples=shard_samples,
+            encoding=encoding,
         )
     )
     return out

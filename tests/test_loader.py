@@ -74,6 +74,16 @@ def test_a_batch_keeps_its_contract(rgb_set, aux_set, strategy, sources) -> None
     assert torch.isfinite(batch.global_views).all() and torch.isfinite(batch.local_views).all()
 
 
+def test_views_of_a_png_set_are_those_of_the_raw_set(tmp_path) -> None:
+    images = photographs(60, 24, 3)
+    batches = []
+    for encoding in ("raw", "png"):
+        folder = build_npy_set(tmp_path, encoding, images, encoding=encoding)
+        with ShardSet.open(folder) as shards:
+            batches.append(take(make_loader(shards, strategy="rot-in"), 2))
+    assert all(equal(raw, png) for raw, png in zip(*batches, strict=True))
+
+
 def test_gray_sources_give_three_equal_channels_in_levels(gray_set) -> None:
     batch = next(make_loader(gray_set, strategy="rot-in"))
     for views in (batch.global_views, batch.local_views):

@@ -202,7 +202,7 @@ def test_a_tar_of_tars_with_a_damaged_one(tmp_path: Path, cut: int) -> None:
 
 def test_no_room_to_decompress(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(gzip.compress(cases.tar_bytes([("1.jpg", b"x")])))
+    path.write_bytes(gzip.compress(cases.tar_bytes([("1.jpg", b"x")])[:2048]))
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
     with pytest.raises(UserError, match=r"x\.tar\.gz: no room .* set TMPDIR"):
         open_files(path)
@@ -222,6 +222,7 @@ def test_no_room_is_told_of_a_full_quota_too() -> None:
 def test_hostile_zip(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.jpg")
     link.external_attr = 0o120777 << 16
+    unmarked_folder = zipfile.ZipInfo("unmarked.jpg/")
     regular = zipfile.ZipInfo("regular.jpg")
     regular.external_attr = 0o100644 << 16
     path = tmp_path / "x.zip"
@@ -233,6 +234,7 @@ def test_hostile_zip(tmp_path: Path) -> None:
                     (link, b"/etc/passwd"),
                     (regular, b"regular"),
                     ("folder.jpg/", b""),
+                    (unmarked_folder, b""),
                     ("__MACOSX/._a.jpg", b"of macOS"),
                     ("same.jpg", b"first"),
                     ("same.jpg", b"second"),
@@ -259,10 +261,12 @@ def test_encrypted_and_damaged_zips(tmp_path: Path) -> None:
         open_files(path)
     data[6] ^= 1
     data[directory + 8] ^= 1
-    data[40] ^= 0xFF  # in the compressed bytes
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=r"x\.zip: '1\.jpg' is damaged"):
-        open_files(path).read(0)
+    for place in (35, 40):  # the first of the compressed bytes, and one that only the CRC tells
+        data[place] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"x\.zip: '1\.jpg' is damaged"):
+            open_files(path).read(0)
+        data[place] ^= 0xFF
 
 
 def test_folder_leaves_out_what_is_not_a_plain_file(tmp_path: Path, monkeypatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.cli import UserError
+from shards.sources.rows import FileRows
 
 
 class Images:
@@ -16,7 +17,7 @@ class Images:
     def __init__(
         self,
         paths: Sequence[Path],
-        images: np.ndarray,
+        images: np.ndarray | FileRows,
         labels: np.ndarray | Sequence[int] | None = None,
         classes: Sequence[str] = (),
         names: Sequence[str] | None = None,
@@ -25,8 +26,8 @@ class Images:
 
         Args:
             paths: The files that were read.
-            images: uint8 [N,H,W,1] or [N,H,W,3]. Any strides; a view of a mapped file, but not
-                `np.memmap` itself, whose indexing is slow.
+            images: uint8 [N,H,W,1] or [N,H,W,3]. An array may have any strides, and be a view of
+                a mapped file, but not `np.memmap` itself, whose indexing is slow.
             labels: Label of each row, if any: integers [N].
             classes: Name of each label; by default their numbers.
             names: Name of each row; by default its number.
@@ -72,6 +73,15 @@ class Images:
         """The given name of row `index`, or its number."""
         return str(index) if self._names is None else self._names[index]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width, channels of every image."""
+        return tuple(self._images.shape[1:])
+
     def read(self, index: int) -> np.ndarray:
         """The pixels of row `index`."""
         return self._images[index]
+
+    def read_many(self, indexes: np.ndarray) -> np.ndarray:
+        """The pixels of many rows, int64 [n] -> uint8 [n,H,W,C], at a fraction of the time."""
+        return self._images[indexes]

@@ -11,6 +11,7 @@ import numpy as np
 
 from shards.cli import UserError
 from shards.sources.arrays import Images
+from shards.sources.rows import FileRows
 
 
 def open_npy(path: Path, split: str) -> Images:
@@ -30,4 +31,7 @@ def open_npy(path: Path, split: str) -> Images:
         raise UserError(f"{path}: an archive of arrays, expected one array (.npy)")
     if array.ndim == 3:
         array = array[..., None]
+    if array.dtype == np.uint8 and array.ndim == 4 and array.flags.c_contiguous:
+        # Mapped only for its header.
+        return Images([path], FileRows(path, array.offset, array.shape))
     return Images([path], np.asarray(array))

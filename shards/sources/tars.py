@@ -139,15 +139,14 @@ def tar_members(file: IO[Any], label: str, start: int = 0, end: int | None = Non
                     continue
                 if info.issparse():
                     raise UserError(f"{label}: {info.name!r} is a sparse file, store it as a whole")
-                if info.offset_data + info.size > end:
-                    raise UserError(f"{label}: cut short within {info.name!r}")
                 name = visible_name(info.name)
                 if name is not None:
                     members.append(Member(name, info.offset_data, info.size))
             stopped_at = tar.offset
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise UserError(f"{label}: not a tar, or damaged: {error}") from error
-    # `tarfile` also stops, without a word, at a damaged header and at the end of a cut file.
+    # `tarfile` also stops, without a word, at a damaged header and at the end of a cut file; it
+    # stops after `end` if a member says that it goes on there.
     file.seek(stopped_at)
     if stopped_at + BLOCK_BYTES > end or any(file.read(BLOCK_BYTES)):
         raise UserError(
