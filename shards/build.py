@@ -67,16 +67,15 @@ def build(request: BuildRequest) -> Manifest:
 
 
 def _describe(request: BuildRequest, planned: Plan) -> tuple[tuple[SourceFile, ...], Tally]:
-    """The source's files; of a folder instead what the images are that the set does not take."""
+    """The source's files, and of a folder the images that the set does not take."""
     source, unselected = planned.source, Tally()
-    if planned.reads_folder:
+    published = FORMATS[request.source].md5 if request.md5 else {}
+    files = [describe(path, published.get(path.name)) for path in source.paths if not path.is_dir()]
+    if planned.folder is not None:
         for index in np.setdiff1d(np.arange(len(source)), planned.order).tolist():
             data = source.read(index)
             assert isinstance(data, bytes)
             unselected.note_file(source.name(index), data)
-        return (), unselected
-    published = FORMATS[request.source].md5 if request.md5 else {}
-    files = [describe(path, published.get(path.name)) for path in source.paths]
     return tuple(files), unselected
 
 
@@ -136,7 +135,7 @@ def _converted(planned: Plan, numbers: Sequence[int], workers: int) -> Generator
                 for first in places[::CHUNK_SAMPLES]:
                     indexes = planned.order[first : min(first + CHUNK_SAMPLES, places.stop)]
                     task = source, indexes, first, planned.target
-                    pending.append(pool.submit(convert, *task, digest=planned.reads_folder))
+                    pending.append(pool.submit(convert, *task, digest=planned.folder is not None))
                     if len(pending) > CHUNKS_AHEAD * workers:
                         yield pending.popleft().result()
             while pending:
@@ -191,9 +190,8 @@ def _assemble(
         tally.add(part.tally)
     if not tally.names:
         raise UserError(f"{planned.source.paths[0]}: all {tally.images} images are bad")
-    if planned.reads_folder:
-        (folder,) = planned.source.paths
-        sources = (describe_folder(folder, tally.read_bytes, tally.digest),)
+    if planned.folder is not None:
+        sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     manifest = dataclasses.replace(
         planned.manifest,
         samples=len(tally.names),

@@ -1,35 +1,120 @@
 """Whether DALI can decode an image file: what will read the encoded images of a set in a training.
 
-DALI has no way to skip an image that it cannot decode: it stops. And its verdict on damaged files
-differs from Pillow's in some percent of cases, so each has to be asked. Only sets of encoded images
-need this, and so DALI; it is imported when the first of them is built.
+DALI has no way to skip an image that it cannot decode: it stops. Its verdict on damaged files
+differs from Pillow's in some percent of cases, so each has to be asked; and on a few it does not
+even stop but takes its process along. So they are decoded in a process of their own, `python -m
+shards.dali_check`, and what kills that is a bad image too.
+
+To that process goes, for each batch, the number of files and their sizes as little-endian uint64,
+then the files; back comes one line of JSON, a list of null or a reason.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shards.cli import UserError
+
 BATCH = 64
+READY = b"ready\n"
 
 
-def dali_errors(files: Sequence[Any]) -> list[str | None]:
-    """For each encoded image (bytes), None, or why DALI cannot decode it, in one line."""
-    errors: list[str | None] = []
-    for start in range(0, len(files), BATCH):
-        batch = [np.frombuffer(file, np.uint8) for file in files[start : start + BATCH]]
-        # A pipeline is of no use after an error, and does not always say which image it was.
-        if _error(batch) is None:
-            errors += [None] * len(batch)
-        else:
-            errors += [_error([file]) for file in batch]
-    return errors
+class DaliProcess:
+    """A process that decodes; it is started when it is first needed, and again when it died."""
+
+    def __init__(self) -> None:
+        """No process yet."""
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def errors(self, files: Sequence[bytes]) -> list[str | None]:
+        """For each encoded image, None, or why DALI cannot decode it, in one line."""
+        with self._lock:
+            batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+            return [error for batch in batches for error in self._batch(batch)]
+
+    def _batch(self, files: Sequence[bytes]) -> list[str | None]:
+        answer = self._ask(files)
+        if answer is not None:
+            return answer
+        if len(files) == 1:
+            return ["DALI crashes on it"]
+        return [error for file in files for error in self._batch([file])]
+
+    def _ask(self, files: Sequence[bytes]) -> list[str | None] | None:
+        """The process's answer; None if it died of the question."""
+        if self._process is None:
+            self._process = _start()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        sizes = [len(file) for file in files]
+        try:
+            stdin.write(struct.pack(f"<{len(files) + 1}Q", len(files), *sizes))
+            stdin.writelines(files)
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        if line.endswith(b"\n"):
+            return json.loads(line)
+        self.close()
+        return None
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
-def _error(files: list[np.ndarray]) -> str | None:
-    pipeline = _decoder()(lambda: files, batch_size=len(files))
+_PROCESS = DaliProcess()
+
+
+def dali_errors(files: Sequence[bytes]) -> list[str | None]:
+    """For each encoded image, None, or why DALI cannot decode it, in one line."""
+    return _PROCESS.errors(files)
+
+
+def _start() -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).absolute().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shards.dali_check"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # What its decoders print is no news: the reasons come back.
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    if process.stdout.readline() != READY:
+        process.communicate()
+        raise UserError("encoding: png and jpg need DALI to check them (extra cuda13 or cuda12)")
+    return process
+
+
+def _errors_here(files: Sequence[np.ndarray]) -> list[str | None]:
+    # A pipeline is of no use after an error, and does not always say which image it was.
+    if _error(files) is None:
+        return [None] * len(files)
+    return [_error([file]) for file in files]
+
+
+def _error(files: Sequence[np.ndarray]) -> str | None:
+    pipeline = _decoder()(lambda: list(files), batch_size=len(files))
     try:
         pipeline.run()
     except RuntimeError as error:
@@ -48,3 +133,23 @@ def _decoder() -> Any:
         return fn.decoders.image(encoded, output_type=types.DALIImageType.RGB)
 
     return decoder
+
+
+def serve() -> None:
+    """Answer batch after batch, until the input ends."""
+    # Whatever DALI prints must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    import nvidia.dali  # noqa: F401  Without it nothing can be answered.
+
+    answers.write(READY.decode())
+    answers.flush()
+    while header := sys.stdin.buffer.read(8):
+        (count,) = struct.unpack("<Q", header)
+        sizes = struct.unpack(f"<{count}Q", sys.stdin.buffer.read(8 * count))
+        files = [np.frombuffer(sys.stdin.buffer.read(size), np.uint8) for size in sizes]
+        print(json.dumps(_errors_here(files)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -88,9 +88,10 @@ class Plan:
         return -(-len(self.order) // self.manifest.shard_samples)
 
     @property
-    def reads_folder(self) -> bool:
-        """Whether the source is a folder of images, and so digested image by image."""
-        return any(path.is_dir() for path in self.source.paths)
+    def folder(self) -> Path | None:
+        """The source's folder of images, if it is one: it is digested image by image."""
+        folders = [path for path in self.source.paths if path.is_dir()]
+        return folders[0] if folders else None
 
     def places(self, number: int) -> range:
         """The places of the order that shard `number` holds."""

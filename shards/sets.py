@@ -72,7 +72,11 @@ def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]
         raise UserError(f"src is {request.src}: no such folder")
     found = [(one, locate(one.source, one.split, request.src)) for one in wanted]
     if not any(path for _, path in found):
-        files = {name for one in wanted for name in FORMATS[one.source].files}
+        files = {
+            name.removeprefix("./").format(split=one.split)
+            for one in wanted
+            for name in FORMATS[one.source].files
+        }
         raise UserError(
             f"src is {request.src}: none of the files of {request.protocol} in it or two folders "
             f"below ({', '.join(sorted(files))})"
@@ -156,12 +160,13 @@ def _checked_existing(request: BuildRequest) -> Manifest:
         _refuse_other(
             request, field.name, getattr(existing, field.name), getattr(asked, field.name)
         )
-    files = [(s.file, s.bytes) for s in existing.sources]
-    paths = [
-        (p.resolve().name, files[i][1] if p.is_dir() else p.stat().st_size)
-        for i, p in enumerate(planned.source.paths[: len(files)])
-    ]
-    _refuse_other(request, "sources", files, paths)
+    sizes = {source.file: source.bytes for source in existing.sources}
+    now = {
+        name: sizes.get(name, 0) if path.is_dir() else path.stat().st_size
+        for path in planned.source.paths
+        for name in [path.resolve().name]
+    }
+    _refuse_other(request, "sources", sizes, now)
     return existing
 
 
@@ -205,7 +210,8 @@ def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) ->
     for outcome in outcomes:
         if outcome.manifest is None:
             known = FORMATS[outcome.wanted.source]
-            files = " or ".join(known.files).format(split=outcome.wanted.split)
+            names = [name.removeprefix("./") for name in known.files]
+            files = " or ".join(names).format(split=outcome.wanted.split)
             console.print(f"missing {outcome.wanted.name}: {files}; {known.get_it}", soft_wrap=True)
     for outcome in outcomes:
         if outcome.wanted.note:

@@ -20,7 +20,6 @@ from PIL import Image
 from shards import build as build_module
 from shards.build import build
 from shards.cli import UserError
-from shards.dali_check import dali_errors
 from shards.manifest import read_manifest
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
@@ -309,21 +308,6 @@ def test_an_image_that_only_pillow_decodes_is_no_jpg_of_a_set(tmp_path: Path, mo
         "name": "1.jpg",
         "reason": "no",
     }
-
-
-def test_dali_is_asked_about_each_image() -> None:
-    good = [saved_jpeg(seed) for seed in range(70)]
-    files = [*good[:40], good[40][:200], b"<html>", *good[40:]]
-    errors = dali_errors(files)
-    assert [i for i, error in enumerate(errors) if error] == [40, 41]
-    assert all(error.startswith("DALI cannot decode it: ") for error in errors if error)
-    assert all("\n" not in error for error in errors if error)
-
-
-def saved_jpeg(seed: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(random_images(1, size_px=16, seed=seed)[0]).save(file, "JPEG")
-    return file.getvalue()
 
 
 def exclusions(path: Path, names: list[str]) -> Path:
