@@ -1,0 +1,296 @@
+"""Shows shard sets as a person wants to see them: `python -m shards.info DIR [DIR ...]`.
+
+One set is shown with all that its manifest tells, the number of samples of each class and the mean
+and standard deviation of its pixels; `--sheet FILE.png` draws its first samples. Several sets give
+a table of one row each. Nothing is shown of a set that is not as it was built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image, ImageDraw, ImageFont
+from rich import box
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shards import cli
+from shards.cli import UserError
+from shards.manifest import REJECTS_FILE_NAME, Manifest
+from shards.overlap import printable, refuse_existing_file, write_new_file
+from shards.progress import ImageProgress
+from shards.reader import ShardSet
+from shards.resize import to_image
+
+STATISTICS_SAMPLES = 10_000
+BLOCK_BYTES = 8 << 20
+"""Pixels that are held at a time."""
+MAX_CLASS_ROWS = 40
+"""A set of more classes is summarised."""
+FIRST = 5
+"""Names, rejects and rarest classes that are shown."""
+BAR_CHARACTERS = 30
+DIGEST_CHARACTERS = 12
+COLUMNS = 10
+"""Pictures in a row of a sheet."""
+MAX_SHEET_ROWS = 40
+UNLABELLED_ROWS = 6
+PICTURE_PX, MAX_PICTURE_PX = 96, 256
+"""Smaller images are enlarged up to the one, larger ones reduced to the other, by whole factors."""
+MARGIN_PX, FONT_PX = 4, 14
+
+
+@dataclass(frozen=True)
+class InfoRequest:
+    """Which sets to show."""
+
+    directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of shard sets."""
+    sheet: Path | None = None
+    """New PNG for the first samples of the set, by class if it is labelled."""
+
+
+def class_counts(shards: ShardSet) -> np.ndarray:
+    """The number of samples of each class: int64 [classes]; empty when the set is unlabelled."""
+    if not shards.manifest.classes:
+        return np.zeros(0, np.int64)
+    labels = shards.labels(np.arange(len(shards)))
+    return np.bincount(labels, minlength=len(shards.manifest.classes))
+
+
+def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over the first samples, a random choice.
+
+    Returns:
+        Both float64 [C], in levels of 0..255, of up to `STATISTICS_SAMPLES` samples.
+    """
+    count = min(len(shards), STATISTICS_SAMPLES)
+    channels = shards.manifest.channels
+    block = max(1, BLOCK_BYTES // int(np.prod(shards.manifest.sample_shape)))
+    histogram = np.zeros((channels, 256), np.int64)
+    with ImageProgress(f"reading {shards.directory.name}", count) as progress:
+        for first in range(0, count, block):
+            pixels = shards.read(np.arange(first, min(first + block, count)))
+            for channel in range(channels):
+                levels = pixels[..., channel].reshape(-1)
+                histogram[channel] += np.bincount(levels, minlength=256)
+            progress.advance(len(pixels))
+    # From counts of levels, so nothing is lost in large sums.
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    levels = np.arange(256)
+    mean = share @ levels
+    return mean, np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
+
+
+def contact_sheet(shards: ShardSet) -> Image.Image:
+    """The first samples: of a labelled set a row of each of the first classes that has any.
+
+    Small images are enlarged, nearest neighbour, so that each pixel can be seen.
+    """
+    classes = shards.manifest.classes
+    if not classes:
+        ids = np.arange(min(len(shards), COLUMNS * UNLABELLED_ROWS))
+        return _draw(shards, [("", row) for row in np.split(ids, ids[COLUMNS::COLUMNS])])
+    labels = shards.labels(np.arange(len(shards)))
+    shown = np.flatnonzero(class_counts(shards))[:MAX_SHEET_ROWS].tolist()
+    return _draw(
+        shards,
+        [(classes[label], np.flatnonzero(labels == label)[:COLUMNS]) for label in shown],
+    )
+
+
+def _draw(shards: ShardSet, rows: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    """A sheet of rows, each with its title and the ids of its samples."""
+    pictures = [[_picture(pixels) for pixels in shards.read(ids)] for _, ids in rows]
+    width, height = pictures[0][0].size
+    row_px, column_px = height + MARGIN_PX, width + MARGIN_PX
+    font = ImageFont.load_default(FONT_PX)
+    titles = [printable(title) for title, _ in rows]
+    titles_px = max(int(np.ceil(font.getlength(title))) for title in titles)
+    left_px = MARGIN_PX + (titles_px + MARGIN_PX if titles_px else 0)
+    columns = max(len(row) for row in pictures)
+    size = (left_px + columns * column_px, MARGIN_PX + len(rows) * row_px)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (title, row) in enumerate(zip(titles, pictures, strict=True)):
+        top_px = MARGIN_PX + i * row_px
+        draw.text((MARGIN_PX, top_px + height // 2), title, fill="black", font=font, anchor="lm")
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (left_px + column * column_px, top_px))
+    return sheet
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    """An image, uint8 [H,W,C], at a size that can be seen."""
+    image = to_image(pixels)
+    longer = max(image.size)
+    if longer > MAX_PICTURE_PX:
+        return image.reduce(-(-longer // MAX_PICTURE_PX))
+    factor = max(1, PICTURE_PX // longer)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def describe(shards: ShardSet) -> RenderableType:
+    """All about one set."""
+    manifest = shards.manifest
+    facts = {
+        "set": [f"{manifest.name}, split {manifest.split}"],
+        "folder": [str(shards.directory)],
+        "protocol": [manifest.protocol or "none"],
+        "samples": [f"{manifest.samples:,}"],
+        "images": [f"{_size(manifest)} px, {manifest.encoding}"],
+        "resize": [manifest.resize],
+        "source": _sources(manifest),
+        "held to": [", ".join(f"published {check}" for check in manifest.checks) or "nothing"],
+        "left out": _left_out(shards),
+        "shuffle": [f"seed {manifest.shuffle_seed}"],
+        "shards": [
+            f"{len(manifest.shards)} of up to {manifest.shard_samples:,} samples, "
+            f"{_mega_bytes(manifest):,.1f} MB"
+        ],
+        "pixels": _pixels(shards),
+        "first names": shards.names()[:FIRST],
+        "digest": [manifest.sha256[:DIGEST_CHARACTERS]],
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for title, lines in facts.items():
+        table.add_row(title, _text("\n".join(printable(line) for line in lines)))
+    return Group(table, _classes(shards)) if manifest.classes else table
+
+
+def compact(sets: Sequence[ShardSet]) -> Table:
+    """A row for each of several sets; fits a terminal of 80 characters."""
+    table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    table.add_column("set", overflow="fold")
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("images", no_wrap=True)
+    for column in ("classes", "MB", "left out"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for shards in sets:
+        manifest = shards.manifest
+        shape = "x".join(map(str, manifest.sample_shape))
+        belongs = ", ".join(filter(None, (manifest.split, manifest.protocol)))
+        cells = (
+            f"{printable(str(shards.directory))}\n{printable(belongs)}",
+            f"{manifest.samples:,}",
+            f"{shape} {manifest.encoding}\nresize {manifest.resize}",
+            f"{len(manifest.classes):,}",
+            f"{_mega_bytes(manifest):,.1f}",
+            f"{manifest.rejects + manifest.excluded:,}",
+        )
+        table.add_row(*map(_text, cells))
+    return table
+
+
+def _text(text: str) -> Text:
+    """Text as it is, for names are the user's: rich would take what is in brackets as markup."""
+    return Text(text, overflow="fold")
+
+
+def _size(manifest: Manifest) -> str:
+    colours = {1: "gray", 3: "RGB"}[manifest.channels]
+    return f"{manifest.height_px} x {manifest.width_px} {colours}"
+
+
+def _mega_bytes(manifest: Manifest) -> float:
+    return sum(shard.bytes for shard in manifest.shards) / 1e6
+
+
+def _sources(manifest: Manifest) -> list[str]:
+    labels = ", ".join(map(str, manifest.labels))
+    return [
+        f"format {manifest.source}" + (f", labels {labels} only" if labels else ""),
+        *(
+            f"{file.file}: {file.bytes:,} bytes, sha256 {file.sha256[:DIGEST_CHARACTERS]}"
+            for file in manifest.sources
+        ),
+    ]
+
+
+def _left_out(shards: ShardSet) -> list[str]:
+    manifest = shards.manifest
+    lines = []
+    if manifest.excluded:
+        sha256 = manifest.exclude_sha256[:DIGEST_CHARACTERS]
+        lines.append(f"{manifest.excluded:,} on an exclusion list (sha256 {sha256})")
+    if manifest.rejects:
+        lines.append(f"{manifest.rejects:,} that could not be decoded ({REJECTS_FILE_NAME}):")
+        text = (shards.directory / REJECTS_FILE_NAME).read_text("ascii")
+        rejects = [json.loads(line) for line in text.splitlines()[:FIRST]]
+        lines += [f"  {reject['name']}: {reject['reason']}" for reject in rejects]
+    return lines or ["nothing"]
+
+
+def _pixels(shards: ShardSet) -> list[str]:
+    mean, deviation = pixel_statistics(shards)
+    count = min(len(shards), STATISTICS_SAMPLES)
+    return [
+        f"mean {', '.join(f'{level:.1f}' for level in mean)} of 0..255 (first {count:,} samples)",
+        f"standard deviation {', '.join(f'{level:.1f}' for level in deviation)}",
+    ]
+
+
+def _classes(shards: ShardSet) -> RenderableType:
+    """The number of samples of each class, as bars; a summary when there are many classes."""
+    manifest = shards.manifest
+    labels = np.array(manifest.labels or range(len(manifest.classes)))
+    counts = class_counts(shards)[labels]
+    rows = np.arange(len(labels))
+    title = "classes"
+    if len(labels) > MAX_CLASS_ROWS:
+        rows = np.argsort(counts, kind="stable")[:FIRST]
+        title = (
+            f"{len(labels):,} classes of {counts.min():,} to {counts.max():,} samples, "
+            f"median {np.median(counts):,.0f}; the rarest:"
+        )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table.add_column("label", justify="right")
+    table.add_column("class")
+    table.add_column("samples", justify="right")
+    table.add_column("")
+    for label, count in zip(labels[rows].tolist(), counts[rows].tolist(), strict=True):
+        bar = Bar(size=max(1, int(counts.max())), begin=0, end=count, width=BAR_CHARACTERS)
+        table.add_row(str(label), _text(printable(manifest.classes[label])), f"{count:,}", bar)
+    return table
+
+
+def _check_sheet(request: InfoRequest) -> None:
+    if request.sheet is None:
+        return
+    if len(request.directories) != 1:
+        raise UserError(f"sheet shows one set, {len(request.directories)} were named")
+    if request.sheet.suffix.lower() != ".png":
+        raise UserError(f"sheet is {request.sheet}, expected the name of a .png")
+    refuse_existing_file(request.sheet)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Verify the sets (the fast check) and show them."""
+    request = cli.parse(InfoRequest, argv, description="Show shard sets.")
+    if not request.directories:
+        raise UserError("no folder of a shard set was named")
+    _check_sheet(request)
+    with contextlib.ExitStack() as stack:
+        sets = [stack.enter_context(ShardSet.open(path)) for path in request.directories]
+        Console().print(describe(sets[0]) if len(sets) == 1 else compact(sets))
+        if request.sheet is not None:
+            png = io.BytesIO()
+            contact_sheet(sets[0]).save(png, "PNG")
+            write_new_file(request.sheet, [png.getvalue()])
+            print(f"{request.sheet}: the first samples")
+
+
+if __name__ == "__main__":
+    cli.run(main)

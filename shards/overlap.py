@@ -1,0 +1,308 @@
+"""Finds images that shard sets share: `python -m shards.overlap A B [C ...] --out pairs.jsonl`.
+
+An OOD set that was made of the data that the auxiliary stream comes from (TinyImageNet, STL-10 and
+Imagenet_fix of ImageNet) holds images that the training saw as negatives, and a table made with it
+is wrong. So every two of the sets that are named are compared, for equal images and for the same
+picture stored in two ways; what is found, and what is not, is told in `duplicates.py`.
+
+    python -m shards.overlap aux tiny-imagenet stl10 --exclude-from aux --exclude-list shared.jsonl
+    python -m shards.build ... --exclude shared.jsonl
+
+builds the auxiliary set again without what it shares with the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shards import cli
+from shards.cli import UserError
+from shards.disk import sync
+from shards.duplicates import Fingerprints, Limits, Matches, compare, fingerprint
+from shards.reader import ShardSet
+
+CPUS = len(os.sched_getaffinity(0))
+Kind = Literal["exact", "near"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample of set `a` and one of set `b` that show the same picture."""
+
+    kind: Kind
+    """"exact": equal pixels; "near": one picture, as far as hash and pixels tell."""
+    a: str
+    a_id: int
+    a_name: str
+    b: str
+    b_id: int
+    b_name: str
+    hash_bits: int
+    """Bits of the perceptual hash, of 64, that differ."""
+    pixel_levels: float
+    """Mean absolute difference of the pixels, in levels of 0..255."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets of an overlap."""
+
+    title: str
+    """The set's folder: its name, or all of its path if two sets have the same name."""
+    prints: Fingerprints
+    names: Mapping[int, str]
+    """Id -> name in the source, of the samples that are in a pair of any overlap."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two sets share. Sets with many equal images have far more pairs than matches."""
+
+    a: Side
+    b: Side
+    matches: Matches
+
+    def count(self, kind: Kind) -> int:
+        """The number of pairs of a kind."""
+        sides = zip((self.a, self.b), self.matches.images.T, strict=True)
+        samples = [np.diff(side.prints.starts)[images] for side, images in sides]
+        return int((samples[0] * samples[1])[self.matches.exact == (kind == "exact")].sum())
+
+    def sample_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of `a` and those of `b` that are in any pair: int64, ascending."""
+        a_ids, b_ids = (
+            _sample_ids(side.prints, images)
+            for side, images in zip((self.a, self.b), self.matches.images.T, strict=True)
+        )
+        return a_ids, b_ids
+
+    def pairs(self) -> Iterator[Pair]:
+        """All pairs, one by one."""
+        for images, kind, hash_bits, pixel_levels in _rows(self.matches):
+            a_ids, b_ids = (
+                side.prints.samples(image).tolist()
+                for side, image in zip((self.a, self.b), images, strict=True)
+            )
+            for a_id, b_id in itertools.product(a_ids, b_ids):
+                yield Pair(
+                    kind=kind,
+                    a=self.a.title,
+                    a_id=a_id,
+                    a_name=self.a.names[a_id],
+                    b=self.b.title,
+                    b_id=b_id,
+                    b_name=self.b.names[b_id],
+                    hash_bits=hash_bits,
+                    pixel_levels=pixel_levels,
+                )
+
+
+def find_overlaps(
+    directories: Sequence[Path], limits: Limits | None = None, workers: int = CPUS
+) -> list[Overlap]:
+    """Compare every two of some sets.
+
+    The order of the sets changes nothing but which of two is called `a`.
+
+    Args:
+        directories: Folders of two or more different sets.
+        limits: What is near; by default as measured in `duplicates.py`.
+        workers: Threads.
+
+    Raises:
+        UserError: fewer than two sets, a set that is named twice, no sound set in a folder, or far
+            too many near pairs.
+    """
+    limits = limits or Limits()
+    if len(directories) < 2:
+        raise UserError(f"{len(directories)} shard sets to compare, expected two or more")
+    if workers < 1:
+        raise UserError(f"workers is {workers}, expected at least 1")
+    with contextlib.ExitStack() as stack:
+        sets = [stack.enter_context(ShardSet.open(directory)) for directory in directories]
+        for one, other in itertools.combinations(sets, 2):
+            if one.manifest.sha256 == other.manifest.sha256:
+                raise UserError(f"{one.directory} and {other.directory} are the same set")
+        prints = [fingerprint(shards, workers) for shards in sets]
+        matches = {
+            (i, j): compare(prints[i], prints[j], limits, workers)
+            for i, j in itertools.combinations(range(len(sets)), 2)
+        }
+    sides = []
+    for i, title in enumerate(_titles(directories)):
+        columns = [found.images[:, pair.index(i)] for pair, found in matches.items() if i in pair]
+        ids = _sample_ids(prints[i], np.concatenate(columns))
+        all_names = sets[i].names() if len(ids) else []
+        sides.append(Side(title, prints[i], {id_: all_names[id_] for id_ in ids.tolist()}))
+    return [Overlap(sides[i], sides[j], found) for (i, j), found in matches.items()]
+
+
+def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
+    """What a set has to leave out to share nothing with the others, for `shards.build --exclude`.
+
+    Args:
+        overlaps: Of all the sets.
+        title: The set, as its `Side` is called.
+
+    Returns:
+        For each name, sorted, its closest match: `name`, `kind`, `with` (a set), `with_name`.
+    """
+    closest: dict[str, tuple[float, int, Kind, str, str]] = {}
+    for overlap in overlaps:
+        sides = overlap.a, overlap.b
+        for own, other in ((0, 1), (1, 0)):
+            if sides[own].title != title:
+                continue
+            there = sides[other]
+            for images, kind, hash_bits, levels in _rows(overlap.matches):
+                other_name = there.names[int(there.prints.samples(images[other])[0])]
+                match = levels, hash_bits, kind, there.title, other_name
+                for sample_id in sides[own].prints.samples(images[own]).tolist():
+                    name = sides[own].names[sample_id]
+                    closest[name] = min(match, closest.get(name, match))
+    return [
+        {"name": name, "kind": kind, "with": other_title, "with_name": other_name}
+        for name, (_, _, kind, other_title, other_name) in sorted(closest.items())
+    ]
+
+
+def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that appears under its name whole or not at all; its folder is made.
+
+    Raises:
+        UserError: there is something under its name already.
+    """
+    refuse_existing_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "xb") as out:
+            out.writelines(parts)
+            out.flush()
+            os.fsync(out.fileno())
+        refuse_existing_file(path)
+        os.rename(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def refuse_existing_file(path: Path) -> None:
+    """Raise a `UserError` if there is anything under the name of an output file."""
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already; name a new file or remove this one")
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot show, as a backslash escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _rows(matches: Matches) -> Iterator[tuple[list[int], Kind, int, float]]:
+    """Images of both sets, kind, hash bits and pixel levels (to a hundredth) of each match."""
+    columns = matches.images, matches.exact, matches.hash_bits, matches.pixel_levels
+    for images, exact, bits, levels in zip(*(column.tolist() for column in columns), strict=True):
+        yield images, "exact" if exact else "near", bits, round(levels, 2)
+
+
+def _sample_ids(prints: Fingerprints, images: np.ndarray) -> np.ndarray:
+    """All samples of some images: int64, ascending."""
+    ids = [prints.samples(image) for image in np.unique(images).tolist()]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
+
+
+def _titles(directories: Sequence[Path]) -> list[str]:
+    names = [Path(os.path.abspath(directory)).name for directory in directories]
+    return [
+        name if names.count(name) == 1 else str(directory)
+        for name, directory in zip(names, directories, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class OverlapRequest:
+    """Which sets to compare, and where to write what they share."""
+
+    directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of two or more shard sets."""
+    limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
+    out: Path | None = None
+    """New file for the pairs: JSON lines."""
+    exclude_from: Path | None = None
+    """The one of the sets that is to leave out what it shares with the others."""
+    exclude_list: Path | None = None
+    """New file for the names of what it leaves out: see `shards.build --exclude`."""
+    workers: int = CPUS
+    """Threads; by default one per CPU."""
+
+
+def _exclude_title(request: OverlapRequest) -> str:
+    """The title of the set that leaves out; "" if none does. Also checks the output files."""
+    if (request.exclude_from is None) != (request.exclude_list is None):
+        raise UserError("exclude_from and exclude_list go together, one is missing")
+    outputs = [path for path in (request.out, request.exclude_list) if path is not None]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UserError(f"out and exclude_list are both {request.out}")
+    for path in outputs:
+        refuse_existing_file(path)
+    if request.exclude_from is None:
+        return ""
+    titles = zip(request.directories, _titles(request.directories), strict=True)
+    for directory, title in titles:
+        if directory.resolve() == request.exclude_from.resolve():
+            return title
+    raise UserError(f"exclude_from is {request.exclude_from}, which is none of the sets")
+
+
+def _table(overlaps: Sequence[Overlap]) -> Table:
+    table = Table("a", "b", title="images that sets share")
+    for column in ("exact pairs", "near pairs", "samples of a", "samples of b"):
+        table.add_column(column, justify="right")
+    for overlap in overlaps:
+        sides = overlap.a, overlap.b
+        samples = [
+            f"{len(ids):,} of {len(side.prints.ids):,}"
+            for ids, side in zip(overlap.sample_ids(), sides, strict=True)
+        ]
+        pairs = [f"{overlap.count('exact'):,}", f"{overlap.count('near'):,}"]
+        # Names are the user's: no markup, and nothing that a terminal would obey.
+        table.add_row(*(Text(printable(side.title)) for side in sides), *pairs, *samples)
+    return table
+
+
+def _lines(values: Iterable[object]) -> Iterator[bytes]:
+    return (json.dumps(value).encode("ascii") + b"\n" for value in values)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare the sets, print a table and write the files that were asked for."""
+    request = cli.parse(OverlapRequest, argv, description="Find images that shard sets share.")
+    title = _exclude_title(request)
+    overlaps = find_overlaps(request.directories, request.limits, request.workers)
+    Console().print(_table(overlaps))
+    if request.out is not None:
+        pairs = itertools.chain.from_iterable(overlap.pairs() for overlap in overlaps)
+        write_new_file(request.out, _lines(asdict(pair) for pair in pairs))
+        print(f"{request.out}: the pairs")
+    if request.exclude_list is not None:
+        names = exclusions(overlaps, title)
+        write_new_file(request.exclude_list, _lines(names))
+        print(f"{request.exclude_list}: {len(names)} images that {title} is to leave out")
+
+
+if __name__ == "__main__":
+    cli.run(main)
