@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from shards.resize import MODES, Resize, fit, to_image, to_pixels
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.tally import Tally
-from shards.writer import Packed, pack
+from shards.writer import Packed, pack_encoded, pack_raw
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def convert(
     keys = first_place + np.arange(len(indexes))
     extension = EXTENSIONS[target.encoding]
     if isinstance(source, Images) and target.keeps(source.shape):
-        pixels = source.read_many(indexes)
-        return Chunk(pack(keys, extension, pixels, labels), Tally(names))
+        size = math.prod(source.shape)
+        packed = pack_raw(keys, extension, size, lambda out: source.read_into(indexes, out), labels)
+        return Chunk(packed, Tally(names))
 
     tally = Tally()
     stored: dict[int, Any] = {}
@@ -81,13 +83,12 @@ def convert(
     if not good:
         return Chunk(None, tally)
     images = [stored[i] for i in good]
-    packed = pack(
-        keys[good],
-        extension,
-        np.stack(images) if target.encoding == "raw" else images,
-        None if labels is None else labels[good],
-    )
-    return Chunk(packed, tally)
+    keys, labels = keys[good], None if labels is None else labels[good]
+    if target.encoding != "raw":
+        return Chunk(pack_encoded(keys, extension, images, labels), tally)
+    pixels = np.stack(images).reshape(len(images), -1)
+    size = pixels.shape[1]
+    return Chunk(pack_raw(keys, extension, size, lambda out: np.copyto(out, pixels), labels), tally)
 
 
 def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, bool]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shards.cli import UserError
 from shards.manifest import SourceFile
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 18
 
 
 def describe(path: Path, md5: str | None) -> SourceFile:
@@ -26,12 +26,13 @@ def describe(path: Path, md5: str | None) -> SourceFile:
     sha256 = hashlib.sha256()
     seen_md5 = hashlib.md5(usedforsecurity=False)
     size = 0
+    buffer = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
-            sha256.update(block)
+        while count := file.readinto(buffer):
+            sha256.update(buffer[:count])
             if md5 is not None:
-                seen_md5.update(block)
-            size += len(block)
+                seen_md5.update(buffer[:count])
+            size += count
     if md5 is not None and seen_md5.hexdigest() != md5:
         raise UserError(
             f"{path}: md5 is {seen_md5.hexdigest()}, published is {md5}; it is damaged or another "

@@ -54,22 +54,22 @@ def member_headers(keys: np.ndarray, extension: str, sizes: np.ndarray) -> np.nd
     return headers
 
 
-def equal_members(keys: np.ndarray, extension: str, data: np.ndarray) -> np.ndarray:
-    """Whole members, header and padded data, of contents of one length.
+def blank_members(keys: np.ndarray, extension: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Members of contents of one length, which are still to be filled in.
 
     Args:
         keys: int64 [N].
         extension: The same for all.
-        data: uint8 [N,size].
+        size: Bytes of data of each.
 
     Returns:
-        uint8 [N, 512 + size rounded up to blocks].
+        Whole members, uint8 [N, 512 + size rounded up to blocks], and the part of them that is to
+        be filled, uint8 [N,size].
     """
-    count, size = data.shape
-    whole = np.zeros((count, BLOCK_BYTES + padded(size)), np.uint8)
-    whole[:, :BLOCK_BYTES] = member_headers(keys, extension, np.full(count, size))
-    whole[:, BLOCK_BYTES : BLOCK_BYTES + size] = data
-    return whole
+    whole = np.empty((len(keys), BLOCK_BYTES + padded(size)), np.uint8)
+    whole[:, :BLOCK_BYTES] = member_headers(keys, extension, np.full(len(keys), size))
+    whole[:, BLOCK_BYTES + size :] = 0
+    return whole, whole[:, BLOCK_BYTES : BLOCK_BYTES + size]
 
 
 def members(keys: np.ndarray, extension: str, data: Sequence[bytes]) -> list[bytes]:

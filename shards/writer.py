@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from shards.disk import write_file
 from shards.index import Component, Index, format_index
 from shards.manifest import LABEL, Shard
-from shards.tar import BLOCK_BYTES, END, equal_members, members, padded
+from shards.tar import BLOCK_BYTES, END, blank_members, members, padded
 
 
 @dataclass(frozen=True)
@@ -29,36 +29,55 @@ class Packed:
     data: bytes | memoryview
 
 
-def pack(
+def pack_raw(
     keys: np.ndarray,
     extension: str,
-    images: np.ndarray | Sequence[bytes],
+    size: int,
+    fill: Callable[[np.ndarray], None],
     labels: np.ndarray | None,
 ) -> Packed:
-    """Make samples into members of a tar.
+    """Make raw samples into members of a tar, without a copy of their pixels.
 
     Args:
         keys: int64 [N].
         extension: Of the images.
-        images: Raw pixels, uint8 [N,H,W,C], or N encoded files.
+        size: Bytes of each.
+        fill: Writes the pixels into uint8 [N,size], whose rows are contiguous.
         labels: int64 [N], or None when the set is unlabelled.
     """
-    if isinstance(images, np.ndarray):
-        raw = images.reshape(len(keys), -1)
-        rows = equal_members(keys, extension, raw)
-        sizes = {extension: np.full(len(keys), raw.shape[1], np.int64)}
-        if labels is None:
-            return Packed(keys, sizes, rows.reshape(-1).data)
-        parts: list[Any] = list(rows)
-    else:
-        parts = members(keys, extension, images)
-        sizes = {extension: np.array([len(image) for image in images], np.int64)}
-    if labels is not None:
-        texts = [b"%d" % label for label in labels.tolist()]
-        sizes[LABEL] = np.array([len(text) for text in texts], np.int64)
-        label_parts = members(keys, LABEL, texts)
-        parts = [part for pair in zip(parts, label_parts, strict=True) for part in pair]
-    return Packed(keys, sizes, b"".join(parts))
+    whole, data = blank_members(keys, extension, size)
+    fill(data)
+    sizes = np.full(len(keys), size, np.int64)
+    if labels is None:
+        return Packed(keys, {extension: sizes}, whole.reshape(-1).data)
+    return _with_labels(keys, extension, sizes, list(whole), labels)
+
+
+def pack_encoded(
+    keys: np.ndarray, extension: str, images: Sequence[bytes], labels: np.ndarray | None
+) -> Packed:
+    """Make samples that are encoded files into members of a tar; the rest is as in `pack_raw`."""
+    sizes = np.array([len(image) for image in images], np.int64)
+    parts = members(keys, extension, images)
+    if labels is None:
+        return Packed(keys, {extension: sizes}, b"".join(parts))
+    return _with_labels(keys, extension, sizes, parts, labels)
+
+
+def _with_labels(
+    keys: np.ndarray,
+    extension: str,
+    sizes: np.ndarray,
+    image_members: Sequence[Any],
+    labels: np.ndarray,
+) -> Packed:
+    texts = [b"%d" % label for label in labels.tolist()]
+    pairs = zip(image_members, members(keys, LABEL, texts), strict=True)
+    return Packed(
+        keys,
+        {extension: sizes, LABEL: np.array([len(text) for text in texts], np.int64)},
+        b"".join(part for pair in pairs for part in pair),
+    )
 
 
 class ShardWriter:

@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from shards.build import json_lines
 from shards.decode import encode
 from shards.manifest import EXTENSIONS
 from shards.resize import to_image
-from shards.writer import ShardWriter, pack
+from shards.writer import ShardWriter, pack_encoded, pack_raw
 from tests.shard_cases import random_images
 
 KEYS = np.array([*range(40, 50), *range(51, 58)])  # 50 was rejected
@@ -27,9 +28,13 @@ def write_tar(folder: Path, encoding: str, images: np.ndarray, labels: np.ndarra
         stored = [encode(to_image(image), encoding) for image in images]
     writer = ShardWriter(folder / "x-train-00000.tar")
     for part in (slice(0, 5), slice(5, 6), slice(6, 17)):
-        given = images[part] if encoding == "raw" else stored[part]
-        part_labels = None if labels is None else labels[part]
-        writer.add(pack(KEYS[part], EXTENSIONS[encoding], given, part_labels))
+        keys, part_labels = KEYS[part], None if labels is None else labels[part]
+        if encoding == "raw":
+            pixels = images[part].reshape(len(keys), -1)
+            fill = partial(np.copyto, src=pixels)
+            writer.add(pack_raw(keys, "bin", pixels.shape[1], fill, part_labels))
+        else:
+            writer.add(pack_encoded(keys, EXTENSIONS[encoding], stored[part], part_labels))
     return writer.finish(), stored
 
 

@@ -11,7 +11,7 @@ from shards.cli import UserError
 
 
 class FileRows:
-    """uint8 [N,H,W,C], indexed by one number or by an array of them.
+    """uint8 [N,H,W,C], indexed by one number.
 
     A map of the file would count as the process's memory, page by page, until all of it does; and
     where a file is cut under its map, the process is killed.
@@ -33,14 +33,15 @@ class FileRows:
         """The number of rows."""
         return self.shape[0]
 
-    def __getitem__(self, index: int | np.ndarray) -> np.ndarray:
-        """Row `index`, uint8 [H,W,C], or rows, int64 [n] -> uint8 [n,H,W,C]."""
-        indexes = np.atleast_1d(index)
-        rows = np.empty((len(indexes), *self.shape[1:]), np.uint8)
-        memory, start = rows.reshape(-1).data, 0
-        for place in (self._offset + indexes * self._row_bytes).tolist():
-            end = start + self._row_bytes
-            if os.preadv(self._handle, [memory[start:end]], place) != self._row_bytes:
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Row `index`: uint8 [H,W,C]."""
+        row = np.empty((1, self._row_bytes), np.uint8)
+        self.read_into(np.array([index]), row)
+        return row.reshape(self.shape[1:])
+
+    def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
+        """Read rows, int64 [n], into `out`, uint8 [n,H*W*C], whose rows are contiguous."""
+        places = (self._offset + indexes * self._row_bytes).tolist()
+        for place, row in zip(places, out, strict=True):
+            if os.preadv(self._handle, [row], place) != self._row_bytes:
                 raise UserError(f"{self._file.name}: cut since it was opened")
-            start = end
-        return rows[0] if np.ndim(index) == 0 else rows
