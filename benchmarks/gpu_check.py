@@ -25,8 +25,8 @@ from dali_pipes.loader import EvalLoader, TrainLoader
 from eval.scorer import score
 from shards import cli
 from shards.build import build
-from shards.plan import BuildRequest
 from shards.cli import UserError
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from train.config import RunConfig
 from train.main import train_step

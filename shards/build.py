@@ -202,7 +202,7 @@ def _assemble(
         names_sha256=_write_list(work, NAMES_FILE_NAME, tally.names),
         shards=tuple(part.shard for part in parts if part.shard is not None),
     )
-    write_file(work.set_folder / FILE_NAME, to_json(manifest).encode())
+    write_file(work.set_folder / FILE_NAME, [to_json(manifest).encode()])
     return manifest
 
 
@@ -211,7 +211,7 @@ def _write_list(work: Workplace, file_name: str, values: Sequence[object]) -> st
     if not values:
         return ""
     lines = json_lines(values)
-    write_file(work.set_folder / file_name, lines)
+    write_file(work.set_folder / file_name, [lines])
     return hashlib.sha256(lines).hexdigest()
 
 

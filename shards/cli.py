@@ -29,6 +29,11 @@ def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
     return value
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or cannot show, as a backslash escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def run(main: Callable[[], object]) -> None:
     """Call `main`; a `UserError` is one line on stderr and exit status 2.
 
@@ -37,7 +42,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

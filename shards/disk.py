@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from shards.cli import UserError
 
 
 def sync(path: Path) -> None:
@@ -16,10 +19,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, parts: Iterable[bytes]) -> None:
     """Write a new file and wait until it is on the disk."""
     with open(path, "xb") as out:
-        out.write(data)
+        out.writelines(parts)
         out.flush()
         os.fsync(out.fileno())
 
@@ -28,3 +31,28 @@ def file_sha256(path: Path) -> str:
     """The digest of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file that appears under its name whole or not at all; its folder is made.
+
+    Raises:
+        UserError: there is something under its name already.
+    """
+    refuse_existing_file(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write_file(partial, parts)
+        refuse_existing_file(path)
+        os.rename(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def refuse_existing_file(path: Path) -> None:
+    """Raise a `UserError` if there is anything under the name of an output file."""
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already; name a new file or remove this one")

@@ -25,9 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shards import cli
-from shards.cli import UserError
+from shards.cli import UserError, printable
+from shards.disk import refuse_existing_file, write_new_file
 from shards.manifest import REJECTS_FILE_NAME, Manifest
-from shards.overlap import printable, refuse_existing_file, write_new_file
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
 from shards.resize import to_image

@@ -29,8 +29,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shards import cli
-from shards.cli import UserError
-from shards.disk import sync
+from shards.cli import UserError, printable
+from shards.disk import refuse_existing_file, write_new_file
 from shards.duplicates import Fingerprints, Limits, Matches, compare, fingerprint
 from shards.reader import ShardSet
 
@@ -177,39 +177,6 @@ def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
         {"name": name, "kind": kind, "with": other_title, "with_name": other_name}
         for name, (_, _, kind, other_title, other_name) in sorted(closest.items())
     ]
-
-
-def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that appears under its name whole or not at all; its folder is made.
-
-    Raises:
-        UserError: there is something under its name already.
-    """
-    refuse_existing_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "xb") as out:
-            out.writelines(parts)
-            out.flush()
-            os.fsync(out.fileno())
-        refuse_existing_file(path)
-        os.rename(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def refuse_existing_file(path: Path) -> None:
-    """Raise a `UserError` if there is anything under the name of an output file."""
-    if os.path.lexists(path):
-        raise UserError(f"{path}: exists already; name a new file or remove this one")
-
-
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, or cannot show, as a backslash escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _rows(matches: Matches) -> Iterator[tuple[list[int], Kind, int, float]]:

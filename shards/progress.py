@@ -21,7 +21,7 @@ class ImageProgress:
         self._done = self._skipped = 0
         self._start_s = self._line_s = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),

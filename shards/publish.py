@@ -47,7 +47,7 @@ class Workplace:
         path = self._part_path(number)
         draft = path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
-        write_file(draft, json.dumps(part, default=vars).encode("ascii"))
+        write_file(draft, [json.dumps(part, default=vars).encode("ascii")])
         os.rename(draft, path)
 
     def part(self, number: int) -> Part:
@@ -147,7 +147,7 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         work.set_folder.mkdir()
         work.parts_folder.mkdir()
-        write_file(path, identity.encode())
+        write_file(path, [identity.encode()])
     # Either is missing when a build was killed as it published, and the set was removed since.
     work.set_folder.mkdir(exist_ok=True)
     work.parts_folder.mkdir(exist_ok=True)

@@ -115,7 +115,7 @@ class ShardWriter:
         self._out.close()
         keys = np.concatenate([packed.keys for packed in self._packed])
         index = format_index(Index(keys, self._components())).encode()
-        write_file(self._path.with_suffix(".idx"), index)
+        write_file(self._path.with_suffix(".idx"), [index])
         return Shard(
             file=self._path.name,
             samples=len(keys),

@@ -19,9 +19,10 @@ from sklearn.datasets import load_sample_images
 
 from shards import duplicates
 from shards.build import build
-from shards.cli import UserError
+from shards.cli import UserError, printable
+from shards.disk import write_new_file
 from shards.duplicates import Limits, close_hashes
-from shards.overlap import exclusions, find_overlaps, main, printable, write_new_file
+from shards.overlap import exclusions, find_overlaps, main
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.shard_cases import assert_user_error, random_images, run_module
