@@ -1,12 +1,12 @@
 """Whether DALI can decode an image file: what will read the encoded images of a set in a training.
 
 DALI has no way to skip an image that it cannot decode: it stops. Its verdict on damaged files
-differs from Pillow's in some percent of cases, so each has to be asked; and on a few it does not
-even stop but takes its process along. So they are decoded in a process of their own, `python -m
-shards.dali_check`, and what kills that is a bad image too.
+differs from Pillow's in some percent of cases, so each has to be asked. And it has to be asked in a
+process of its own, `python -m shards.dali_check`: after an error its threads may still be at work
+on the rest of the batch, with memory that is gone, and take the process along a little later.
 
 To that process goes, for each batch, the number of files and their sizes as little-endian uint64,
-then the files; back comes one line of JSON, a list of null or a reason.
+then the files; back comes one line of JSON, null or what DALI said of the batch.
 """
 
 from __future__ import annotations
@@ -46,15 +46,18 @@ class DaliProcess:
             return [error for batch in batches for error in self._batch(batch)]
 
     def _batch(self, files: Sequence[bytes]) -> list[str | None]:
-        answer = self._ask(files)
-        if answer is not None:
-            return answer
+        error = self._ask(files)
+        if error is None:
+            return [None] * len(files)
+        # Whatever still runs in it must not be taken for the next files' fault.
+        self.close()
         if len(files) == 1:
-            return ["DALI crashes on it"]
+            return [error]
+        # DALI does not always say which image it was.
         return [error for file in files for error in self._batch([file])]
 
-    def _ask(self, files: Sequence[bytes]) -> list[str | None] | None:
-        """The process's answer; None if it died of the question."""
+    def _ask(self, files: Sequence[bytes]) -> str | None:
+        """What DALI says of some files, if it is not content with all of them."""
         if self._process is None:
             self._process = _start()
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -67,10 +70,7 @@ class DaliProcess:
             line = stdout.readline()
         except BrokenPipeError:
             line = b""
-        if line.endswith(b"\n"):
-            return json.loads(line)
-        self.close()
-        return None
+        return json.loads(line) if line.endswith(b"\n") else "DALI crashes on it"
 
     def close(self) -> None:
         """End the process."""
@@ -104,13 +104,6 @@ def _start() -> subprocess.Popen[bytes]:
         process.communicate()
         raise UserError("encoding: png and jpg need DALI to check them (extra cuda13 or cuda12)")
     return process
-
-
-def _errors_here(files: Sequence[np.ndarray]) -> list[str | None]:
-    # A pipeline is of no use after an error, and does not always say which image it was.
-    if _error(files) is None:
-        return [None] * len(files)
-    return [_error([file]) for file in files]
 
 
 def _error(files: Sequence[np.ndarray]) -> str | None:
@@ -148,7 +141,7 @@ def serve() -> None:
         (count,) = struct.unpack("<Q", header)
         sizes = struct.unpack(f"<{count}Q", sys.stdin.buffer.read(8 * count))
         files = [np.frombuffer(sys.stdin.buffer.read(size), np.uint8) for size in sizes]
-        print(json.dumps(_errors_here(files)), file=answers, flush=True)
+        print(json.dumps(_error(files)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

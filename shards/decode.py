@@ -14,6 +14,12 @@ from shards.resize import MODES
 MAX_PIXELS = 89_478_485
 """An image with more is refused before it is decoded; Pillow's own limit, 0.25 GB as RGB."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""What a file may be, whatever its name says. Pillow knows more, and for some of it (PostScript)
+runs another program on what it is given."""
+
+# Before this Pillow does not know all of them.
+Image.init()
 # Pillow only warns between its limit and twice that.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -36,7 +42,7 @@ def decode(data: bytes, channels: int) -> Image.Image:
         BadImage: it is not an image, damaged, or larger than MAX_PIXELS.
     """
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{file.width} x {file.height} pixels")
             file.load()
@@ -62,7 +68,7 @@ def encode(image: Image.Image, encoding: str) -> bytes:
 
 def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
     """Whether a file is a JPEG of this size and these channels, whatever it is decoded by."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return (
             image.format == "JPEG"
             and image.size == (size_px, size_px)

@@ -70,9 +70,9 @@ def test_what_kills_the_process_is_a_bad_image(monkeypatch, process) -> None:
         "DALI cannot decode it",
         None,
     ]
-    assert len(processes) == 3, "started, after the batch, after the image"
+    assert len(processes) == 4, "started, after the batch, after each bad image"
     assert process.errors(files[:1]) == [None]
-    assert [p.poll() is None for p in processes] == [False, False, True]
+    assert [p.poll() is None for p in processes] == [False, False, False, True]
 
 
 def test_without_dali_it_is_told(monkeypatch, process) -> None:

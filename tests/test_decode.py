@@ -75,17 +75,21 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "cannot be decoded"),
         (b"<html>not found</html>", "cannot be decoded"),
         (png_header(9, 9), "cannot be decoded"),
+        (POSTSCRIPT, "cannot be decoded"),
         (saved(random_images(1, size_px=64)[0], "JPEG", quality=95)[:3000], "cannot be decoded"),
         (png_header(10_000, 9_000), "larger than 89478485 pixels"),
         (png_header(65_500, 65_500), "larger than 89478485 pixels"),
     ],
-    ids=["empty", "html", "no data", "cut", "bomb", "huge bomb"],
+    ids=["empty", "html", "no data", "program", "cut", "bomb", "huge bomb"],
 )
 @pytest.mark.parametrize("warn", ["error", "ignore"])
 def test_a_bad_image_has_one_line(data: bytes, reason: str, warn) -> None:
@@ -120,3 +124,12 @@ def test_what_is_stored_as_it_is() -> None:
     assert not is_stored_as_is(saved(rgb, "JPEG"), 7, 3)
     assert not is_stored_as_is(saved(rgb, "JPEG", exif=turned), 6, 3)
     assert not is_stored_as_is(saved(Image.fromarray(rgb).convert("CMYK"), "JPEG"), 6, 3)
+
+
+def test_no_program_is_run_on_an_image(monkeypatch) -> None:
+    def run(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", run)
+    with pytest.raises(BadImage, match="cannot identify"):
+        decode(POSTSCRIPT, 3)
