@@ -19,7 +19,8 @@ PY    := $(VENV)/bin/python
 # The flavours share their files, so only one can be installed.
 OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-dali-cuda130)
 
-.PHONY: setup demo shards preview train score test test-gpu gpu-check lint format bench clean
+.PHONY: setup demo shards preview train score test test-gpu gpu-check reliability reliability-long \
+    lint format bench clean
 
 setup: $(READY)
 
@@ -77,6 +78,13 @@ test-gpu: $(READY)
 gpu-check: $(READY)
 	$(PY) -m benchmarks.gpu_check
 
+# Faults that a user will meet, many times over (tests/faults), with one line of JSON at the end.
+reliability: $(READY)
+	$(PY) -m tests.faults
+
+reliability-long: $(READY)
+	$(PY) -m tests.faults --long
+
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -88,6 +96,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks.loader
+	$(PY) -m benchmarks.shards
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

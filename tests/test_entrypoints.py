@@ -13,6 +13,8 @@ COMMANDS = {
     "-m shards.build": "--size-px",
     "-m shards.sets": "--protocol",
     "-m shards.verify": "--full",
+    "-m shards.overlap": "--exclude-list",
+    "-m shards.info": "--sheet",
     "-m shards.sample.remake": "--part",
     "-m dali_pipes.preview": "--negatives",
 }
