@@ -148,7 +148,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise UserError(f"{path}: missing; {directory} is not a finished shard set")
     try:
         return _from_fields(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a manifest of format {FORMAT_VERSION}: {error}") from error
 
 
@@ -158,6 +158,9 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
     if fields.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"format_version is {fields.get('format_version')!r}")
     sha256 = fields.pop("~sha256")
+    for name in ("classes", "labels", "checks", "sources", "shards"):
+        if not isinstance(fields[name], list):
+            raise ValueError(f"{name} is {fields[name]!r}, expected a list")
     manifest = Manifest(
         **{
             **fields,
@@ -180,6 +183,8 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
         raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
     if manifest.encoding not in EXTENSIONS:
         raise ValueError(f"encoding is {manifest.encoding!r}, expected {', '.join(EXTENSIONS)}")
+    if manifest.shard_samples < 1 or not manifest.shards:
+        raise ValueError(f"{len(manifest.shards)} shards of {manifest.shard_samples} samples")
     if manifest.channels not in (1, 3) or min(manifest.sample_shape) < 1:
         raise ValueError(f"height, width, channels are {manifest.sample_shape}")
     if manifest.sha256 != sha256:

@@ -196,6 +196,21 @@ def test_a_damaged_manifest(directory: Path) -> None:
         refused(directory, path.name)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "null", '{"format_version": 2}', "\xff"])
+def test_what_is_no_manifest(directory: Path, text: str) -> None:
+    (directory / "manifest.json").write_bytes(text.encode("latin1"))
+    refused(directory, "manifest.json")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"shard_samples": 0}, {"shards": (), "samples": 0}, {"encoding": "gif"}, {"channels": 2}],
+)
+def test_a_manifest_of_impossible_values(directory: Path, fields) -> None:
+    resealed(directory, **fields)
+    refused(directory, "manifest.json")
+
+
 def resealed(directory: Path, **fields: object) -> None:
     """Change the manifest and its own digest with it."""
     manifest = read_manifest(directory)
