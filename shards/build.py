@@ -9,23 +9,25 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import hashlib
 import itertools
-import json
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 
 from shards import cli
-from shards.cli import UserError
+from shards.cli import UserError, printable
 from shards.convert import Chunk, convert
 from shards.disk import write_file
+from shards.lists import ListWriter
 from shards.manifest import (
     FILE_NAME,
     NAMES_FILE_NAME,
     REJECTS_FILE_NAME,
     Manifest,
+    Shard,
     SourceFile,
     shard_file,
     to_json,
@@ -39,7 +41,8 @@ from shards.tally import Tally
 from shards.writer import ShardWriter
 
 CHUNK_SAMPLES = 128
-"""Samples that a thread makes ready at a time."""
+"""Samples that a thread makes ready at a time; fewer where they are large."""
+CHUNK_BYTES = 16 << 20
 CHUNKS_AHEAD = 3
 """Chunks for each thread that wait for it, or to be written."""
 
@@ -51,28 +54,43 @@ def build(request: BuildRequest) -> Manifest:
 
     Raises:
         UserError: the output exists, the request does not fit the source, too many images cannot
-            be decoded, another process builds the set, or the system refuses to read or write.
+            be decoded, the source changes meanwhile, another process builds the set, there are
+            shards of another request in its place, or the system refuses to read or write.
     """
     remove_leftovers(request.out)
     refuse_existing(request.out)
     planned = plan(request)
-    with workplace(request.out, planned.identity) as work:
-        with ThreadPoolExecutor(2) as background:
-            described = background.submit(_describe, request, planned)
+    # Set when what the threads do is not wanted any more.
+    stopped = threading.Event()
+    with workplace(request.out, planned.identity) as work, ThreadPoolExecutor(2) as background:
+        try:
+            described = background.submit(_describe, request, planned, stopped)
             if "md5" in planned.manifest.checks:
                 described.result()
-            parts = _build_shards(request, planned, work, background)
+            _build_shards(request, planned, work, background, stopped)
             sources, unselected = described.result()
-        return _assemble(planned, work, sources, [Part(None, unselected), *parts])
+            planned.refuse_changed_source()
+            return _assemble(planned, work, sources, unselected)
+        except BaseException:
+            stopped.set()
+            raise
 
 
-def _describe(request: BuildRequest, planned: Plan) -> tuple[tuple[SourceFile, ...], Tally]:
+def _describe(
+    request: BuildRequest, planned: Plan, stopped: threading.Event
+) -> tuple[tuple[SourceFile, ...], Tally]:
     """The source's files, and of a folder the images that the set does not take."""
     source, unselected = planned.source, Tally()
     published = FORMATS[request.source].md5 if request.md5 else {}
-    files = [describe(path, published.get(path.name)) for path in source.paths if not path.is_dir()]
+    files = [
+        describe(path, published.get(path.name), stopped)
+        for path in source.paths
+        if not path.is_dir()
+    ]
     if planned.folder is not None:
         for index in np.setdiff1d(np.arange(len(source)), planned.order).tolist():
+            if stopped.is_set():
+                raise CancelledError
             data = source.read(index)
             assert isinstance(data, bytes)
             unselected.note_file(source.name(index), data)
@@ -80,27 +98,37 @@ def _describe(request: BuildRequest, planned: Plan) -> tuple[tuple[SourceFile, .
 
 
 def _build_shards(
-    request: BuildRequest, planned: Plan, work: Workplace, background: ThreadPoolExecutor
-) -> list[Part]:
-    """Write the shards that are not finished; returns the notes of all."""
-    parts = {number: work.part(number) for number in sorted(work.finished())}
-    numbers = [number for number in range(planned.shards) if number not in parts]
+    request: BuildRequest,
+    planned: Plan,
+    work: Workplace,
+    background: ThreadPoolExecutor,
+    stopped: threading.Event,
+) -> None:
+    """Write the shards that are not finished."""
     budget = RejectBudget(planned.max_rejects, request.src)
     progress = ImageProgress(planned.manifest.name, len(planned.order))
-    with progress, contextlib.closing(_converted(planned, numbers, request.workers)) as chunks:
-        for part in parts.values():
-            budget.spend(part.tally.rejects)
-            progress.skip(part.tally.images)
-        finishing: dict[int, Future[Part]] = {}
+    finished = work.finished()
+    for number in finished:
+        tally = work.part(number).tally
+        budget.spend(tally.rejects)
+        progress.skip(tally.images)
+    if finished:
+        there = f"{len(finished)} of {planned.shards} shards are there already"
+        print(printable(f"{request.out}: {there}"), file=sys.stderr)
+    numbers = [number for number in range(planned.shards) if number not in finished]
+    chunk_samples = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // planned.target.sample_bytes))
+    tasks = _converted(planned, numbers, chunk_samples, request.workers, stopped)
+    with progress, contextlib.closing(tasks) as chunks:
+        finishing: Future[None] | None = None
         for number in numbers:
-            of_shard = itertools.islice(chunks, len(planned.places(number)[::CHUNK_SAMPLES]))
+            of_shard = itertools.islice(chunks, len(planned.places(number)[::chunk_samples]))
             watched = _watched(of_shard, budget, progress)
             finish = _write_shard(planned.manifest, work, number, watched)
-            for earlier in finishing.values():
-                earlier.result()
-            finishing[number] = background.submit(finish)
-        parts |= {number: part.result() for number, part in finishing.items()}
-    return [parts[number] for number in range(planned.shards)]
+            if finishing is not None:
+                finishing.result()
+            finishing = background.submit(finish)
+        if finishing is not None:
+            finishing.result()
 
 
 class RejectBudget:
@@ -120,28 +148,36 @@ class RejectBudget:
         if self.rejects > self._max_rejects:
             raise UserError(
                 f"{self._src}: {self.rejects} images are bad, max_rejects_pct allows "
-                f"{self._max_rejects}: {', '.join(self._first)}"
+                f"{self._max_rejects}: {', '.join(self._first)} (--max-rejects-pct 100 lists all)"
             )
 
 
-def _converted(planned: Plan, numbers: Sequence[int], workers: int) -> Generator[Chunk]:
+def _converted(
+    planned: Plan,
+    numbers: Sequence[int],
+    chunk_samples: int,
+    workers: int,
+    stopped: threading.Event,
+) -> Generator[Chunk]:
     """What the shards `numbers` hold, chunk by chunk, in order; some chunks are made ahead."""
-    source = planned.source
+    source, digest = planned.source, planned.folder is not None
     pending: collections.deque[Future[Chunk]] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for number in numbers:
                 places = planned.places(number)
-                for first in places[::CHUNK_SAMPLES]:
-                    indexes = planned.order[first : min(first + CHUNK_SAMPLES, places.stop)]
-                    task = source, indexes, first, planned.target
-                    pending.append(pool.submit(convert, *task, digest=planned.folder is not None))
+                for first in places[::chunk_samples]:
+                    indexes = planned.order[first : min(first + chunk_samples, places.stop)]
+                    task = source, indexes, first, planned.target, stopped
+                    pending.append(pool.submit(convert, *task, digest=digest))
                     if len(pending) > CHUNKS_AHEAD * workers:
                         yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        finally:
+        except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _watched(
@@ -155,7 +191,7 @@ def _watched(
 
 def _write_shard(
     manifest: Manifest, work: Workplace, number: int, chunks: Iterable[Chunk]
-) -> Callable[[], Part]:
+) -> Callable[[], None]:
     """Write a tar; what is returned waits for the disk, and notes that the shard is finished."""
     path = work.set_folder / shard_file(manifest.name, manifest.split, number)
     writer = ShardWriter(path)
@@ -168,64 +204,50 @@ def _write_shard(
             tally.add(chunk.tally)
         on_error.pop_all()
 
-    def finish() -> Part:
+    def finish() -> None:
         if tally.names:
-            part = Part(writer.finish(), tally)
+            work.finish(number, Part(writer.finish(), tally))
         else:
             writer.close()
             path.unlink()
-            part = Part(None, tally)
-        work.finish(number, part)
-        return part
+            work.finish(number, Part(None, tally))
 
     return finish
 
 
 def _assemble(
-    planned: Plan, work: Workplace, sources: tuple[SourceFile, ...], parts: Sequence[Part]
+    planned: Plan, work: Workplace, sources: tuple[SourceFile, ...], tally: Tally
 ) -> Manifest:
-    """Write what is beside the tars; the manifest last."""
-    tally = Tally()
-    for part in parts:
-        tally.add(part.tally)
-    if not tally.names:
-        raise UserError(f"{planned.source.paths[0]}: all {tally.images} images are bad")
+    """Write what is beside the tars, the manifest last; `tally` is of the unselected images."""
+    names = ListWriter(work.set_folder / NAMES_FILE_NAME)
+    rejects = ListWriter(work.set_folder / REJECTS_FILE_NAME)
+    shards: list[Shard] = []
+    samples = 0
+    for number in range(planned.shards):
+        part = work.part(number)
+        if part.shard is not None:
+            shards.append(part.shard)
+        samples += len(part.tally.names)
+        names.add(part.tally.names)
+        rejects.add(part.tally.rejects)
+        # There may be a million names, and they are written already.
+        tally.add(dataclasses.replace(part.tally, names=[]))
+    if not samples:
+        raise UserError(f"{planned.source.paths[0]}: all {len(tally.rejects)} images are bad")
     if planned.folder is not None:
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     manifest = dataclasses.replace(
         planned.manifest,
-        samples=len(tally.names),
+        samples=samples,
         resize=planned.target.resize if tally.resized else "none",
         sources=sources,
         rejects=len(tally.rejects),
-        rejects_sha256=_write_list(work, REJECTS_FILE_NAME, tally.rejects),
-        names_sha256=_write_list(work, NAMES_FILE_NAME, tally.names),
-        shards=tuple(part.shard for part in parts if part.shard is not None),
+        rejects_sha256=rejects.finish(),
+        names_sha256=names.finish(),
+        shards=tuple(shards),
     )
     write_file(work.set_folder / FILE_NAME, [to_json(manifest).encode()])
     return manifest
-
-
-def _write_list(work: Workplace, file_name: str, values: Sequence[object]) -> str:
-    """Write a file of JSON lines, if there are any, and return its sha256."""
-    if not values:
-        return ""
-    lines = json_lines(values)
-    write_file(work.set_folder / file_name, [lines])
-    return hashlib.sha256(lines).hexdigest()
-
-
-def json_lines(values: Sequence[object]) -> bytes:
-    """One line of JSON for each value.
-
-    ASCII only, so that any file name (line breaks, bytes that are not UTF-8) comes back as it was.
-    """
-    if all(isinstance(value, str) for value in values):
-        # One call for all of them: there may be a million names.
-        text = json.dumps(values, separators=("\n", ":"))[1:-1]
-    else:
-        text = "\n".join(json.dumps(value) for value in values)
-    return (text + "\n").encode("ascii")
 
 
 def summary(manifest: Manifest) -> str:
@@ -246,7 +268,7 @@ def summary(manifest: Manifest) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Build one set and print one line about it."""
     request = cli.parse(BuildRequest, argv, description="Build a shard set.")
-    print(f"{request.out}: {summary(build(request))}")
+    print(printable(f"{request.out}: {summary(build(request))}"))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ def run(main: Callable[[], object]) -> None:
     except (UserError, OSError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr, flush=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from shards.dali_check import dali_errors
-from shards.decode import BadImage, decode, encode, is_stored_as_is
+from shards.decode import decode, encode, is_stored_as_is
 from shards.manifest import EXTENSIONS
-from shards.resize import MODES, Resize, fit, to_image, to_pixels
+from shards.resize import MODES, BadImage, Resize, fit, to_image, to_pixels
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.tally import Tally
@@ -26,6 +28,11 @@ class Target:
     channels: int
     encoding: str
     resize: Resize
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of the pixels of an image."""
+        return self.size_px * self.size_px * self.channels
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
         """Whether pixels of this shape are stored as they are."""
@@ -42,7 +49,13 @@ class Chunk:
 
 
 def convert(
-    source: Source, indexes: np.ndarray, first_place: int, target: Target, *, digest: bool
+    source: Source,
+    indexes: np.ndarray,
+    first_place: int,
+    target: Target,
+    stopped: threading.Event,
+    *,
+    digest: bool,
 ) -> Chunk:
     """Read, decode, resize and encode the images `indexes` of a source, int64 [N].
 
@@ -52,6 +65,7 @@ def convert(
 
     Raises:
         OSError: the source cannot be read.
+        CancelledError: `stopped` was set.
     """
     names = [source.name(index) for index in indexes.tolist()]
     labels = None if source.labels is None else source.labels[indexes]
@@ -66,6 +80,8 @@ def convert(
     stored: dict[int, Any] = {}
     reasons: dict[int, str] = {}
     for i, index in enumerate(indexes.tolist()):
+        if stopped.is_set():
+            raise CancelledError
         item = source.read(index)
         if digest and isinstance(item, bytes):
             tally.note_file(names[i], item)

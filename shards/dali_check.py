@@ -98,6 +98,8 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         # What its decoders print is no news: the reasons come back.
         stderr=subprocess.DEVNULL,
+        # Ctrl-C is for the build, which ends it.
+        start_new_session=True,
     )
     assert process.stdout is not None
     if process.stdout.readline() != READY:

@@ -9,10 +9,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from shards.resize import MODES
-
-MAX_PIXELS = 89_478_485
-"""An image with more is refused before it is decoded; Pillow's own limit, 0.25 GB as RGB."""
+from shards.resize import MAX_PIXELS, MODES, BadImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What a file may be, whatever its name says. Pillow knows more, and for some of it (PostScript)
@@ -22,10 +19,6 @@ runs another program on what it is given."""
 Image.init()
 # Pillow only warns between its limit and twice that.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-class BadImage(Exception):
-    """An image that cannot be used, and why: in one line, without its name."""
 
 
 def decode(data: bytes, channels: int) -> Image.Image:
@@ -51,6 +44,9 @@ def decode(data: bytes, channels: int) -> Image.Image:
             return image if image.mode == MODES[channels] else image.convert(MODES[channels])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {_one_line(error)}") from error
+    except MemoryError:
+        # The image may be good, and in the set of the next who builds it.
+        raise
     # Pillow's decoders raise nearly anything on damaged files (SyntaxError, struct.error, ...).
     except Exception as error:
         raise BadImage(f"cannot be decoded: {_one_line(error)}") from error

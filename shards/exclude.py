@@ -26,7 +26,7 @@ def read_exclusions(path: Path) -> tuple[set[str], str]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             name = json.loads(line)["name"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             name = None
         if not isinstance(name, str):
             raise UserError(f'{path}, line {number}: {line[:80]!r}, expected {{"name": ...}}')

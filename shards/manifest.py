@@ -44,8 +44,8 @@ class SourceFile:
     file: str
     bytes: int
     sha256: str
-    """Of a file its digest. Of a folder the sum, modulo 2**256, over all images in it, selected or
-    not, of sha256(name in the folder, a zero byte, sha256 of the file): in whatever order."""
+    """Of a file its digest. Of a folder the sum, modulo 2**256, over the images of the split,
+    selected or not, of sha256(name in the folder, a zero byte, sha256 of the file)."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import PIL
 import tyro
+from PIL import features
 
 from shards.cli import UserError
 from shards.convert import Target
@@ -80,7 +82,9 @@ class Plan:
     target: Target
     max_rejects: int
     manifest: Manifest
-    """All that is known before anything is read: of the sources their names, no results."""
+    """All that is known before anything is read: no sources, no results."""
+    stamp: str
+    """What the source looked like when it was opened."""
 
     @property
     def shards(self) -> int:
@@ -100,14 +104,18 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Digest of all that the set's bytes depend on, the sources' contents by their stamps."""
-        facts = [
-            self.manifest.sha256,
-            self.target.resize,
-            PIL.__version__,
-            stamp(self.source.paths),
-        ]
+        """Digest of all that the set's bytes depend on, the source's contents by its stamp."""
+        versions = [PIL.__version__, features.version("jpg"), np.__version__]
+        if self.target.encoding != "raw":
+            dali = [d.version for d in metadata.distributions() if d.name.startswith("nvidia-dali")]
+            versions += sorted(dali)
+        facts = [self.manifest.sha256, self.target.resize, self.stamp, versions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def refuse_changed_source(self) -> None:
+        """Raise a `UserError` if the source is not as it was when it was opened."""
+        if stamp(self.source.paths) != self.stamp:
+            raise UserError(f"{self.source.paths[0]}: changed while it was read")
 
 
 def plan(request: BuildRequest) -> Plan:
@@ -119,6 +127,7 @@ def plan(request: BuildRequest) -> Plan:
     """
     name = _check_fields(request)
     source = open_source(request.source, request.src, request.split)
+    opened_stamp = stamp(source.paths)
     published = FORMATS[request.source].counts.get(request.split)
     if request.count and published is not None and len(source) != published:
         raise UserError(
@@ -169,6 +178,7 @@ def plan(request: BuildRequest) -> Plan:
         target=Target(request.size_px, channels, request.encoding, request.resize),
         max_rejects=int(request.max_rejects_pct / 100 * len(order)),
         manifest=manifest,
+        stamp=opened_stamp,
     )
 
 
@@ -206,11 +216,12 @@ def _selected(request: BuildRequest, source: Source) -> tuple[np.ndarray, int, s
     if request.exclude is not None:
         names, exclude_sha256 = read_exclusions(request.exclude)
         left = np.array([i for i in selected.tolist() if source.name(i) not in names], np.int64)
-        missing = names - {source.name(i) for i in range(len(source))}
-        if missing:
+        for index in range(len(source)):
+            names.discard(source.name(index))
+        if names:
             raise UserError(
-                f"{request.exclude}: {len(missing)} names are not in {request.src}, "
-                f"{min(missing)!r} for one; is it the list of another source?"
+                f"{request.exclude}: {len(names)} names are not in {request.src}, "
+                f"{min(names)!r} for one; is it the list of another source?"
             )
         excluded, selected = len(selected) - len(left), left
     if not len(selected):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 from shards.cli import UserError
@@ -13,15 +15,22 @@ from shards.manifest import SourceFile
 BLOCK_BYTES = 1 << 18
 
 
-def describe(path: Path, md5: str | None) -> SourceFile:
+def source_name(path: Path) -> str:
+    """What a source file or folder is called in a manifest, be it a link or not."""
+    return path.absolute().name
+
+
+def describe(path: Path, md5: str | None, stopped: threading.Event) -> SourceFile:
     """Name, size and digest of a source file, read once.
 
     Args:
         path: The file.
         md5: The published one; None when there is none, or it is not to be looked at.
+        stopped: Set when the digest is not wanted any more.
 
     Raises:
         UserError: the md5 is another.
+        CancelledError: it was stopped.
     """
     sha256 = hashlib.sha256()
     seen_md5 = hashlib.md5(usedforsecurity=False)
@@ -29,6 +38,8 @@ def describe(path: Path, md5: str | None) -> SourceFile:
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(buffer):
+            if stopped.is_set():
+                raise CancelledError
             sha256.update(buffer[:count])
             if md5 is not None:
                 seen_md5.update(buffer[:count])
@@ -38,26 +49,42 @@ def describe(path: Path, md5: str | None) -> SourceFile:
             f"{path}: md5 is {seen_md5.hexdigest()}, published is {md5}; it is damaged or another "
             "version (--no-md5 takes it as it is)"
         )
-    return SourceFile(path.name, size, sha256.hexdigest())
+    return SourceFile(source_name(path), size, sha256.hexdigest())
 
 
 def describe_folder(folder: Path, read_bytes: int, digest: int) -> SourceFile:
     """The entry of a folder, from the sums over all its images."""
-    return SourceFile(folder.resolve().name, read_bytes, f"{digest % (1 << 256):064x}")
+    return SourceFile(source_name(folder), read_bytes, f"{digest % (1 << 256):064x}")
 
 
 def stamp(paths: Sequence[Path]) -> str:
-    """Changes when a source file does: a digest of names, sizes and times, not of contents."""
-    digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(_files(path), key=os.fsencode):
-            status = os.stat(file, follow_symlinks=False)
-            facts = f"\0{status.st_size}\0{status.st_mtime_ns}\0"
-            digest.update(os.fsencode(file) + facts.encode())
-    return digest.hexdigest()
+    """Changes when a source does: from names, sizes and times, not contents.
+
+    Names are those in a folder, and hidden entries do not count, so the same source has the same
+    stamp from wherever it is named. It is a sum, for there may be a million names.
+    """
+    total = 0
+    for place, path in enumerate(paths):
+        for name, status in _files(path):
+            facts = f"\0{place}\0{status.st_size}\0{status.st_mtime_ns}"
+            digest = hashlib.sha256(os.fsencode(name) + facts.encode()).digest()
+            total += int.from_bytes(digest, "big")
+    return f"{total % (1 << 256):064x}"
 
 
-def _files(path: Path) -> list[str]:
+def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """A file, or the files below a folder, by their names in it."""
     if not path.is_dir():
-        return [str(path)]
-    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+        yield source_name(path), os.stat(path)
+        return
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(path / prefix) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    yield prefix + entry.name, entry.stat(follow_symlinks=False)

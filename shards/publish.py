@@ -46,7 +46,6 @@ class Workplace:
         """Note that shard `number` is on the disk."""
         path = self._part_path(number)
         draft = path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
         write_file(draft, [json.dumps(part, default=vars).encode("ascii")])
         os.rename(draft, path)
 
@@ -96,12 +95,12 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
 
     Args:
         directory: The set's name; its parents are made.
-        identity: What the bytes of the set depend on. Finished shards of another identity are
-            removed.
+        identity: What the bytes of the set depend on.
 
     Raises:
         UserError: `directory` exists (before the block, or by the time it ends), another process
-            builds it, or the system refuses to read or write (disk full, no permission).
+            builds it, there are finished shards of another identity, or the system refuses to read
+            or write (disk full, no permission).
     """
     directory = Path(os.path.abspath(directory))
     refuse_existing(directory)
@@ -111,20 +110,23 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial):
             try:
+                # Another build may have published it before this one had the lock.
+                refuse_existing(directory)
                 _take_over(partial, work, identity)
                 yield work
                 sync(work.set_folder)
                 refuse_existing(directory)
                 os.rename(work.set_folder, directory)
                 sync(directory.parent)
-                shutil.rmtree(partial)
+                # What it leaves, the next build or `remove_leftovers` removes.
+                shutil.rmtree(partial, ignore_errors=True)
             except BaseException:
                 # Finished shards are kept for the next try; without any, nothing is left.
                 if not any(work.parts_folder.glob("*.json")):
                     shutil.rmtree(partial, ignore_errors=True)
                 raise
     except OSError as error:
-        raise UserError(f"{directory}: not written: {error}") from error
+        raise UserError(f"{directory}: not built: {error}") from error
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -136,17 +138,21 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def _partial(directory: Path) -> Path:
-    return directory.with_name(f".{directory.name}.partial")
+    return directory.parent / f".{directory.name}.partial"
 
 
 def _take_over(partial: Path, work: Workplace, identity: str) -> None:
     """Leave only what belongs to a build of this identity."""
     path = partial / IDENTITY_FILE_NAME
     if not path.is_file() or path.read_text() != identity:
+        finished = len(list(work.parts_folder.glob("*.json")))
+        if finished:
+            raise UserError(
+                f"{partial}: {finished} finished shards of another request, of other versions or "
+                "of a source that changed since; remove this folder to begin anew"
+            )
         for entry in partial.iterdir():
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        work.set_folder.mkdir()
-        work.parts_folder.mkdir()
         write_file(path, [identity.encode()])
     # Either is missing when a build was killed as it published, and the set was removed since.
     work.set_folder.mkdir(exist_ok=True)

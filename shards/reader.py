@@ -14,10 +14,10 @@ from types import TracebackType
 import numpy as np
 
 from shards.cli import UserError
-from shards.decode import BadImage, decode
+from shards.decode import decode
 from shards.index import Index
 from shards.manifest import LABEL, NAMES_FILE_NAME, Manifest
-from shards.resize import to_pixels
+from shards.resize import BadImage, to_pixels
 from shards.tar import sample_key
 from shards.verify import verify_and_index
 

@@ -17,8 +17,14 @@ _FILTERS = {
     "pillow-bilinear": Image.Resampling.BILINEAR,
     "pillow-bilinear-crop": Image.Resampling.BILINEAR,
 }
+MAX_PIXELS = 89_478_485
+"""An image with more is refused before it is made; Pillow's own limit, 0.25 GB as RGB."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
+
+
+class BadImage(Exception):
+    """An image that cannot be used, and why: in one line, without its name."""
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
@@ -33,7 +39,11 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 
 def fit(image: Image.Image, size_px: int, rule: Resize) -> Image.Image:
-    """An image of mode L or RGB at `size_px` x `size_px`, unless that is its size already."""
+    """An image of mode L or RGB at `size_px` x `size_px`, unless that is its size already.
+
+    Raises:
+        BadImage: it is so long and thin that there is no memory for it at that width.
+    """
     if image.size == (size_px, size_px):
         return image
     if rule != "pillow-bilinear-crop":
@@ -41,6 +51,8 @@ def fit(image: Image.Image, size_px: int, rule: Resize) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
     width, height = size_px * width // shorter, size_px * height // shorter
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"larger than {MAX_PIXELS} pixels when resized: {width} x {height}")
     image = image.resize((width, height), _FILTERS[rule])
     left, top = round((width - size_px) / 2), round((height - size_px) / 2)
     return image.crop((left, top, left + size_px, top + size_px))

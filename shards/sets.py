@@ -7,19 +7,22 @@ request, is kept; of what is missing it says where to get it. Without arguments:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shards import cli
 from shards.build import build
-from shards.cli import UserError
+from shards.cli import UserError, printable
 from shards.manifest import Manifest
 from shards.plan import BuildRequest, plan
 from shards.protocols import PROTOCOLS, NamedSet, Protocol
+from shards.provenance import source_name
 from shards.publish import remove_leftovers
 from shards.sources.registry import FORMATS, locate
 from shards.verify import verify_shards
@@ -31,7 +34,7 @@ class SetsRequest:
 
     protocol: str = ""
     """The named protocol; by default they are listed."""
-    src: Path = Path("/data")
+    src: Path = Path(".")
     """Folder that has the official files, as downloaded or unpacked, up to two folders below."""
     out: Path = Path("out/shards")
     """Folder that will hold one folder per set."""
@@ -51,9 +54,11 @@ class Outcome:
 
     wanted: NamedSet
     state: str
-    """"built", "kept" or "missing"."""
+    """"built", "kept", "missing" or "failed"."""
     manifest: Manifest | None
-    """None when it is missing."""
+    """None when it is missing or failed."""
+    error: str = ""
+    """Why it failed."""
 
 
 def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]:
@@ -71,7 +76,7 @@ def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]
     if not request.src.exists():
         raise UserError(f"src is {request.src}: no such folder")
     found = [(one, locate(one.source, one.split, request.src)) for one in wanted]
-    if not any(path for _, path in found):
+    if not any(path or (request.out / one.name).exists() for one, path in found):
         files = {
             name.removeprefix("./").format(split=one.split)
             for one in wanted
@@ -118,15 +123,15 @@ def build_sets(request: SetsRequest) -> list[Outcome]:
     """Build the sets of a protocol that are found and are not there yet.
 
     Raises:
-        UserError: a set is there but damaged or built from another request (then no set is built),
-            or one cannot be built.
+        UserError: a set is there but damaged or built from another request; then none is built.
     """
     wanted = requests(request)
     kept: dict[str, Manifest] = {}
     for one, how in wanted:
-        if how is not None and how.out.exists():
-            remove_leftovers(how.out)
-            kept[one.name] = _checked_existing(how)
+        out = request.out / one.name
+        if out.exists():
+            remove_leftovers(out)
+            kept[one.name] = verify_shards(out) if how is None else _checked_existing(how)
     outcomes = []
     for one, how in wanted:
         if one.name in kept:
@@ -134,8 +139,16 @@ def build_sets(request: SetsRequest) -> list[Outcome]:
         elif how is None:
             outcomes.append(Outcome(one, "missing", None))
         else:
-            outcomes.append(Outcome(one, "built", build(how)))
+            outcomes.append(_built(one, how))
     return outcomes
+
+
+def _built(one: NamedSet, how: BuildRequest) -> Outcome:
+    try:
+        return Outcome(one, "built", build(how))
+    except UserError as error:
+        # The other sets are none the worse for it.
+        return Outcome(one, "failed", None, str(error))
 
 
 def _checked_existing(request: BuildRequest) -> Manifest:
@@ -164,9 +177,11 @@ def _checked_existing(request: BuildRequest) -> Manifest:
     now = {
         name: sizes.get(name, 0) if path.is_dir() else path.stat().st_size
         for path in planned.source.paths
-        for name in [path.resolve().name]
+        for name in [source_name(path)]
     }
     _refuse_other(request, "sources", sizes, now)
+    images = existing.samples + existing.rejects
+    _refuse_other(request, "number of images", images, len(planned.order))
     return existing
 
 
@@ -181,8 +196,10 @@ def _refuse_other(request: BuildRequest, field: str, there: object, asked: objec
 def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) -> None:
     """Print what was built and what is missing, with the counts that a table should state."""
     protocol = PROTOCOLS[request.protocol]
+    say = functools.partial(console.print, soft_wrap=True, markup=False)
     rule = f"{protocol.size_px} px, {protocol.resize}"
-    table = Table("set", "role", "source", title=f"{request.protocol} ({rule}): {request.out}")
+    title = Text(f"{request.protocol} ({rule}): {printable(str(request.out))}")
+    table = Table("set", "role", "source", title=title)
     table.add_column("samples", justify="right")
     for column in ("size", "checked", "state"):
         table.add_column(column)
@@ -208,16 +225,16 @@ def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) ->
         )
     console.print(table)
     for outcome in outcomes:
-        if outcome.manifest is None:
+        if outcome.state == "missing":
             known = FORMATS[outcome.wanted.source]
             names = [name.removeprefix("./") for name in known.files]
             files = " or ".join(names).format(split=outcome.wanted.split)
-            console.print(f"missing {outcome.wanted.name}: {files}; {known.get_it}", soft_wrap=True)
+            say(f"missing {outcome.wanted.name}: {files}; {known.get_it}")
     for outcome in outcomes:
         if outcome.wanted.note:
-            console.print(f"note on {outcome.wanted.name}: {outcome.wanted.note}", soft_wrap=True)
+            say(f"note on {outcome.wanted.name}: {outcome.wanted.note}")
     if protocol.note:
-        console.print(f"note: {protocol.note}", soft_wrap=True)
+        say(f"note: {protocol.note}")
 
 
 def show_protocols(console: Console) -> None:
@@ -232,10 +249,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Build the sets of a protocol and print a table of them."""
     request = cli.parse(SetsRequest, argv, description="Build all shard sets of a protocol.")
     console = Console(highlight=False)
-    if request.protocol:
-        show(request, build_sets(request), console)
-    else:
+    if not request.protocol:
         show_protocols(console)
+        return
+    outcomes = build_sets(request)
+    show(request, outcomes, console)
+    failed = [f"{one.wanted.name}: {one.error}" for one in outcomes if one.state == "failed"]
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 if __name__ == "__main__":

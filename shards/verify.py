@@ -1,9 +1,9 @@
 """Checks a shard set before anything maps or reads it: `python -m shards.verify DIR [DIR ...]`.
 
 The fast check reads the manifest, the indexes and two headers a tar: it finds any cut, any edit of
-manifest, index or names, and tars that changed places. It does not read images; `--full` also
-compares each tar's sha256, and so finds every flipped bit. Files that the manifest does not list
-are ignored, for nothing reads them.
+manifest, index or names, and tars of the set that changed places. It does not read images;
+`--full` also compares each tar's sha256, and so finds every flipped bit. Files that the manifest
+does not list are ignored, for nothing reads them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shards.manifest import (
     read_manifest,
     shard_file,
 )
-from shards.tar import BLOCK_BYTES, member_headers, padded, sample_key
+from shards.tar import BLOCK_BYTES, END, member_headers, padded, sample_key
 
 
 def verify_shards(directory: Path, full: bool = False) -> Manifest:
@@ -102,7 +102,7 @@ def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -
     # Sums of sizes that are out of all proportion could wrap around.
     too_large = (sizes > tar_bytes).any()
     ends = np.cumsum(BLOCK_BYTES + padded(sizes)).reshape(sizes.shape)
-    if too_large or (offsets != ends - padded(sizes)).any() or ends[-1, -1] > tar_bytes:
+    if too_large or (offsets != ends - padded(sizes)).any() or ends[-1, -1] != tar_bytes - len(END):
         raise UserError(f"{idx_path}: points elsewhere than at the members of its tar")
 
 

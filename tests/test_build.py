@@ -384,53 +384,214 @@ def test_a_failed_build_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> Non
     request = dataclasses.replace(whole, out=tmp_path / "set")
     convert = build_module.convert
 
-    def failing(source, indexes, first_place, target, *, digest):
+    def failing(source, indexes, first_place, *rest, digest):
         if first_place >= 12:
             raise OSError(errno.EIO, "Input/output error")
-        return convert(source, indexes, first_place, target, digest=digest)
+        return convert(source, indexes, first_place, *rest, digest=digest)
 
     monkeypatch.setattr(build_module, "convert", failing)
-    with pytest.raises(UserError, match="set: not written: .*Input/output error"):
+    with pytest.raises(UserError, match="set: not built: .*Input/output error"):
         build(request)
-    partial = tmp_path / ".set.partial" / "set"
-    inodes = {path.name: path.stat().st_ino for path in partial.glob("*.tar")}
-    assert len(inodes) >= 2
+    partial = tmp_path / ".set.partial"
+    noted = [json.loads(path.read_text()) for path in (partial / "parts").glob("*.json")]
+    inodes = {
+        part["shard"]["file"]: (partial / "set" / part["shard"]["file"]).stat().st_ino
+        for part in noted
+    }
+    assert len(inodes) == 3
     converted = []
 
-    def counting(source, indexes, first_place, target, *, digest):
+    def counting(source, indexes, first_place, *rest, digest):
         converted.append(first_place)
-        return convert(source, indexes, first_place, target, digest=digest)
+        return convert(source, indexes, first_place, *rest, digest=digest)
 
     monkeypatch.setattr(build_module, "convert", counting)
     assert build(request) == expected
-    assert min(converted) >= 8, "finished shards were made again"
+    assert min(converted) == 12, "finished shards were made again"
     assert contents(request.out) == contents(whole.out)
     assert {name: (request.out / name).stat().st_ino for name in inodes} == inodes
     assert not (tmp_path / ".set.partial").exists()
 
 
-@pytest.mark.parametrize("change", ["seed", "source file"])
-def test_another_request_does_not_go_on_with_it(tmp_path: Path, monkeypatch, change: str) -> None:
-    src = image_folder(tmp_path / "images", 20)
-    request = folder_request(src, tmp_path / "set")
+def leave_all_shards(request: BuildRequest, monkeypatch) -> None:
+    """A build that fails when all its shards are finished."""
     with monkeypatch.context() as patch:
         patch.setattr(build_module, "_assemble", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build(request)
-    assert (tmp_path / ".set.partial").exists()
-    if change == "seed":
-        request = dataclasses.replace(request, seed=1)
+
+
+@pytest.mark.parametrize("change", ["seed", "resize", "encoding", "content", "mtime", "new file"])
+def test_another_request_does_not_go_on_with_it(tmp_path: Path, monkeypatch, change: str) -> None:
+    src = image_folder(tmp_path / "images", 20)
+    request = folder_request(src, tmp_path / "set")
+    leave_all_shards(request, monkeypatch)
+    before = contents(tmp_path / ".set.partial" / "set")
+    path = src / "class0" / "0.png"
+    if change == "content":
+        os.truncate(path, path.stat().st_size - 1)
+    elif change == "mtime":
+        os.utime(path, ns=(0, 0))
+    elif change == "new file":
+        (src / "class0" / "new.png").write_bytes(path.read_bytes())
     else:
-        os.utime(src / "class0" / "0.png", ns=(0, 0))
-    build(request)
-    other = dataclasses.replace(request, out=tmp_path / "other" / "set")
-    build(other)
-    assert contents(request.out) == contents(other.out)
+        other = {"seed": 1, "resize": "pillow-bilinear", "encoding": "png"}[change]
+        request = dataclasses.replace(request, **{change: other})
+    with pytest.raises(UserError, match=r"\.set\.partial: 5 finished shards of another request"):
+        build(request)
+    assert contents(tmp_path / ".set.partial" / "set") == before
+
+
+def test_the_same_request_in_other_words_does(tmp_path: Path, monkeypatch, capsys) -> None:
+    src = image_folder(tmp_path / "images", 20)
+    leave_all_shards(folder_request(src, src / "set"), monkeypatch)
+    (src / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(src)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(build_module, "convert", lambda *_: pytest.fail("made again"))
+    build(folder_request(Path("images"), Path("link/set"), workers=1))
+    assert capsys.readouterr().err == "link/set: 5 of 5 shards are there already\n"
+    monkeypatch.undo()
+    whole = folder_request(src, tmp_path / "whole" / "set")
+    assert len(os.listdir(src)) == 5
+    (src / "set").rename(tmp_path / "resumed")
+    build(whole)
+    assert contents(whole.out) == contents(tmp_path / "resumed")
+
+
+def test_shards_of_bad_images_only_are_taken_over_too(tmp_path: Path, monkeypatch) -> None:
+    src = folder_with_bad_images(tmp_path / "images")
+    request = folder_request(src, tmp_path / "set", max_rejects_pct=20, shard_samples=1)
+    leave_all_shards(request, monkeypatch)
+    monkeypatch.setattr(build_module, "convert", lambda *_: pytest.fail("made again"))
+    assert build(request).rejects == 2
+
+
+def test_rejects_of_finished_shards_count_in_the_budget(tmp_path: Path, monkeypatch) -> None:
+    src = folder_with_bad_images(tmp_path / "images")
+    request = folder_request(src, tmp_path / "set", max_rejects_pct=20)
+    leave_all_shards(request, monkeypatch)
+    with pytest.raises(UserError, match="2 images are bad, max_rejects_pct allows 1"):
+        build(dataclasses.replace(request, max_rejects_pct=10))
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_a_source_that_changes_while_it_is_read(tmp_path: Path, monkeypatch, kind: str) -> None:
+    if kind == "folder":
+        changed = image_folder(tmp_path / "src", 20) / "class0" / "0.png"
+        request = folder_request(tmp_path / "src", tmp_path / "set")
+    else:
+        changed = tmp_path / "x.npy"
+        np.save(changed, random_images(20))
+        src = changed
+        if kind == "link":
+            (src := tmp_path / "link.npy").symlink_to(changed)
+        request = BuildRequest("npy", src, 6, tmp_path / "set", shard_samples=4)
+    assemble = build_module._describe
+
+    def change(*arguments):
+        result = assemble(*arguments)
+        os.utime(changed, ns=(5, 5))
+        return result
+
+    monkeypatch.setattr(build_module, "_describe", change)
+    with pytest.raises(UserError, match="changed while it was read"):
+        build(request)
+    assert not request.out.exists()
+
+
+def test_unselected_images_are_in_the_digest_of_a_folder(tmp_path: Path) -> None:
+    src = image_folder(tmp_path / "images")
+    fields = {"source": "class-folders"}
+    (everything,) = build(folder_request(src, tmp_path / "a", **fields)).sources
+    (some,) = build(folder_request(src, tmp_path / "b", labels=(1,), **fields)).sources
+    assert some == everything
+    listed = exclusions(tmp_path / "list", ["class0/0.png"])
+    (excluded,) = build(folder_request(src, tmp_path / "c", exclude=listed, **fields)).sources
+    assert excluded == everything
+
+
+def test_large_samples_come_in_small_chunks(tmp_path: Path, monkeypatch) -> None:
+    convert, seen = build_module.convert, []
+
+    def counting(source, indexes, *rest, digest):
+        seen.append(len(indexes))
+        return convert(source, indexes, *rest, digest=digest)
+
+    monkeypatch.setattr(build_module, "convert", counting)
+    monkeypatch.setattr(build_module, "CHUNK_BYTES", 3 * 6 * 6 * 3)
+    npy_set(tmp_path)
+    assert seen == [3, 3, 3, 1, 3, 3, 3, 1, 3]
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from shards import build, cli
+from shards.sources.arrays import Images
+def slow(self, indexes, out):
+    time.sleep(0.2)
+Images.read_into = slow
+cli.run(lambda: build.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_ends_it_soon(tmp_path: Path) -> None:
+    (src := tmp_path / "x.npy").touch()
+    np.save(src, random_images(2000))
+    arguments = ["--source", "npy", "--src", str(src), "--size-px", "6"]
+    arguments += ["--shard-samples", "128", "--out", str(tmp_path / "set")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob(".set.partial/parts/*.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (130, "interrupted\n")
+    assert (tmp_path / ".set.partial").exists()
+
+
+def test_no_memory_is_not_a_bad_image(tmp_path: Path, monkeypatch) -> None:
+    src = image_folder(tmp_path / "images")
+
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", full)
+    with pytest.raises(MemoryError):
+        build(folder_request(src, tmp_path / "set", max_rejects_pct=100))
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
+    events: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def watched_fsync(handle):
+        events.append(("fsync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def watched_rename(src, dst):
+        events.append(("rename", os.path.basename(dst)))
+        rename(src, dst)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    directory = npy_set(tmp_path)
+    published = events.index(("rename", "set"))
+    for name in [*os.listdir(directory), "set"]:
+        assert ("fsync", name) in events[:published], name
+    for k in range(3):
+        noted = events.index(("rename", f"0000{k}.json"))
+        for suffix in ("tar", "idx"):
+            assert ("fsync", f"set-train-0000{k}.{suffix}") in events[:noted]
+    assert ("fsync", tmp_path.name) in events[published:]
 
 
 def test_an_unwritable_parent_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="not written"):
+    with pytest.raises(UserError, match="not built"):
         npy_set(tmp_path, out=tmp_path / "file" / "set")
 
 

@@ -69,10 +69,22 @@ def test_finished_shards_are_taken_over(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_shards_of_another_identity_are_not(tmp_path: Path) -> None:
+def test_shards_of_another_identity_are_neither_taken_nor_lost(tmp_path: Path) -> None:
     fail_with_two_shards(tmp_path / "set")
-    with workplace(tmp_path / "set", "two") as work:
-        assert work.finished() == set()
+    refused = pytest.raises(
+        UserError, match=r"\.set\.partial: 2 finished shards of another request"
+    )
+    with refused, workplace(tmp_path / "set", "two"):
+        pytest.fail("work was started")
+    with workplace(tmp_path / "set", "one") as work:
+        assert work.finished() == {0, 7}
+
+
+def test_what_is_left_of_another_identity_without_a_finished_shard_goes(tmp_path: Path) -> None:
+    (tmp_path / ".set.partial" / "set").mkdir(parents=True)
+    (tmp_path / ".set.partial" / "set" / "half.tar").write_bytes(b"x")
+    (tmp_path / ".set.partial" / "identity").write_text("two")
+    with workplace(tmp_path / "set", "one") as work:
         assert os.listdir(work.set_folder) == []
 
 
@@ -95,7 +107,7 @@ def test_a_shard_that_is_not_as_it_was_written_is_made_again(
 
 
 def test_a_full_disk_is_a_users_error(tmp_path: Path) -> None:
-    refused = pytest.raises(UserError, match="set: not written.*No space")
+    refused = pytest.raises(UserError, match="set: not built.*No space")
     with refused, workplace(tmp_path / "set", "one"):
         raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == []

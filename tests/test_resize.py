@@ -6,7 +6,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from shards.resize import RESIZES, fit, to_image, to_pixels
+from shards.resize import RESIZES, BadImage, fit, to_image, to_pixels
 from tests.shard_cases import random_images
 
 
@@ -31,6 +31,12 @@ def test_rules_are_pillows_and_torchvisions(shape: tuple[int, int]) -> None:
     assert set(expected) == set(RESIZES)
     for rule, resized in expected.items():
         assert np.array_equal(np.asarray(fit(image, 32, rule)), np.asarray(resized)), rule
+
+
+def test_a_thin_image_is_not_blown_up() -> None:
+    image = Image.new("L", (1, 300_000))
+    with pytest.raises(BadImage, match="larger than 89478485 pixels when resized: 224 x 67200000"):
+        fit(image, 224, "pillow-bilinear-crop")
 
 
 @pytest.mark.parametrize("rule", RESIZES)

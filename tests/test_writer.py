@@ -11,8 +11,8 @@ import pytest
 import webdataset
 from nvidia.dali import fn, pipeline_def
 
-from shards.build import json_lines
 from shards.decode import encode
+from shards.lists import json_lines
 from shards.manifest import EXTENSIONS
 from shards.resize import to_image
 from shards.writer import ShardWriter, pack_encoded, pack_raw

@@ -1,0 +1,47 @@
+"""The lists beside the tars of a set: files of JSON lines, one for each value.
+
+ASCII only, so that any file name (line breaks, bytes that are not UTF-8) comes back as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class ListWriter:
+    """A list that is written some values at a time; without any, there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        """Of the new file `path`."""
+        self._out = open(path, "xb")
+        self._sha256 = hashlib.sha256()
+
+    def add(self, values: Sequence[object]) -> None:
+        """Append a line for each value."""
+        lines = json_lines(values)
+        self._out.write(lines)
+        self._sha256.update(lines)
+
+    def finish(self) -> str:
+        """Wait until all is on the disk, and return the digest; "" when there was no value."""
+        self._out.flush()
+        os.fsync(self._out.fileno())
+        self._out.close()
+        if os.path.getsize(self._out.name):
+            return self._sha256.hexdigest()
+        os.unlink(self._out.name)
+        return ""
+
+
+def json_lines(values: Sequence[object]) -> bytes:
+    """One line of JSON for each value."""
+    if all(isinstance(value, str) for value in values):
+        # One call for all of them: there may be a million names.
+        text = json.dumps(values, separators=("\n", ":"))[1:-1]
+    else:
+        text = "\n".join(json.dumps(value) for value in values)
+    return (text + "\n").encode("ascii") if text else b""
