@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,54 @@ def test_only_some_sets(tmp_path: Path) -> None:
         build_sets(footwear(tmp_path / "out", only=("cot",)))
 
 
+def test_a_set_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> None:
+    src = Path(shutil.copytree(SAMPLE, tmp_path / "src"))
+    labels = src / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(labels.read_bytes()[:-20])
+    arguments = ["--protocol", "fashion-footwear", "--src", str(src), "--out", str(tmp_path / "o")]
+    with pytest.raises(UserError, match="^in-dist-test: .*t10k-labels.*; t-shirt: .*t10k"):
+        sets.main([*arguments, "--only", "in-dist-train", "in-dist-test", "t-shirt"])
+    rows = {row[0]: row[-1] for row in rows_of(capsys.readouterr().out)}
+    assert rows == {"in-dist-train": "built", "in-dist-test": "failed", "t-shirt": "failed"}
+    assert os.listdir(tmp_path / "o") == ["in-dist-train"]
+
+
+def test_a_set_is_kept_when_its_source_is_gone(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert {outcome.state for outcome in build_sets(footwear(out, tmp_path / "empty"))} == {"kept"}
+    shutil.rmtree(out / "coat")
+    outcomes = build_sets(footwear(out, tmp_path / "empty", only=("coat", "bag")))
+    states = {outcome.wanted.name: outcome.state for outcome in outcomes}
+    assert states == {"coat": "missing", "bag": "kept"}
+
+
+def test_sources_may_be_links(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    for i, path in enumerate(SAMPLE.glob("*.gz")):
+        blob = Path(shutil.copy(path, tmp_path / f"blob{i}"))
+        (tmp_path / "src" / path.name).symlink_to(blob)
+    request = footwear(tmp_path / "out", tmp_path / "src", only=("coat",))
+    assert [outcome.state for outcome in build_sets(request)] == ["built"]
+    assert [outcome.state for outcome in build_sets(request)] == ["kept"]
+    sources = read_manifest(tmp_path / "out" / "coat").sources
+    assert sources[0].file == "t10k-images-idx3-ubyte.gz"
+
+
+def test_published_sets_are_held_to_everything(tmp_path: Path) -> None:
+    (tmp_path / "fashion-mnist").mkdir()
+    for path in SAMPLE.glob("*.gz"):
+        shutil.copy(path, tmp_path / "fashion-mnist")
+    request = SetsRequest("fashion-one-class", tmp_path, tmp_path / "out", ("coat-test",))
+    ((_, how),) = sets.requests(request)
+    assert (how.max_rejects_pct, how.md5, how.count) == (0, True, True)
+    (outcome,) = build_sets(request)
+    assert "3000 images in split test, published are 10000" in outcome.error
+    (outcome,) = build_sets(dataclasses.replace(request, count=False))
+    assert "md5 is" in outcome.error
+    (outcome,) = build_sets(dataclasses.replace(request, count=False, md5=False))
+    assert (outcome.manifest.samples, outcome.manifest.checks) == (300, ())
+
+
 def rows_of(text: str) -> list[list[str]]:
     rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in row] for row in rows]
@@ -136,7 +185,7 @@ def test_command_line(out: Path, tmp_path: Path) -> None:
     assert ["coat", "ood", "idx test", "300", "28x28x1", "", "built"] in rows
     assert len(rows) == 9
     for src, words in ((tmp_path / "no", "no such folder"), (tmp_path, "none of the files")):
-        result = run_module("shards.sets", *arguments[:2], "--src", src, "--out", out)
+        result = run_module("shards.sets", *arguments[:2], "--src", src, "--out", tmp_path / "new")
         assert_user_error(result, words)
 
 
