@@ -123,12 +123,21 @@ def _share_shards(one: Manifest, other: Manifest) -> bool:
 
 
 def _share_source(one: Manifest, other: Manifest) -> bool:
-    """Equal files, split and a label in common (none named = all), so equal images among them."""
+    """Equal files, split and a label in common (none named = all), so equal images among them.
+
+    Of an unpacked data set whose splits are lists (DTD), the digest is of the split's images only,
+    so that what its splits have in common is not found here.
+    """
     digests = [{source.sha256 for source in m.sources} for m in (one, other)]
     labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
-    # Of a data set the splits are different images of one archive; of one's own, only names.
-    splits_meet = one.split == other.split or not FORMATS[one.source].splits
+    splits_meet = one.split == other.split or not all(_has_disjoint_splits(m) for m in (one, other))
     return bool(digests[0]) and digests[0] == digests[1] and labels_meet and splits_meet
+
+
+def _has_disjoint_splits(manifest: Manifest) -> bool:
+    """Whether the splits are different images of one archive; of one's own they are only names."""
+    known = FORMATS.get(manifest.source)  # None if a later version built the set
+    return known is not None and bool(known.splits) and known.are_splits_disjoint
 
 
 def _times(shape: tuple[int, ...]) -> str:

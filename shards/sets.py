@@ -207,9 +207,8 @@ def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) ->
         wanted, manifest = outcome.wanted, outcome.manifest
         source = f"{wanted.source} {wanted.split}"
         if manifest is None:
-            table.add_row(
-                wanted.name, wanted.role, source, f"({wanted.samples})", "", "", "missing"
-            )
+            expected = f"({wanted.samples})"
+            table.add_row(wanted.name, wanted.role, source, expected, "", "", outcome.state)
             continue
         counted = "" if manifest.samples == wanted.samples else f" of {wanted.samples}"
         size = "x".join(str(length) for length in manifest.sample_shape)

@@ -24,6 +24,8 @@ from shards.build import build
 from shards.cli import UserError
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
+from shards.sources.registry import FORMATS
+from tests import source_cases
 from train.checkpoint import load_teacher, save_checkpoint
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.model import untrained_backbone
@@ -158,6 +160,30 @@ def test_classes_of_one_source_may_stand_against_each_other(sets, tmp_path):
     assert len(opened(sets / "train", boats, trees).ood["trees"]) == 4
     with pytest.raises(UserError, match="^in-dist-test and both were built from the same source"):
         opened(sets / "train", boats, both)
+
+
+def test_splits_that_overlap_are_found(sets, tmp_path, monkeypatch):
+    source_cases.write_dtd(tmp_path)
+    source_cases.write_cifar10(tmp_path)
+    built = {}
+    for source, split in (
+        ("dtd", "all"),
+        ("dtd", "test1"),
+        ("cifar10", "train"),
+        ("cifar10", "test"),
+    ):
+        shared = npy_request(tmp_path, tmp_path / f"{source}-{split}")
+        request = {**shared, "source": source, "split": split}
+        build(BuildRequest(**request, count=False, md5=False))
+        built[source, split] = request["out"]
+    fault = "were built from the same source"
+    with pytest.raises(UserError, match=f"^in-dist-test and dtd-test1 {fault}"):
+        opened(sets / "train", built["dtd", "all"], built["dtd", "test1"])
+    of_cifar = sets / "train", built["cifar10", "train"], built["cifar10", "test"]
+    opened(*of_cifar)
+    monkeypatch.delitem(FORMATS, "cifar10")  # as where a later version built them
+    with pytest.raises(UserError, match=f"^in-dist-test and cifar10-test {fault}"):
+        opened(*of_cifar)
 
 
 def test_two_ood_sets_with_one_name_are_refused(sets, tmp_path):

@@ -57,8 +57,9 @@ def test_names_contents_and_order(tmp_path: Path, kind: str) -> None:
     files = open_files(path)
     assert files.names == ORDER
     for i, name in enumerate(ORDER):
-        assert files.read(i) == CONTENTS[name] == files.view(i).tobytes()
-        assert not files.view(i).flags.writeable or not CONTENTS[name]
+        place = files.place(i)
+        found = os.pread(place.file.fileno(), place.size, place.offset)
+        assert files.read(i) == CONTENTS[name] == found
         assert files.path_of(i) == (path / name if kind == "folder" else path)
     assert [ORDER[i] for i in files.images()] == [name for name in ORDER if name != "a.txt"]
 
@@ -212,8 +213,16 @@ def test_no_room_to_decompress(tmp_path: Path, monkeypatch) -> None:
     assert os.listdir(tempfile.gettempdir()) == before
 
 
+def test_no_room_for_a_member_of_a_zip(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_bytes([("1.jpg", b"x")]))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))
+    with pytest.raises(UserError, match=r"x\.zip: no room .* set TMPDIR"):
+        open_files(path).place(0)
+
+
 def test_no_room_is_told_of_a_full_quota_too() -> None:
-    from shards.sources.tars import no_room
+    from shards.sources.files import no_room
 
     assert no_room("x", OSError(errno.EDQUOT, "quota")) is not None
     assert no_room("x", OSError(errno.EIO, "broken")) is None
@@ -299,6 +308,26 @@ def test_folder_leaves_out_what_is_not_a_plain_file(tmp_path: Path, monkeypatch)
     assert open_files(folder).names == expected
 
 
+def test_links_are_counted(tmp_path: Path, capsys) -> None:
+    cases.put(tmp_path / "real" / "cat", "", {"1.png": b"x"}, packed=False)
+    folder = tmp_path / "new\nline"
+    (folder / "a").mkdir(parents=True)
+    (folder / "cat").symlink_to(tmp_path / "real" / "cat")
+    (folder / "a" / "1.png").symlink_to(tmp_path / "real" / "cat" / "1.png")
+    (folder / "a" / "gone.png").symlink_to("nowhere")
+    (folder / ".hidden.png").symlink_to("nowhere")
+    for name in ("folder", "class-folders"):
+        with pytest.raises(UserError, match="in it or below; 3 links are not followed$"):
+            open_source(name, folder, "x")
+        told = capsys.readouterr().err
+        assert told == f"note: {tmp_path}/new\\nline: 3 links are not followed\n"
+    (folder / "2.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="not in a class folder; 3 links are not followed$"):
+        open_source("class-folders", folder, "x")
+    assert len(open_source("folder", tmp_path / "real", "x")) == 1
+    assert "real" not in capsys.readouterr().err
+
+
 def test_what_is_no_archive(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(UserError, match=r"pipe\.tar: no such file or folder"):
@@ -334,6 +363,30 @@ def test_cut_lmdb(tmp_path: Path, size: int) -> None:
     os.truncate(tmp_path / "db" / "data.mdb", size)
     with pytest.raises(UserError, match=r"data\.mdb: (cut short|not an LMDB)"):
         open_files(tmp_path / "db")
+
+
+def test_damaged_lmdb_is_named(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "db", 300)
+    data = (tmp_path / "db" / "data.mdb").read_bytes()
+    kind_of = {page: data[page + 10 : page + 12] for page in range(0, len(data), 4096)}
+    pages = [page for page, kind in kind_of.items() if kind in (b"\1\0", b"\2\0")]
+    assert len(pages) > 3
+    for page in pages[-3:]:  # the last of the branches and leaves say that they are of no kind
+        path = tmp_path / f"{page}" / "data.mdb"
+        path.parent.mkdir()
+        path.write_bytes(data[: page + 10] + bytes(2) + data[page + 12 :])
+        with pytest.raises(UserError, match=rf"{page}/data\.mdb: damaged") as caught:
+            open_files(path.parent)
+        assert "\n" not in str(caught.value)
+
+
+def test_lmdb_that_breaks_after_listing(tmp_path: Path, monkeypatch) -> None:
+    write_lmdb(tmp_path / "db", 3)
+    files = open_files(tmp_path / "db")
+    files._keys = [b"other"] * 2 + [b""]  # type: ignore[attr-defined]
+    for i in (0, 2):  # get() finds nothing, and refuses
+        with pytest.raises(UserError, match=r"data\.mdb: damaged"):
+            files.read(i)
 
 
 def test_lmdb_without_its_package(tmp_path: Path, monkeypatch) -> None:
@@ -481,6 +534,27 @@ def test_damaged_stl10(tmp_path: Path, name: str, change: Any, message: str) -> 
         open_source("stl10", tmp_path, "test")
 
 
+@pytest.mark.parametrize("archive", ["folder", "x.tar", "x.tar.gz", "x.zip"])
+def test_stl10_lies_in_its_file(tmp_path: Path, archive: str) -> None:
+    made = cases.write_stl10(tmp_path / "folder", packed=False)["test"]
+    names = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    files = {str(path.relative_to(tmp_path / "folder")): path.read_bytes() for path in names}
+    src = cases.put(tmp_path / archive, archive, files, packed=archive != "folder")
+    source: Any = open_source("stl10", src / "stl10_binary" if src.is_dir() else src, "test")
+    indexes = np.array([10, 0, 0, 7])
+    out = np.zeros((5, 96 * 96 * 3), np.uint8)[1:]
+    source.read_into(indexes, out)
+    assert np.array_equal(out.reshape(4, 96, 96, 3), [made.images[i] for i in indexes])
+    # A map would hold the file in memory, and end the process where the file is cut.
+    maps = Path("/proc/self/maps").read_text()
+    assert str(tmp_path) not in maps and "(deleted)" not in maps.replace("/dev/zero (deleted)", "")
+    if archive in ("folder", "x.tar"):
+        (path,) = {path for path in source.paths if path.name in ("test_X.bin", archive)}
+        os.truncate(path, 2000)
+        with pytest.raises(UserError, match=f"{path.name}: cut since it was opened"):
+            source.read(10)
+
+
 @pytest.mark.parametrize(
     ("writer", "call", "file", "change", "message"),
     [
@@ -593,6 +667,45 @@ def test_arrays_that_are_not_images(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", array, allow_pickle=True)
     with pytest.raises(UserError, match="x.npy: "):
         open_source("npy", tmp_path / "x.npy", "train")
+
+
+def npy_bytes(header: str) -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(48)
+
+
+NPY_HEADER = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{" + NPY_HEADER % "(1, 4, 4, 3)",
+        NPY_HEADER % "(((((1, 4, 4, 3)",
+        NPY_HEADER.replace("'|u1'", "'|u1\n") % "(1, 4, 4, 3)",
+        *(
+            NPY_HEADER % shape
+            for shape in (
+                "(-1, 4, 4, 3)",
+                "(-1, -4, 4, 3)",
+                "(2, 4, 4, 3)",
+                f"({2**63 - 1}, 4, 4, 3)",
+                f"({10**30}, 4, 4, 3)",
+                "(True, 4, 4, 3)",
+                "(1.0, 4, 4, 3)",
+            )
+        ),
+        "x" * 100,
+    ],
+)
+def test_damaged_headers_of_arrays(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(npy_bytes(NPY_HEADER % "(1, 4, 4, 3)"))
+    assert len(open_source("npy", path, "train")) == 1
+    path.write_bytes(npy_bytes(header))
+    with pytest.raises(UserError, match="x.npy: not an array file: ") as caught:
+        open_source("npy", path, "train")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"<html>"])

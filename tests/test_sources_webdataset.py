@@ -86,11 +86,14 @@ def test_components(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("json", [None, b'{"label": "dog"}', b"[1]", b'{"x": 1}', b'{"cls": -1}'])
-def test_labels_of_some_samples_are_no_labels(tmp_path: Path, json: bytes | None) -> None:
-    extra = [] if json is None else [("2.json", json)]
-    path = write(tmp_path / "x.tar", [("1.jpg", JPG), ("1.cls", b"1"), ("2.jpg", JPG), *extra])
-    source = open_source("webdataset", path, "any")
-    assert (source.labels, source.classes, len(source)) == (None, (), 2)
+def test_labels_of_some_samples_are_refused(tmp_path: Path, json: bytes | None) -> None:
+    none = [("d/2.jpg", JPG), *([] if json is None else [("d/2.json", json)])]
+    write(tmp_path / "x.tar", [("1.jpg", JPG), ("1.cls", b"1")])
+    write(tmp_path / "y.tar", [("1.jpg", JPG), ("1.cls", b"1"), *none, ("3.jpg", JPG)])
+    with pytest.raises(UserError, match=r"y\.tar: sample 'd/2' has no label, 2 of 4 have one"):
+        open_source("webdataset", tmp_path, "any")
+    source = open_source("webdataset", write(tmp_path / "y.tar", none), "any")
+    assert (source.labels, source.classes, len(source)) == (None, (), 1)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,9 @@ def test_urls(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in source.paths] == [
         path.read_bytes() for path in sorted((tmp_path / "remote").iterdir())
     ]
+    # Whenever they are fetched, they look the same: in this order, with these names and times.
+    assert [path.name for path in source.paths] == [f"shard-{i:03d}.tar" for i in range(3)]
+    assert {path.stat().st_mtime_ns for path in source.paths} == {0}
     folder = source.paths[0].parents[1]
     del source
     assert not folder.exists()

@@ -8,6 +8,8 @@ import stat
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ class LmdbFiles(Files):
         """
         path = folder / "data.mdb"
         self._environment = _environment(path)
-        with self._environment.begin() as transaction:
+        with _reading(self._environment, path) as transaction:
             self._keys = list(transaction.cursor().iternext(keys=True, values=False))
         super().__init__(path, [os.fsdecode(key) for key in self._keys])
 
@@ -104,8 +106,23 @@ class LmdbFiles(Files):
 
     def read(self, index: int) -> bytes:
         """The value of the key."""
-        with self._environment.begin() as transaction:
-            return transaction.get(self._keys[index])
+        with _reading(self._environment, self.path) as transaction:
+            value = transaction.get(self._keys[index])
+        if value is None:  # listed, yet not found: the pages between contradict each other
+            raise UserError(f"{self.path}: damaged at key {self.names[index]!r}")
+        return value
+
+
+@contextmanager
+def _reading(environment: Any, path: Path) -> Iterator[Any]:
+    """A transaction, in which a damaged database is told by its name."""
+    import lmdb
+
+    try:
+        with environment.begin() as transaction:
+            yield transaction
+    except lmdb.Error as error:
+        raise UserError(f"{path}: damaged: {error}") from error
 
 
 _environments: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()

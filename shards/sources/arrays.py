@@ -12,7 +12,7 @@ from shards.sources.rows import FileRows
 
 
 class Images:
-    """Images that lie in one array, in memory or mapped."""
+    """Images that lie in one array, in memory or in a file."""
 
     def __init__(
         self,
@@ -26,8 +26,7 @@ class Images:
 
         Args:
             paths: The files that were read.
-            images: uint8 [N,H,W,1] or [N,H,W,3]. An array may have any strides, and be a view of
-                a mapped file, but not `np.memmap` itself, whose indexing is slow.
+            images: uint8 [N,H,W,1] or [N,H,W,3]; an array may have any strides.
             labels: Label of each row, if any: integers [N].
             classes: Name of each label; by default their numbers.
             names: Name of each row; by default its number.

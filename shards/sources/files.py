@@ -7,22 +7,36 @@ with "/". It only names: nothing is written to a path that an archive gives.
 
 from __future__ import annotations
 
-import mmap
+import errno
 import os
+import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.cli import UserError, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """What an image's name ends with, in upper or lower case."""
 
 
+class Place(NamedTuple):
+    """Where the bytes of an entry are: in an open file."""
+
+    file: IO[bytes]
+    offset: int
+    size: int
+
+
 class Files(ABC):
     """Byte strings, read by number from any thread."""
+
+    left_out = ""
+    """What a message that something is not there adds: "; 3 links are not followed"."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
         """Of the file or folder `path`; `names` are sorted already."""
@@ -38,9 +52,21 @@ class Files(ABC):
             OSError: it cannot be read.
         """
 
-    def view(self, index: int) -> np.ndarray:
-        """The content as uint8 [bytes], read-only; mapped rather than read where that can be."""
-        return np.frombuffer(self.read(index), np.uint8)
+    def place(self, index: int) -> Place:
+        """Where to read parts of the content; by default in a temporary copy without a name.
+
+        Raises:
+            UserError: there is no room for a copy, or the archive is damaged there.
+            OSError: it cannot be read.
+        """
+        data = self.read(index)
+        copy = tempfile.TemporaryFile()
+        try:
+            copy.write(data)
+            copy.flush()
+        except OSError as error:
+            raise no_room(self.path, error) or error from None
+        return Place(copy, 0, len(data))
 
     def path_of(self, index: int) -> Path:
         """The regular file that entry `index` lies in."""
@@ -54,7 +80,9 @@ class Files(ABC):
         """
         found = [i for i, name in enumerate(self.names) if name.lower().endswith(EXTENSIONS)]
         if not found:
-            raise UserError(f"{self.path}: no images ({' '.join(EXTENSIONS)}) in it or below")
+            raise UserError(
+                f"{self.path}: no images ({' '.join(EXTENSIONS)}) in it or below{self.left_out}"
+            )
         return found
 
     @property
@@ -96,12 +124,13 @@ class FolderFiles(Files):
     """
 
     def __init__(self, path: Path) -> None:
-        """List the files.
+        """List the files; a note on stderr tells how many links were passed over.
 
         Raises:
             OSError: a folder cannot be listed.
         """
         names = []
+        links = 0
         folders = [""]
         while folders:
             prefix = folders.pop()
@@ -109,21 +138,26 @@ class FolderFiles(Files):
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_symlink():
+                        links += 1
+                    elif entry.is_dir(follow_symlinks=False):
                         folders.append(f"{prefix}{entry.name}/")
                     elif entry.is_file(follow_symlinks=False):
                         names.append(prefix + entry.name)
         super().__init__(path, sorted(names, key=os.fsencode))
+        if links:
+            self.left_out = f"; {links} links are not followed"
+            print(f"note: {printable(str(path))}: {links} links are not followed", file=sys.stderr)
 
     def read(self, index: int) -> bytes:
         """The content of the file."""
         with open(self.path_of(index), "rb", buffering=0) as file:
             return file.read()
 
-    def view(self, index: int) -> np.ndarray:
-        """The mapped content of the file."""
-        with open(self.path_of(index), "rb") as file:
-            return mapped(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    def place(self, index: int) -> Place:
+        """The file itself, opened."""
+        file = open(self.path_of(index), "rb", buffering=0)
+        return Place(file, 0, os.fstat(file.fileno()).st_size)
 
     def path_of(self, index: int) -> Path:
         """The file itself."""
@@ -147,14 +181,14 @@ def _lines(data: bytes, label: str) -> list[str]:
         raise UserError(f"{label} is not text in UTF-8: {error}") from error
 
 
-def mapped(handle: int, offset: int, size: int) -> np.ndarray:
-    """Bytes of an open file as uint8 [size], read-only, which the system loads when they are used.
-
-    A plain array and not `np.memmap`, whose indexing is some microseconds slower.
-    """
-    if not size:
-        return np.empty(0, np.uint8)
-    return np.frombuffer(mmap.mmap(handle, 0, access=mmap.ACCESS_READ), np.uint8, size, offset)
+def no_room(what: Path | str, error: BaseException) -> UserError | None:
+    """If `error` is a full disk, what to tell: the temporary copy of `what` needs another place."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"{what}: no room for a temporary copy in {tempfile.gettempdir()}; "
+            "set TMPDIR to a folder with more"
+        )
+    return None
 
 
 def by_name(names: Sequence[str]) -> list[int]:

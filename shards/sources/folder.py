@@ -45,5 +45,5 @@ def open_class_folders(path: Path, split: str) -> ImageFiles:
     label_of = {name: label for label, name in enumerate(classes)}
     for i, p in zip(indexes, parts, strict=True):
         if len(p) < 2:
-            raise UserError(f"{path}: {files.names[i]!r} is not in a class folder")
+            raise UserError(f"{path}: {files.names[i]!r} is not in a class folder{files.left_out}")
     return ImageFiles(files, indexes, [label_of[p[0]] for p in parts], classes)

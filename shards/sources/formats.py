@@ -33,7 +33,7 @@ class Format:
     """A published format, or a data set in one."""
 
     open: Callable[[Any, str], Source]
-    """(src, split) -> Source, where src is what `locate` finds; of "webdataset" also a URL."""
+    """(src, split) -> Source, where src is what `locate` finds, or is given if `takes_url`."""
     splits: tuple[str, ...] = ()
     """The splits that there are; if none are named, the split is only a name."""
     files: tuple[str, ...] = ()
@@ -45,6 +45,10 @@ class Format:
     """Published number of images of each split."""
     get_it: str = ""
     """Where the official file is to be had."""
+    are_splits_disjoint: bool = True
+    """Whether no image is in two of `splits`."""
+    takes_url: bool = False
+    """Whether src may also be a URL or a pattern, which is then for `open` alone to understand."""
 
 
 def _mnist_like(
@@ -104,7 +108,7 @@ FORMATS: dict[str, Format] = {
     "folder": Format(open_folder),
     "class-folders": Format(open_class_folders),
     "npy": Format(open_npy),
-    "webdataset": Format(open_webdataset),
+    "webdataset": Format(open_webdataset, takes_url=True),
     "idx": Format(open_idx, ("train", "test"), _IDX_FILES),
     "mnist": _mnist_like(
         ("mnist", "MNIST/raw"),
@@ -226,6 +230,8 @@ FORMATS: dict[str, Format] = {
         {"dtd-r1.0.1.tar.gz": "fff73e5086ae6bdbea199a49dfb8a4c1"},
         {split: 5_640 if split == "all" else 1_880 for split in DTD_SPLITS},
         "https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+        # "all" holds the others, and each of the ten divisions is of all images.
+        are_splits_disjoint=False,
     ),
     "imagenet30": Format(
         open_imagenet30,

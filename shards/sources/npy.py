@@ -1,4 +1,4 @@
-"""One .npy file of images, uint8 (N,H,W,3), (N,H,W,1) or (N,H,W); mapped, unlabelled.
+"""One .npy file of images, uint8 (N,H,W,3), (N,H,W,1) or (N,H,W); unlabelled.
 
 So is `300K_random_images.npy`, the 300,000 images that are left of 80 Million Tiny Images.
 """
@@ -6,6 +6,7 @@ So is `300K_random_images.npy`, the 300,000 images that are left of 80 Million T
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +23,24 @@ def open_npy(path: Path, split: str) -> Images:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such .npy file")
-    try:
-        # Never unpickled: an object array may run any code when it is loaded.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not an array file: {error}") from error
+    # Mapped only for its header, which tells where the pixels start.
+    array = _load(path, mmap_mode="r")
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: an archive of arrays, expected one array (.npy)")
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.dtype == np.uint8 and array.ndim == 4 and array.flags.c_contiguous:
-        # Mapped only for its header.
-        return Images([path], FileRows(path, array.offset, array.shape))
-    return Images([path], np.asarray(array))
+    offset, shape = array.offset, array.shape if array.ndim != 3 else (*array.shape, 1)
+    if array.dtype != np.uint8 or array.ndim not in (3, 4):
+        raise UserError(f"{path}: {array.dtype} {array.shape}, expected uint8 (N,H,W,C) or (N,H,W)")
+    if array.flags.c_contiguous:
+        return Images([path], FileRows(open(path, "rb", buffering=0), path, offset, shape))
+    # In Fortran order the pixels of an image lie all over the file.
+    return Images([path], _load(path).reshape(shape))
+
+
+def _load(path: Path, **options: Any) -> Any:
+    """`np.load`, which never unpickles here: an object array may run any code when it is loaded."""
+    try:
+        with np.errstate(over="ignore"):  # of an absurd shape, which is refused all the same
+            return np.load(path, allow_pickle=False, **options)
+    # NumPy evaluates the header as an expression of Python: a damaged one raises nearly anything.
+    except Exception as error:
+        raise UserError(f"{path}: not an array file: {error!r}") from error

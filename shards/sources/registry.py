@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 from shards.cli import UserError
 from shards.sources import Source
 from shards.sources.formats import FORMATS, Format
-from shards.sources.webdataset import open_webdataset
 
 __all__ = ["FORMATS", "Format", "locate", "open_source"]
 
@@ -29,7 +29,7 @@ def open_source(format: str, src: Path | str, split: str) -> Source:  # noqa: A0
     """
     found = _format(format)
     _check_split(format, split)
-    if found.open is open_webdataset:
+    if found.takes_url:
         return found.open(src, split)
     src = Path(src)
     if not src.exists():
@@ -44,13 +44,15 @@ def open_source(format: str, src: Path | str, split: str) -> Source:  # noqa: A0
 def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
     """What `FORMATS[format].open` takes: the first of its files at `src`, in it, or below it.
 
-    Looks up to two folders below `src`. A format without names of its own is `src` itself.
+    Looks up to two folders below `src`, but not in those that may not be read (such as lost+found).
+    A format without names of its own is `src` itself.
 
     Returns:
         A path that exists; None if there is none.
 
     Raises:
         UserError: there is no such format or split.
+        OSError: `src` is a folder that cannot be listed.
     """
     names = _names(_format(format), split)
     _check_split(format, split)
@@ -58,13 +60,15 @@ def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
         return src if src.exists() else None
     for name in names:
         for path in _at(src.absolute(), name):
-            if path.exists():
+            if os.path.exists(path):
                 return path
-    folders = list(_folders(src))
-    folders += [below for folder in folders for below in _folders(folder)]
+    folders = _folders(src)
+    for folder in tuple(folders):
+        with contextlib.suppress(OSError):
+            folders += _folders(folder)
     for name in names:
         for folder in folders:
-            if not name.startswith("./") and (folder / name).exists():
+            if not name.startswith("./") and os.path.exists(folder / name):
                 return folder / name
     return None
 
@@ -95,8 +99,9 @@ def _at(src: Path, name: str) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    # os.path, as the methods of `Path` and of the entries raise where a folder may not be read.
+    if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
+        names = [e.name for e in entries if not e.name.startswith(".") and os.path.isdir(e)]
     return [folder / name for name in sorted(names)]

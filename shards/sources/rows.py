@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,13 +22,30 @@ class FileRows:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, path: Path, offset: int, shape: tuple[int, ...]) -> None:
-        """Of an array of `shape` that starts `offset` bytes into the file, in C order."""
-        self.shape = shape
-        self._file = open(path, "rb", buffering=0)
-        self._handle = self._file.fileno()
+    def __init__(
+        self,
+        file: IO[bytes],
+        path: Path,
+        offset: int,
+        shape: tuple[int, ...],
+        axes: tuple[int, int, int] = (0, 1, 2),
+    ) -> None:
+        """Of an array that starts `offset` bytes into the file, in C order.
+
+        Args:
+            file: An open file; it has to stay open.
+            path: What to call it in a message.
+            offset: Where the array starts.
+            shape: Its shape, four numbers, as it is stored.
+            axes: Which axes of a stored row are H, W and C.
+        """
+        self._file = file
+        self._path = path
         self._offset = offset
-        self._row_bytes = int(np.prod(shape[1:]))
+        self._stored = shape[1:]
+        self._axes = axes
+        self._row_bytes = math.prod(self._stored)
+        self.shape = (shape[0], *(self._stored[axis] for axis in axes))
         self.size = shape[0] * self._row_bytes
 
     def __len__(self) -> int:
@@ -41,7 +60,13 @@ class FileRows:
 
     def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
         """Read rows, int64 [n], into `out`, uint8 [n,H*W*C], whose rows are contiguous."""
+        is_stored_so = self._axes == (0, 1, 2)
+        stored = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
         places = (self._offset + indexes * self._row_bytes).tolist()
         for place, row in zip(places, out, strict=True):
-            if os.preadv(self._handle, [row], place) != self._row_bytes:
-                raise UserError(f"{self._file.name}: cut since it was opened")
+            buffer = row if is_stored_so else stored
+            if os.preadv(self._file.fileno(), [buffer], place) != self._row_bytes:
+                raise UserError(f"{self._path}: cut since it was opened")
+            if not is_stored_so:
+                turned = stored.reshape(self._stored).transpose(self._axes)
+                row.reshape(turned.shape)[...] = turned

@@ -14,13 +14,14 @@ import numpy as np
 from shards.cli import UserError
 from shards.sources.archives import open_files
 from shards.sources.arrays import Images
+from shards.sources.rows import FileRows
 
 SIDE_PX = 96
 IMAGE_BYTES = 3 * SIDE_PX**2
 
 
 def open_stl10(path: Path, split: str) -> Images:
-    """The images of one split, mapped from the file or from the decompressed archive (3.2 GB).
+    """The images of one split, read from the file or from the decompressed archive (3.2 GB).
 
     Args:
         path: The archive, or the folder that it unpacks to.
@@ -32,16 +33,17 @@ def open_stl10(path: Path, split: str) -> Images:
     files = open_files(path)
     index = files.find(f"{split}_X.bin")
     paths = [files.path_of(index)]
-    pixels = files.view(index)
-    if len(pixels) % IMAGE_BYTES:
+    place = files.place(index)
+    if place.size % IMAGE_BYTES:
         raise UserError(
-            f"{path}: {split}_X.bin has {len(pixels)} bytes, expected a multiple of {IMAGE_BYTES}"
+            f"{path}: {split}_X.bin has {place.size} bytes, expected a multiple of {IMAGE_BYTES}"
         )
-    images = pixels.reshape(-1, 3, SIDE_PX, SIDE_PX).transpose(0, 3, 2, 1)  # [N,C,W,H] -> [N,H,W,C]
+    shape = (place.size // IMAGE_BYTES, 3, SIDE_PX, SIDE_PX)  # [N,C,W,H] -> [N,H,W,C]
+    images = FileRows(place.file, paths[0], place.offset, shape, axes=(2, 1, 0))
     if split == "unlabeled":
         return Images(paths, images)
     index = files.find(f"{split}_y.bin")
-    labels = files.view(index).astype(np.int64) - 1
+    labels = np.frombuffer(files.read(index), np.uint8).astype(np.int64) - 1
     for one in (index, files.find("class_names.txt")):
         if files.path_of(one) not in paths:
             paths.append(files.path_of(one))

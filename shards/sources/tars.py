@@ -8,7 +8,6 @@ if it had been unpacked into a folder: `n01440764.tar` holds `n01440764/n0144076
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import lzma
 import os
@@ -23,7 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from shards.cli import UserError
-from shards.sources.files import Files, by_name, mapped, visible_name
+from shards.sources.files import Files, Place, by_name, no_room, visible_name
 from shards.tar import BLOCK_BYTES
 
 _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
@@ -70,9 +69,9 @@ class TarFiles(Files):
         """The content of the member."""
         return read_at(self._file.fileno(), self._offsets[index], self._sizes[index], self.path)
 
-    def view(self, index: int) -> np.ndarray:
-        """The mapped content of the member."""
-        return mapped(self._file.fileno(), int(self._offsets[index]), int(self._sizes[index]))
+    def place(self, index: int) -> Place:
+        """The member in the tar, or in its decompressed copy."""
+        return Place(self._file, int(self._offsets[index]), int(self._sizes[index]))
 
 
 def open_tar(path: Path) -> IO[bytes]:
@@ -101,16 +100,6 @@ def _decompressed(path: Path, decompressor: Callable[[Path], Any]) -> IO[bytes]:
             f"{path}: cannot be decompressed: {error}"
         ) from error
     return copy
-
-
-def no_room(what: Path | str, error: BaseException) -> UserError | None:
-    """If `error` is a full disk, what to tell: the temporary copy of `what` needs another place."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            f"{what}: no room for a temporary copy in {tempfile.gettempdir()}; "
-            "set TMPDIR to a folder with more"
-        )
-    return None
 
 
 def tar_members(file: IO[Any], label: str, start: int = 0, end: int | None = None) -> list[Member]:

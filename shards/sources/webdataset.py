@@ -25,8 +25,8 @@ import numpy as np
 from braceexpand import braceexpand
 
 from shards.cli import UserError
-from shards.sources.files import EXTENSIONS
-from shards.sources.tars import Member, no_room, open_tar, read_at, tar_members
+from shards.sources.files import EXTENSIONS, no_room
+from shards.sources.tars import Member, open_tar, read_at, tar_members
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_LABEL_DIGITS = 6
@@ -50,8 +50,8 @@ class WebDatasetImages:
             temporary: A folder that they are in, and that goes when the source does.
 
         Raises:
-            UserError: a tar is damaged, or a sample has no image, a label that is no number, two
-                components of one name, or members in two places.
+            UserError: a tar is damaged, or a sample has no image, no label where others have one,
+                a label that is no number, two components of one name, or members in two places.
         """
         self.paths = tuple(paths)
         self._temporary = temporary
@@ -80,7 +80,14 @@ class WebDatasetImages:
         if not labels:
             raise UserError(f"{paths[0]}: no samples")
         known = [label for label in labels if label is not None]
-        is_labelled = len(known) == len(labels)
+        if known and len(known) < len(labels):
+            first = labels.index(None)
+            path = paths[self._tars[first]]
+            key = self._names[first].removeprefix(f"{path.name}/")
+            raise UserError(
+                f"{path}: sample {key!r} has no label, {len(known)} of {len(labels)} have one"
+            )
+        is_labelled = bool(known)
         self.labels = np.array(known, np.int64) if is_labelled else None
         self.classes = tuple(str(i) for i in range(max(known) + 1)) if is_labelled else ()
 
@@ -151,6 +158,7 @@ def _fetch(url: str, folder: Path) -> Path:
             shutil.copyfileobj(stream, file, 1 << 20)
     except (OSError, ValueError, ImportError) as error:
         raise no_room(url, error) or UserError(f"{url}: cannot be fetched: {error}") from error
+    os.utime(path, (0, 0))  # so that copies of one file look the same, whenever they were fetched
     return path
 
 
