@@ -33,7 +33,7 @@ from shards.manifest import (
     to_json,
 )
 from shards.plan import BuildRequest, Plan, plan
-from shards.progress import ImageProgress
+from shards.progress import ImageProgress, waiting
 from shards.provenance import describe, describe_folder
 from shards.publish import Part, Workplace, refuse_existing, remove_leftovers, workplace
 from shards.sources.registry import FORMATS
@@ -66,9 +66,11 @@ def build(request: BuildRequest) -> Manifest:
         try:
             described = background.submit(_describe, request, planned, stopped)
             if "md5" in planned.manifest.checks:
-                described.result()
+                with waiting(f"checking the md5 of {request.src}"):
+                    described.result()
             _build_shards(request, planned, work, background, stopped)
-            sources, unselected = described.result()
+            with waiting(f"digesting {request.src}"):
+                sources, unselected = described.result()
             planned.refuse_changed_source()
             return _assemble(planned, work, sources, unselected)
         except BaseException:

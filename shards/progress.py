@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 LINE_EVERY_S = 60.0
+
+
+def waiting(what: str) -> contextlib.AbstractContextManager[object]:
+    """While it lasts, a terminal shows what is being waited for."""
+    console = Console(stderr=True)
+    return console.status(Text(what)) if sys.stderr.isatty() else contextlib.nullcontext()
 
 
 class ImageProgress:
