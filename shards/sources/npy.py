@@ -25,7 +25,7 @@ def open_npy(path: Path, split: str) -> Images:
         raise UserError(f"{path}: no such .npy file")
     # Mapped only for its header, which tells where the pixels start.
     array = _load(path, mmap_mode="r")
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.memmap):
         raise UserError(f"{path}: an archive of arrays, expected one array (.npy)")
     offset, shape = array.offset, array.shape if array.ndim != 3 else (*array.shape, 1)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class FileRows:
     def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
         """Read rows, int64 [n], into `out`, uint8 [n,H*W*C], whose rows are contiguous."""
         is_stored_so = self._axes == (0, 1, 2)
-        stored = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
+        stored: Any = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
         places = (self._offset + indexes * self._row_bytes).tolist()
         for place, row in zip(places, out, strict=True):
             buffer = row if is_stored_so else stored
