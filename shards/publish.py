@@ -118,12 +118,12 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
                 refuse_existing(directory)
                 os.rename(work.set_folder, directory)
                 sync(directory.parent)
-                # What it leaves, the next build or `remove_leftovers` removes.
-                shutil.rmtree(partial, ignore_errors=True)
+                # What it leaves, `remove_leftovers` removes.
+                _remove(partial)
             except BaseException:
                 # Finished shards are kept for the next try; without any, nothing is left.
                 if not any(work.parts_folder.glob("*.json")):
-                    shutil.rmtree(partial, ignore_errors=True)
+                    _remove(partial)
                 raise
     except OSError as error:
         raise UserError(f"{directory}: not built: {error}") from error
@@ -134,7 +134,13 @@ def remove_leftovers(directory: Path) -> None:
     partial = _partial(Path(os.path.abspath(directory)))
     if os.path.lexists(directory) and partial.is_dir():
         with contextlib.suppress(UserError, OSError), _locked(partial):
-            shutil.rmtree(partial)
+            _remove(partial)
+
+
+def _remove(partial: Path) -> None:
+    """Remove what there is of a build; its identity last, for a kill in between."""
+    for entry in ("parts", "set", "."):
+        shutil.rmtree(partial / entry, ignore_errors=True)
 
 
 def _partial(directory: Path) -> Path:

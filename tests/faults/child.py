@@ -1,0 +1,94 @@
+"""A process that has the builder imported and forks a child for each build: a start costs no time.
+
+`python -m tests.faults.child` reads jobs, one JSON line each, and answers each with one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from shards import build, cli
+from tests.faults.calls import Calls
+
+
+def run(job: dict[str, Any]) -> None:
+    """In the forked child: build as the command line does, with the faults that `job` asks for."""
+    handle = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    if job.get("listing_seed") is not None:
+        _shuffle_listings(job["listing_seed"])
+    if job.get("file_limit_bytes") is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit_bytes"],) * 2)
+    calls = Calls(os.path.dirname(job["output"]), job.get("place", ""), job.get("fault", ""))
+    calls.install()
+    try:
+        cli.run(lambda: build.main(job["argv"]))
+    finally:
+        if job.get("log"):
+            found = {"counts": calls.counts, "log": calls.log}
+            Path(job["log"]).write_text(json.dumps(found))
+
+
+def _shuffle_listings(seed: int) -> None:
+    """Let folders be listed in a random order, as on another file system."""
+    real, rng = os.scandir, random.Random(seed)
+
+    class Shuffled:
+        def __init__(self, path: Any = ".") -> None:
+            with real(path) as entries:
+                self._entries = list(entries)
+            rng.shuffle(self._entries)
+
+        def __iter__(self) -> Any:
+            return iter(self._entries)
+
+        def __next__(self) -> Any:
+            if not self._entries:
+                raise StopIteration
+            return self._entries.pop()
+
+        def __enter__(self) -> Shuffled:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            self._entries = []
+
+    os.scandir = Shuffled  # type: ignore[assignment,misc]
+
+
+def main() -> None:
+    """Serve until there are no more jobs."""
+    for line in sys.stdin:
+        job = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                run(job)
+                status = 0
+            except SystemExit as error:
+                status = int(error.code or 0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                sys.stdout.flush()
+                os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(json.dumps(os.waitstatus_to_exitcode(status)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
