@@ -1,10 +1,10 @@
-"""Making sure that what was written is on the disk, and still is what it was."""
+"""Files: those below a folder, and making sure that what was written is on the disk."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shards.cli import UserError
@@ -17,6 +17,25 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def visible_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files and links below a folder, each with its path in it; links are not followed.
+
+    Hidden entries, pipes and devices are left out. So a folder cannot lead outside of itself, and
+    what reads its files cannot wait for ever.
+    """
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{entry.name}/")
+                elif entry.is_symlink() or entry.is_file():
+                    yield prefix + entry.name, entry
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 from shards.cli import UserError
+from shards.disk import visible_files
 from shards.manifest import SourceFile
 
 BLOCK_BYTES = 1 << 18
@@ -77,14 +78,6 @@ def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
     if not path.is_dir():
         yield source_name(path), os.stat(path)
         return
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        with os.scandir(path / prefix) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{prefix}{entry.name}/")
-                elif entry.is_file(follow_symlinks=False):
-                    yield prefix + entry.name, entry.stat(follow_symlinks=False)
+    for name, entry in visible_files(path):
+        if not entry.is_symlink():
+            yield name, entry.stat()

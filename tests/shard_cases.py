@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from shards.build import build
 from shards.plan import BuildRequest
@@ -51,6 +52,29 @@ def sample_set(out: Path, **fields: object) -> Path:
     )
     build(BuildRequest(**{**vars(request), **fields}))  # type: ignore[arg-type]
     return out
+
+
+def image_folder(folder: Path, count: int = 9) -> Path:
+    """PNGs of several sizes in three class folders."""
+    for i in range(count):
+        path = folder / f"class{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random_images(1, size_px=5 + i % 4, seed=i)[0]).save(path)
+    return folder
+
+
+def folder_request(src: Path, out: Path, **fields: object) -> BuildRequest:
+    request = BuildRequest("folder", src, size_px=6, out=out, shard_samples=4)
+    return BuildRequest(**{**vars(request), **fields})  # type: ignore[arg-type]
+
+
+def folder_with_bad_images(folder: Path, good: int = 9) -> Path:
+    """As `image_folder`, and a picture that is a web page and one that is cut."""
+    image_folder(folder, good)
+    (folder / "class1" / "page.jpg").write_bytes(b"<html>")
+    data = (folder / "class0" / "0.png").read_bytes()
+    (folder / "class2" / "cut.png").write_bytes(data[:60])
+    return folder
 
 
 def contents(directory: Path) -> dict[str, bytes]:

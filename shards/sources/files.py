@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from shards.cli import UserError, printable
+from shards.disk import visible_files
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """What an image's name ends with, in upper or lower case."""
@@ -118,10 +119,7 @@ class Files(ABC):
 
 
 class FolderFiles(Files):
-    """The regular files below a folder, without links, pipes, devices and hidden entries.
-
-    So a folder cannot lead outside of itself, and reading it cannot wait for ever.
-    """
+    """The regular files below a folder, without links, pipes, devices and hidden entries."""
 
     def __init__(self, path: Path) -> None:
         """List the files; a note on stderr tells how many links were passed over.
@@ -131,19 +129,11 @@ class FolderFiles(Files):
         """
         names = []
         links = 0
-        folders = [""]
-        while folders:
-            prefix = folders.pop()
-            with os.scandir(path / prefix) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_symlink():
-                        links += 1
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{prefix}{entry.name}/")
-                    elif entry.is_file(follow_symlinks=False):
-                        names.append(prefix + entry.name)
+        for name, entry in visible_files(path):
+            if entry.is_symlink():
+                links += 1
+            else:
+                names.append(name)
         super().__init__(path, sorted(names, key=os.fsencode))
         if links:
             self.left_out = f"; {links} links are not followed"
