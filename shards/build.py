@@ -119,18 +119,25 @@ def _build_shards(
         print(printable(f"{request.out}: {there}"), file=sys.stderr)
     numbers = [number for number in range(planned.shards) if number not in finished]
     chunk_samples = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // planned.target.sample_bytes))
-    tasks = _converted(planned, numbers, chunk_samples, request.workers, stopped)
-    with progress, contextlib.closing(tasks) as chunks:
-        finishing: Future[None] | None = None
-        for number in numbers:
-            of_shard = itertools.islice(chunks, len(planned.places(number)[::chunk_samples]))
-            watched = _watched(of_shard, budget, progress)
-            finish = _write_shard(planned.manifest, work, number, watched)
+    chunks = _converted(planned, numbers, chunk_samples, request.workers, stopped)
+    finishing: Future[None] | None = None
+    try:
+        with progress:
+            for number in numbers:
+                of_shard = itertools.islice(chunks, len(planned.places(number)[::chunk_samples]))
+                watched = _watched(of_shard, budget, progress)
+                finish = _write_shard(planned.manifest, work, number, watched)
+                if finishing is not None:
+                    finishing.result()
+                finishing = background.submit(finish)
             if finishing is not None:
                 finishing.result()
-            finishing = background.submit(finish)
-        if finishing is not None:
-            finishing.result()
+    except BaseException:
+        # Before `close` waits for what the threads are at.
+        stopped.set()
+        raise
+    finally:
+        chunks.close()
 
 
 class RejectBudget:
@@ -176,10 +183,12 @@ def _converted(
                         yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
-        except BaseException:
+        except (Exception, KeyboardInterrupt):
+            # Before the pool waits for what it is at.
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _watched(

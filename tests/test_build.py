@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,29 @@ def test_unselected_images_are_in_the_digest_of_a_folder(tmp_path: Path) -> None
     listed = exclusions(tmp_path / "list", ["class0/0.png"])
     (excluded,) = build(folder_request(src, tmp_path / "c", exclude=listed, **fields)).sources
     assert excluded == everything
+
+
+def test_a_digest_that_takes_longer_than_the_shards_is_waited_for(
+    tmp_path: Path, monkeypatch
+) -> None:
+    describe = build_module.describe
+    finished = threading.Event()
+
+    def slow(path, md5, stopped):
+        assert finished.wait(20)
+        return describe(path, md5, stopped)
+
+    build_shards = build_module._build_shards
+
+    def then_digest(*arguments):
+        build_shards(*arguments)
+        finished.set()
+
+    monkeypatch.setattr(build_module, "describe", slow)
+    monkeypatch.setattr(build_module, "_build_shards", then_digest)
+    directory = npy_set(tmp_path)
+    expected = hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest()
+    assert [source.sha256 for source in read_manifest(directory).sources] == [expected]
 
 
 def test_large_samples_come_in_small_chunks(tmp_path: Path, monkeypatch) -> None:
