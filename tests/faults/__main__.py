@@ -50,7 +50,7 @@ class DrillRequest:
     """Which drills, and how much of each."""
 
     long: bool = False
-    """The large counts: most of an hour."""
+    """The large counts: a quarter of an hour rather than four minutes."""
     only: tuple[str, ...] = ()
     """Names of drills; by default all."""
     seed: int = 0
