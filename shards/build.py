@@ -20,7 +20,7 @@ import numpy as np
 from shards import cli
 from shards.cli import UserError, printable
 from shards.convert import Chunk, convert
-from shards.disk import write_file
+from shards.disk import refuse_existing, write_file
 from shards.lists import ListWriter
 from shards.manifest import (
     FILE_NAME,
@@ -35,7 +35,7 @@ from shards.manifest import (
 from shards.plan import BuildRequest, Plan, plan
 from shards.progress import ImageProgress, waiting
 from shards.provenance import describe, describe_folder
-from shards.publish import Part, Workplace, refuse_existing, remove_leftovers, workplace
+from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.sources.registry import FORMATS
 from shards.tally import Tally
 from shards.writer import ShardWriter
@@ -58,7 +58,7 @@ def build(request: BuildRequest) -> Manifest:
             shards of another request in its place, or the system refuses to read or write.
     """
     remove_leftovers(request.out)
-    refuse_existing(request.out)
+    refuse_existing(request.out, OUTPUT_KIND)
     planned = plan(request)
     # Set when what the threads do is not wanted any more.
     stopped = threading.Event()

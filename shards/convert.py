@@ -13,7 +13,7 @@ import numpy as np
 from shards.dali_check import dali_errors
 from shards.decode import decode, encode, is_stored_as_is
 from shards.manifest import EXTENSIONS
-from shards.resize import MODES, BadImage, Resize, fit, to_image, to_pixels
+from shards.resize import BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.tally import Tally
@@ -113,9 +113,7 @@ def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | byte
     if isinstance(item, bytes):
         image = decode(item, channels)
     else:
-        image = to_image(item)
-        if image.mode != MODES[channels]:
-            image = image.convert(MODES[channels])
+        image = in_channels(to_image(item), channels)
     fitted = fit(image, size_px, target.resize)
     resized = image.size != fitted.size
     if target.encoding == "raw":

@@ -2,8 +2,8 @@
 
 DALI has no way to skip an image that it cannot decode: it stops. Its verdict on damaged files
 differs from Pillow's in some percent of cases, so each has to be asked. And it has to be asked in a
-process of its own, `python -m shards.dali_check`: after an error its threads may still be at work
-on the rest of the batch, with memory that is gone, and take the process along a little later.
+process of its own, `python -m shards.dali_check`: some time after an error it can take the process
+along; it seems that its threads are still at work on the rest of the batch then.
 
 To that process goes, for each batch, the number of files and their sizes as little-endian uint64,
 then the files; back comes one line of JSON, null or what DALI said of the batch.

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from shards.resize import MAX_PIXELS, MODES, BadImage
+from shards.resize import MAX_PIXELS, MODES, BadImage, in_channels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What a file may be, whatever its name says. Pillow knows more, and for some of it (PostScript)
@@ -40,8 +40,7 @@ def decode(data: bytes, channels: int) -> Image.Image:
                 raise Image.DecompressionBombError(f"{file.width} x {file.height} pixels")
             file.load()
             ImageOps.exif_transpose(file, in_place=True)
-            image = _to_8_bit(file)
-            return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+            return in_channels(_to_8_bit(file), channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {_one_line(error)}") from error
     except MemoryError:

@@ -58,12 +58,12 @@ def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
     Raises:
         UserError: there is something under its name already.
     """
-    refuse_existing_file(path)
+    refuse_existing(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write_file(partial, parts)
-        refuse_existing_file(path)
+        refuse_existing(path)
         os.rename(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
     sync(path.parent)
 
 
-def refuse_existing_file(path: Path) -> None:
-    """Raise a `UserError` if there is anything under the name of an output file."""
+def refuse_existing(path: Path, kind: str = "file") -> None:
+    """Raise a `UserError` if there is anything under the name of an output of this kind."""
     if os.path.lexists(path):
-        raise UserError(f"{path}: exists already; name a new file or remove this one")
+        raise UserError(f"{path}: exists already; name a new {kind} or remove this one")

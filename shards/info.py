@@ -26,7 +26,7 @@ from rich.text import Text
 
 from shards import cli
 from shards.cli import UserError, printable
-from shards.disk import refuse_existing_file, write_new_file
+from shards.disk import refuse_existing, write_new_file
 from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
@@ -273,7 +273,7 @@ def _check_sheet(request: InfoRequest) -> None:
         raise UserError(f"sheet shows one set, {len(request.directories)} were named")
     if request.sheet.suffix.lower() != ".png":
         raise UserError(f"sheet is {request.sheet}, expected the name of a .png")
-    refuse_existing_file(request.sheet)
+    refuse_existing(request.sheet)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

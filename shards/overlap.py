@@ -30,7 +30,7 @@ from rich.text import Text
 
 from shards import cli
 from shards.cli import UserError, printable
-from shards.disk import refuse_existing_file, write_new_file
+from shards.disk import refuse_existing, write_new_file
 from shards.duplicates import Fingerprints, Limits, Matches, compare, fingerprint
 from shards.reader import ShardSet
 
@@ -225,7 +225,7 @@ def _exclude_title(request: OverlapRequest) -> str:
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise UserError(f"out and exclude_list are both {request.out}")
     for path in outputs:
-        refuse_existing_file(path)
+        refuse_existing(path)
     if request.exclude_from is None:
         return ""
     titles = zip(request.directories, _titles(request.directories), strict=True)

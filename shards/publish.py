@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.cli import UserError
-from shards.disk import file_sha256, sync, write_file
+from shards.disk import file_sha256, refuse_existing, sync, write_file
 from shards.manifest import Shard
 from shards.tally import Tally
 
 IDENTITY_FILE_NAME = "identity"
+OUTPUT_KIND = "output folder"
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,6 @@ class Workplace:
         return file_sha256(tar) == shard.sha256 and file_sha256(idx) == shard.idx_sha256
 
 
-def refuse_existing(directory: Path) -> None:
-    """Raise a `UserError` if there is anything under the name of the output folder."""
-    if os.path.lexists(directory):
-        raise UserError(f"{directory}: exists already; name a new output folder or remove this one")
-
-
 @contextlib.contextmanager
 def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
     """A folder to make a set in, which becomes `directory` if the block ends without an error.
@@ -103,7 +98,7 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
             or write (disk full, no permission).
     """
     directory = Path(os.path.abspath(directory))
-    refuse_existing(directory)
+    refuse_existing(directory, OUTPUT_KIND)
     partial = _partial(directory)
     work = Workplace(partial / "set", partial / "parts")
     try:
@@ -111,11 +106,11 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
         with _locked(partial):
             try:
                 # Another build may have published it before this one had the lock.
-                refuse_existing(directory)
+                refuse_existing(directory, OUTPUT_KIND)
                 _take_over(partial, work, identity)
                 yield work
                 sync(work.set_folder)
-                refuse_existing(directory)
+                refuse_existing(directory, OUTPUT_KIND)
                 os.rename(work.set_folder, directory)
                 sync(directory.parent)
                 # What it leaves, `remove_leftovers` removes.

@@ -38,6 +38,11 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """An image as RGB (3 channels) or gray (1), by Pillow; as it is when it is that already."""
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
 def fit(image: Image.Image, size_px: int, rule: Resize) -> Image.Image:
     """An image of mode L or RGB at `size_px` x `size_px`, unless that is its size already.
 

@@ -62,10 +62,11 @@ class FileRows:
         """Read rows, int64 [n], into `out`, uint8 [n,H*W*C], whose rows are contiguous."""
         is_stored_so = self._axes == (0, 1, 2)
         stored: Any = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
+        handle = self._file.fileno()
         places = (self._offset + indexes * self._row_bytes).tolist()
         for place, row in zip(places, out, strict=True):
             buffer = row if is_stored_so else stored
-            if os.preadv(self._file.fileno(), [buffer], place) != self._row_bytes:
+            if os.preadv(handle, [buffer], place) != self._row_bytes:
                 raise UserError(f"{self._path}: cut since it was opened")
             if not is_stored_so:
                 turned = stored.reshape(self._stored).transpose(self._axes)
