@@ -19,7 +19,7 @@ PY    := $(VENV)/bin/python
 # The flavours share their files, so only one can be installed.
 OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-dali-cuda130)
 
-.PHONY: setup demo shards preview train score test test-gpu gpu-check reliability reliability-long \
+.PHONY: setup demo shards preview parity train score test test-gpu gpu-check reliability reliability-long \
     lint format bench clean
 
 setup: $(READY)
@@ -58,6 +58,10 @@ else
 	$(PY) -m dali_pipes.preview $(OUT)/in-dist-train --negatives rot-in --views.global-px 112 \
 	    --views.local-px 56 --views.local-views 4 --out out/preview.png
 endif
+
+# Every operation and view against Pillow and torchvision, with one line of JSON at the end.
+parity: $(READY)
+	$(PY) -m dali_pipes.parity
 
 #   make train ARGS="demo-cpu --in-dist out/shards/in-dist-train --out out/run"
 train: $(READY)

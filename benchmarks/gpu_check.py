@@ -20,8 +20,10 @@ import numpy as np
 import torch
 
 from dali_pipes.batch import RGB_STD, Batch
-from dali_pipes.inputs import StreamOrder
-from dali_pipes.loader import EvalLoader, TrainLoader
+from dali_pipes.config import LoaderConfig
+from dali_pipes.eval_loader import EvalLoader
+from dali_pipes.loader import TrainLoader
+from dali_pipes.plan import StreamOrder
 from eval.scorer import score
 from shards import cli
 from shards.build import build
@@ -59,7 +61,7 @@ def views_agree(shards: ShardSet, config: RunConfig) -> dict[str, float]:
     batches: list[Batch] = []
     for device in (CPU, GPU):
         order = StreamOrder(global_batch=16, seed=1)
-        batches.append(next(TrainLoader(shards, None, config.views, "rot-in", order, device, 4)))
+        batches.append(next(TrainLoader(shards, None, config.views, "rot-in", order, device)))
     here, there = batches
     std = torch.tensor(RGB_STD).view(3, 1, 1)
     differences = {
@@ -80,7 +82,9 @@ def train_steps(shards: ShardSet, config: RunConfig, steps: int) -> dict[str, fl
     world = World(rank=0, world_size=1, device=GPU)
     state = TrainState.start(config, GPU)
     order = StreamOrder(config.global_batch, config.seed)
-    loader = TrainLoader(shards, None, config.views, config.negatives, order, GPU, 8)
+    loader = TrainLoader(
+        shards, None, config.views, config.negatives, order, GPU, LoaderConfig(threads=8)
+    )
     torch.cuda.reset_peak_memory_stats()
     wait_s, started_s = 0.0, 0.0
     for step in range(steps + 3):
@@ -105,7 +109,9 @@ def train_steps(shards: ShardSet, config: RunConfig, steps: int) -> dict[str, fl
 def loader_rate(shards: ShardSet, config: RunConfig, steps: int) -> float:
     """Images a second of the loader alone."""
     order = StreamOrder(config.global_batch, config.seed)
-    loader = TrainLoader(shards, None, config.views, config.negatives, order, GPU, 8)
+    loader = TrainLoader(
+        shards, None, config.views, config.negatives, order, GPU, LoaderConfig(threads=8)
+    )
     for step in range(steps + 3):
         if step == 3:
             torch.cuda.synchronize()

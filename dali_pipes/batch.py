@@ -20,6 +20,10 @@ RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)
 """ImageNet's statistics in levels of 0..255; views are normalised with them whatever the data."""
 
+BLACK = tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
+WHITE = tuple((255 - mean) / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
+"""Levels 0 and 255 in a normalised view, by channel."""
+
 
 @dataclass(frozen=True)
 class ViewSpec:
@@ -64,6 +68,10 @@ class ViewSpec:
     """Whether jitter and blur act on the crop before its resize (fewer pixels to touch when a small
     source is enlarged; the blur is scaled with the crop) or on the resized view."""
 
+    shift_space: Literal["view", "source"] = "view"
+    """Whether the transformation of a negative source acts on its views (as the authors' code) or
+    on its images, before the crop."""
+
     def works_in_source_space(self, source_px: int) -> bool:
         """Whether jitter and blur act before the resize, for sources of this side."""
         if self.photometric_space == "auto":
@@ -104,7 +112,10 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """All views of one step on one rank, view-major, normalised float32 on the training device.
+    """All views of one step on one rank, view-major, normalised, on the training device.
+
+    They are of the loader's dtype, float32 or bfloat16. How their pixels lie in memory is the
+    engine's choice: channel after channel, or all channels of a pixel together.
 
     The positive views come first, then those of each negative source in the strategy's order, so
     that the student takes all views of one size in one forward pass without a copy.

@@ -12,6 +12,7 @@ blur and solarize per kind of view.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -22,47 +23,69 @@ from dali_pipes.batch import ViewSpec
 ViewKind = Literal["global-1", "global-2", "global-any", "local"]
 """The global views differ in blur and solarize; a negative one is like either, half the time."""
 
+JITTER = ("brightness", "contrast", "saturation", "hue")
+"""The operations of colour jitter, by their number in a `ViewDraw.jitter_order`."""
+
 CROP_TRIES = 10
 """Draws before torchvision's RandomResizedCrop falls back to a central crop."""
 
 
 @dataclass(frozen=True)
 class ViewDraw:
-    """The parameters of one view for each image of a batch."""
+    """The parameters of views; shape [...] is [B], or [V, B] for V views of each of B images."""
 
     crop_start: np.ndarray
-    """int32 [B, 2]: top, left in source pixels."""
+    """int32 [..., 2]: top, left in source pixels."""
     crop_shape: np.ndarray
-    """int32 [B, 2]: height, width in source pixels."""
+    """int32 [..., 2]: height, width in source pixels."""
     flip: np.ndarray
-    """int32 [B]: 1 = mirrored left to right."""
+    """int32: 1 = mirrored left to right."""
     brightness: np.ndarray
-    """float32 [B]: factor, 1 = unchanged."""
+    """float32: factor, 1 = unchanged."""
     contrast: np.ndarray
-    """float32 [B]: factor about the mean luma, 1 = unchanged."""
+    """float32: factor about the mean luma, 1 = unchanged."""
     saturation: np.ndarray
-    """float32 [B]: factor, 1 = unchanged, 0 = gray."""
+    """float32: factor, 1 = unchanged."""
     hue_deg: np.ndarray
-    """float32 [B]: angle in degrees (never a fraction of a turn)."""
+    """float32: angle in degrees (never a fraction of a turn)."""
+    jitter_order: np.ndarray
+    """uint8 [..., 4]: the operations of `JITTER` in the order in which they are applied."""
+    gray: np.ndarray
+    """bool: all colour lost, after the jitter."""
     blur_sigma_px: np.ndarray
-    """float32 [B]: in pixels of the view; 0 = no blur."""
+    """float32: in pixels of the view; 0 = no blur."""
     solarize: np.ndarray
-    """bool [B]."""
+    """bool."""
 
-    def __getitem__(self, part: slice) -> ViewDraw:
-        """The parameters of a part of the batch."""
+    def __getitem__(self, part: int | slice | np.ndarray | tuple) -> ViewDraw:
+        """The parameters of some of the views."""
         return ViewDraw(*(getattr(self, field.name)[part] for field in fields(self)))
 
+    def flatten(self) -> ViewDraw:
+        """[V, B] -> [V * B]."""
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return ViewDraw(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
 
-def draw_view(
-    rng: np.random.Generator, spec: ViewSpec, kind: ViewKind, batch: int, source_hw: tuple[int, int]
+
+def join_draws(draws: Sequence[ViewDraw]) -> ViewDraw:
+    """Views [V1, B], [V2, B], ... -> all of them, [V1 + V2 + ..., B]."""
+    names = [field.name for field in fields(ViewDraw)]
+    return ViewDraw(*(np.concatenate([getattr(draw, name) for draw in draws]) for name in names))
+
+
+def draw_views(
+    rng: np.random.Generator,
+    spec: ViewSpec,
+    kind: ViewKind,
+    shape: tuple[int, ...],
+    source_hw: tuple[int, int],
 ) -> ViewDraw:
-    """Draw one view of each of `batch` images of height, width `source_hw`."""
+    """Draw views of one kind, of images of height, width `source_hw`; all arrays are [*shape]."""
     scale = spec.local_scale if kind == "local" else spec.global_scale
-    start, shape = draw_crop(rng, batch, source_hw, scale, spec.crop_ratio)
-    jitter = rng.random(batch) < spec.jitter_p
+    crop_start, crop_shape = draw_crops(rng, shape, source_hw, scale, spec.crop_ratio)
+    jitter = rng.random(shape) < spec.jitter_p
     brightness, contrast, saturation, hue_deg = (
-        np.where(jitter, rng.uniform(middle - half, middle + half, batch), middle)
+        np.where(jitter, rng.uniform(middle - half, middle + half, shape), middle)
         for middle, half in (
             (1.0, spec.brightness),
             (1.0, spec.contrast),
@@ -70,48 +93,49 @@ def draw_view(
             (0.0, spec.hue_deg),
         )
     )
-    # Gray comes after the jitter and keeps only luma, which hue and saturation do not change.
-    saturation = np.where(rng.random(batch) < spec.gray_p, 0.0, saturation)
     second = {"global-1": False, "global-2": True, "local": False}.get(kind)
-    like_second = rng.random(batch) < 0.5 if second is None else np.full(batch, second)
+    like_second = rng.random(shape) < 0.5 if second is None else np.full(shape, second)
     blur_p = np.where(like_second, spec.blur_p[1], spec.blur_p[2 if kind == "local" else 0])
-    blur = rng.random(batch) < blur_p
+    blur = rng.random(shape) < blur_p
     return ViewDraw(
-        crop_start=start,
-        crop_shape=shape,
-        flip=(rng.random(batch) < spec.flip_p).astype(np.int32),
+        crop_start=crop_start,
+        crop_shape=crop_shape,
+        flip=(rng.random(shape) < spec.flip_p).astype(np.int32),
         brightness=brightness.astype(np.float32),
         contrast=contrast.astype(np.float32),
         saturation=saturation.astype(np.float32),
         hue_deg=hue_deg.astype(np.float32),
-        blur_sigma_px=np.where(blur, rng.uniform(*spec.blur_sigma_px, batch), 0).astype(np.float32),
-        solarize=like_second & (rng.random(batch) < spec.solarize_p),
+        jitter_order=rng.random((*shape, len(JITTER))).argsort(-1).astype(np.uint8),
+        gray=rng.random(shape) < spec.gray_p,
+        blur_sigma_px=np.where(blur, rng.uniform(*spec.blur_sigma_px, shape), 0).astype(np.float32),
+        solarize=like_second & (rng.random(shape) < spec.solarize_p),
     )
 
 
-def draw_crop(
+def draw_crops(
     rng: np.random.Generator,
-    batch: int,
+    shape: tuple[int, ...],
     source_hw: tuple[int, int],
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crop boxes by the law of torchvision's RandomResizedCrop: start and shape, int32 [B, 2]."""
+    """Crop boxes by the law of torchvision's RandomResizedCrop.
+
+    Returns:
+        Start (top, left) and shape (height, width) in source pixels, each int32 [*shape, 2].
+    """
     height, width = source_hw
-    area = height * width * rng.uniform(*scale, (batch, CROP_TRIES))
+    area = height * width * rng.uniform(*scale, (*shape, CROP_TRIES))
     log_ratio = math.log(ratio[0]), math.log(ratio[1])
-    aspect = np.exp(rng.uniform(*log_ratio, (batch, CROP_TRIES)))
+    aspect = np.exp(rng.uniform(*log_ratio, (*shape, CROP_TRIES)))
     tries = np.rint(np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=-1))
     fits = ((tries >= 1) & (tries <= (height, width))).all(-1)
-    first = fits.argmax(1)
-    shape = np.where(
-        fits.any(1)[:, None],
-        tries[np.arange(batch), first],
-        _central_crop_shape(height, width, ratio),
-    )
-    room = np.array([height, width]) - shape
-    start = np.where(fits.any(1)[:, None], np.floor(rng.random((batch, 2)) * (room + 1)), room // 2)
-    return start.astype(np.int32), shape.astype(np.int32)
+    first = np.take_along_axis(tries, fits.argmax(-1)[..., None, None], axis=-2)[..., 0, :]
+    drawn = fits.any(-1, keepdims=True)
+    crop = np.where(drawn, first, _central_crop_shape(height, width, ratio))
+    room = np.array([height, width]) - crop
+    start = np.where(drawn, np.floor(rng.random((*shape, 2)) * (room + 1)), room // 2)
+    return start.astype(np.int32), crop.astype(np.int32)
 
 
 def _central_crop_shape(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

@@ -26,4 +26,4 @@ def eval_graph(
     image = fn.external_source(source=read_batch, batch=True, layout="HWC")
     if device == "gpu":
         image = image.gpu()
-    return normalize(resize(image, crop_px), channels)
+    return normalize(resize(image, [crop_px, crop_px]), channels)

@@ -1,26 +1,38 @@
-"""Loaders: what the trainer and the scorer see of all this.
+"""The training loader: what the trainer sees of all this.
 
-A loader owns a DALI pipeline, which makes views ahead on its own threads (reading and drawing, a
-millisecond or so, are done when a batch is asked for), and hands out torch tensors on the training
-device that it never touches again: batch k stays as it is while batch k + 1 is made.
+It hands out torch tensors on the training device that are not touched again while they are held:
+batch k stays as it is while batch k + 1 is made.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Literal, Protocol
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from dali_pipes.batch import Batch, ViewSpec
-from dali_pipes.inputs import StepInputs, StreamOrder
-from dali_pipes.negatives import StrategyName
+from dali_pipes.config import LoaderConfig
+from dali_pipes.plan import StepPlan, StreamOrder
 from shards.cli import UserError
 from shards.order import steps_per_epoch
 from shards.reader import ShardSet
 
-PREFETCH_BATCHES = 2
+
+class ViewEngine(Protocol):
+    """Makes all views of a step; steps are asked for in order, until a run resumes at another."""
+
+    def views(self, step: int) -> tuple[Tensor, Tensor]:
+        """Global views [2 + S, B, 3, G, G] and local views [N (1 + S), B, 3, L, L], as in `Batch`.
+
+        Raises:
+            UserError: an image cannot be read or decoded.
+        """
+
+    def close(self) -> None:
+        """Drop what was prepared."""
 
 
 class TrainLoader:
@@ -31,27 +43,32 @@ class TrainLoader:
         in_dist: ShardSet,
         aux: ShardSet | None,
         spec: ViewSpec,
-        strategy: StrategyName,
+        negatives: str,
         order: StreamOrder,
         device: torch.device,
-        num_threads: int,
+        config: LoaderConfig | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Check the request; the pipeline is built when the first batch is asked for.
+        """Check the request and start the engine that it asks for; views are of `dtype`.
 
         Raises:
-            UserError: the views, the strategy, the batch and the sets do not fit each other.
+            UserError: the views, the strategy, the batch and the sets do not fit each other, or do
+                not fit into the memory that they may take.
         """
+        config = config or LoaderConfig()
         spec.check()
+        config.check()
         try:
             self.steps_per_epoch = steps_per_epoch(len(in_dist), order.global_batch)
         except UserError as error:
             raise UserError(f"{in_dist.directory}: {error}") from error
-        self._inputs = StepInputs(in_dist, aux, spec, strategy, order)
-        self._batch_size = len(range(order.global_batch)[order.rank_part])
-        self._device = device
-        self._num_threads = num_threads
+        self._plan = StepPlan(in_dist, aux, spec, negatives, order)
+        source_px = max(self._plan.height, self._plan.width)
+        self.engine = config.engine_for(source_px, spec)
+        """Which engine makes the views."""
+        self._engine = _start(self.engine, self._plan, config, dtype, device)
+        self._identity = self._describe(negatives)
         self._step = 0
-        self._pipeline: Any = None
 
     def __iter__(self) -> Iterator[Batch]:
         """The loader is its own iterator."""
@@ -59,15 +76,12 @@ class TrainLoader:
 
     def __next__(self) -> Batch:
         """The views of the next step; waits for them if they are not ready."""
-        if self._pipeline is None:
-            self._pipeline = self._build()
-        outputs = self._pipeline.run(_stream(self._device))
-        split = len(self._inputs.global_views)
-        ids = self._inputs.ids(self._step)
+        ids = self._plan.ids(self._step)
+        global_views, local_views = self._engine.views(self._step)
         batch = Batch(
             step=self._step,
-            global_views=self._stack(outputs[:split], self._inputs.spec.global_px),
-            local_views=self._stack(outputs[split:], self._inputs.spec.local_px),
+            global_views=global_views,
+            local_views=local_views,
             in_dist_ids=torch.from_numpy(ids["in-dist"]),
             aux_ids=torch.from_numpy(ids["aux"]) if "aux" in ids else None,
         )
@@ -75,125 +89,68 @@ class TrainLoader:
         return batch
 
     def state_dict(self) -> dict[str, object]:
-        """Position, and what it is a position in."""
-        order = self._inputs.order
-        return {
-            "step": self._step,
-            "global_batch": order.global_batch,
-            "seed": order.seed,
-            "manifests": {
-                stream: samples.manifest.sha256 for stream, samples in self._inputs.sets.items()
-            },
-        }
+        """Position, and all that it is a position in."""
+        return {"step": self._step, **self._identity}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from a saved position, with any number of ranks.
+    def load_state_dict(self, state: dict[str, object], *, elastic: bool = False) -> None:
+        """Go on from a saved position; with `elastic`, also on another number of ranks.
+
+        The sample ids and draws of a step are those of any number of ranks.
 
         Raises:
-            UserError: the state is of other images, another batch size or another seed.
+            UserError: the state is of other images, views, seed, batch or number of ranks, or of
+                another engine or version of DALI.
         """
-        for field, ours in self.state_dict().items():
-            if field == "manifests" and state.get(field) != ours:
-                folders = ", ".join(str(shards.directory) for shards in self._inputs.sets.values())
+        step = state.get("step")
+        if not isinstance(step, int) or step < 0:
+            raise UserError(f"the loader's state has step {step!r}, expected 0 or more")
+        for field, ours in self._identity.items():
+            theirs = state.get(field)
+            if theirs == ours or (elastic and field == "world_size"):
+                continue
+            if field == "manifests":
+                folders = ", ".join(str(shards.directory) for shards in self._plan.sets.values())
                 raise UserError(f"the run was trained on other manifests than those of {folders}")
-            if field != "step" and state.get(field) != ours:
-                raise UserError(f"the run's {field} is {state.get(field)!r}, here it is {ours!r}")
-        self.close()
-        self._step = int(state["step"])  # type: ignore[call-overload]
+            hint = "; allow it with --elastic" if field == "world_size" else ""
+            raise UserError(f"the run's {field} is {theirs!r}, here it is {ours!r}{hint}")
+        self._engine.close()
+        self._step = step
 
     def close(self) -> None:
-        """Drop the pipeline and what it had prepared."""
-        self._pipeline = None
+        """Drop what was prepared."""
+        self._engine.close()
 
-    def _build(self):
-        from dali_pipes.train_pipe import train_graph
+    def _describe(self, negatives: str) -> dict[str, object]:
+        order, sets = self._plan.order, self._plan.sets
+        identity: dict[str, object] = {
+            "seed": order.seed,
+            "global_batch": order.global_batch,
+            "world_size": order.world_size,
+            "negatives": negatives,
+            "engine": self.engine,
+            "manifests": {name: shards.manifest.sha256 for name, shards in sets.items()},
+        }
+        for name, value in dataclasses.asdict(self._plan.spec).items():
+            # Lists, as they come back from a checkpoint.
+            identity[f"views.{name}"] = list(value) if isinstance(value, tuple) else value
+        if self.engine == "dali":
+            from dali_pipes.dali_engine import dali_version
 
-        self._inputs.first_step = self._step
-        pipeline = train_graph(
-            self._inputs,
-            device="gpu" if self._device.type == "cuda" else "cpu",
-            batch_size=self._batch_size,
-            **_pipeline_options(self._device, self._num_threads),
-        )
-        pipeline.build()
-        return pipeline
-
-    def _stack(self, outputs, side_px: int) -> torch.Tensor:
-        shape = (len(outputs), self._batch_size, 3, side_px, side_px)
-        views = torch.empty(shape, device=self._device)
-        for view, output in zip(views, outputs, strict=True):
-            _copy(output, view)
-        return views
-
-
-class EvalLoader:
-    """One pass over a set in order of id: (ids int64 [B] on the CPU, images [B, 3, G, G])."""
-
-    def __init__(
-        self,
-        shards: ShardSet,
-        crop_px: int,
-        batch: int,
-        device: torch.device,
-        num_threads: int = 2,
-    ) -> None:
-        """The images come out at `crop_px` squared; the last batch may be smaller."""
-        self._shards = shards
-        self._crop_px = crop_px
-        self._batch = batch
-        self._device = device
-        self._num_threads = num_threads
-
-    def __len__(self) -> int:
-        """Batches in the pass."""
-        return -(-len(self._shards) // self._batch)
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Start a pass."""
-        from dali_pipes.eval_pipe import eval_graph
-
-        pipeline = eval_graph(
-            self._read,
-            self._crop_px,
-            self._shards.manifest.channels,
-            device="gpu" if self._device.type == "cuda" else "cpu",
-            batch_size=min(self._batch, len(self._shards)),
-            **_pipeline_options(self._device, self._num_threads),
-        )
-        pipeline.build()
-        for number in range(len(self)):
-            (output,) = pipeline.run(_stream(self._device))
-            ids = self._ids(number)
-            images = torch.empty((len(ids), 3, self._crop_px, self._crop_px), device=self._device)
-            _copy(output, images)
-            yield torch.from_numpy(ids), images
-
-    def _ids(self, number: int) -> np.ndarray:
-        start = number * self._batch
-        return np.arange(start, min(start + self._batch, len(self._shards)))
-
-    def _read(self, number: int) -> np.ndarray:
-        if number >= len(self):
-            raise StopIteration
-        return self._shards.read(self._ids(number))
+            identity["dali"] = dali_version()
+        return identity
 
 
-def _pipeline_options(device: torch.device, num_threads: int) -> dict[str, object]:
-    return {
-        "num_threads": num_threads,
-        "device_id": (device.index or 0) if device.type == "cuda" else None,
-        "prefetch_queue_depth": PREFETCH_BATCHES,
-        "exec_dynamic": True,
-    }
+def _start(
+    name: Literal["dali", "product"],
+    plan: StepPlan,
+    config: LoaderConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> ViewEngine:
+    if name == "product":
+        from dali_pipes.product_engine import ProductEngine
 
+        return ProductEngine(plan, config, dtype, device)
+    from dali_pipes.dali_engine import DaliEngine
 
-def _stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Torch's stream: DALI's results are ready, and their memory is free again, in its order."""
-    return torch.cuda.current_stream(device) if device.type == "cuda" else None
-
-
-def _copy(output, destination: torch.Tensor) -> None:
-    """Copy a dense DALI batch into `destination`."""
-    from nvidia.dali.plugin.pytorch import feed_ndarray
-
-    feed_ndarray(output.as_tensor(), destination, cuda_stream=_stream(destination.device))
+    return DaliEngine(plan, config, dtype, device)

@@ -1,10 +1,13 @@
-"""`python -m dali_pipes.preview SHARDS --out views.png`: a contact sheet of views and negatives.
+"""`python -m dali_pipes.preview SHARDS --out views.png`: what the network will be shown.
 
-What is drawn comes from the loader of the training, denormalised: what the networks would see.
+Three sheets in one picture: the views of a step with the chosen negatives, each augmentation by
+itself, and each transformation of the negatives by itself. All of it comes from the loader of the
+training, denormalised.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +18,19 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, Batch, ViewSpec
-from dali_pipes.inputs import StreamOrder
+from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
-from dali_pipes.negatives import STRATEGIES, StrategyName
+from dali_pipes.negatives import NegativeSource, parse_negatives
+from dali_pipes.plan import StreamOrder
+from dali_pipes.shifts import SHIFTS
 from shards import cli
 from shards.cli import UserError
 from shards.reader import ShardSet
 
-MARGIN_PX, TITLE_PX = 6, 22
+MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
+
+Column = tuple[str, Sequence[Image.Image]]
+"""A title, and a picture for each image."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +43,72 @@ class PreviewConfig:
     """The PNG to write."""
     aux: Path | None = None
     """Folder of auxiliary shards, for negatives made of them."""
-    negatives: StrategyName = "rot-in"
-    """none | aux | rot | rot-in | combined."""
+    negatives: str = "rot-in"
+    """The strategy of the first sheet; see train/main.py."""
     images: int = 6
-    """Rows of the sheet, one image each."""
+    """Rows of each sheet, one image each."""
     seed: int = 0
     """Of the choice of images and of every draw."""
     views: ViewSpec = field(default_factory=ViewSpec)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
 
 
-def contact_sheet(source: np.ndarray, batch: Batch, strategy: StrategyName) -> Image.Image:
-    """One row for each image: the source (uint8 [B, H, W, C]), then its views of `batch`."""
-    columns = [("source", _enlarge(source, batch.global_views.shape[-1]))]
+def whole_image(views: ViewSpec) -> ViewSpec:
+    """A spec whose global views are the image itself, for one thing to be changed at a time."""
+    return dataclasses.replace(
+        views,
+        local_views=0,
+        global_scale=(1.0, 1.0),
+        crop_ratio=(1.0, 1.0),
+        flip_p=0.0,
+        jitter_p=0.0,
+        gray_p=0.0,
+        blur_p=(0.0, 0.0, 0.0),
+        solarize_p=0.0,
+    )
+
+
+def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
+    """For each augmentation, a spec that has nothing else in its second global view."""
+    still = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue_deg": 0.0}
+    crop = {"crop_ratio": views.crop_ratio}
+    changes: dict[str, dict[str, object]] = {
+        "global crop": {"global_scale": views.global_scale, **crop},
+        "local crop": {"global_scale": views.local_scale, **crop},
+        "flip": {"flip_p": 1.0},
+        "brightness": {"jitter_p": 1.0, **still, "brightness": views.brightness},
+        "contrast": {"jitter_p": 1.0, **still, "contrast": views.contrast},
+        "saturation": {"jitter_p": 1.0, **still, "saturation": views.saturation},
+        "hue": {"jitter_p": 1.0, **still, "hue_deg": views.hue_deg},
+        "gray": {"gray_p": 1.0},
+        "blur": {"blur_p": (1.0, 1.0, 1.0)},
+        "solarize": {"solarize_p": 1.0},
+    }
+    if channels == 1:
+        for name in ("saturation", "hue", "gray"):
+            del changes[name]
+    bare = whole_image(views)
+    return {name: dataclasses.replace(bare, **change) for name, change in changes.items()}  # type: ignore[arg-type]
+
+
+def shift_names() -> list[str]:
+    """All transformations of negatives, the most usual sizes of permutations among them."""
+    names = [name for name in SHIFTS if name != "aux"]
+    return [*names, "perm-4", "perm-16"]
+
+
+def view_columns(
+    source: np.ndarray, batch: Batch, sources: Sequence[NegativeSource]
+) -> list[Column]:
+    """The sources of the images, uint8 [B, H, W, C], then all views of `batch`."""
+    columns: list[Column] = [("source", _enlarge(source, batch.global_views.shape[-1]))]
     columns += [(f"global {i + 1}", view) for i, view in enumerate(_levels(batch.pos_global))]
     columns += [(f"local {i + 1}", view) for i, view in enumerate(_levels(batch.pos_local))]
-    sources = STRATEGIES[strategy]
     neg_local = batch.neg_local.unflatten(0, (len(sources), -1)) if sources else []
     for number, negative in enumerate(sources):
-        name = f"{negative.stream} {negative.shift}"
-        columns.append((name, _levels(batch.neg_global)[number]))
+        columns.append((negative.name, _levels(batch.neg_global)[number]))
         columns += [("- local", view) for view in _levels(neg_local[number])]
-    return _draw(columns)
+    return columns
 
 
 def _enlarge(images: np.ndarray, side_px: int) -> list[Image.Image]:
@@ -73,28 +126,38 @@ def _levels(views: torch.Tensor) -> list[list[Image.Image]]:
     return [[Image.fromarray(image) for image in view] for view in levels]
 
 
-def _draw(columns: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
+def _sheet(title: str, columns: Sequence[Column]) -> Image.Image:
     row_px = max(picture.height for _, pictures in columns for picture in pictures) + MARGIN_PX
     font = ImageFont.load_default(12)
     widths = [
-        max(pictures[0].width, int(font.getlength(title))) + MARGIN_PX
-        for title, pictures in columns
+        max(pictures[0].width, int(font.getlength(name))) + MARGIN_PX for name, pictures in columns
     ]
     rows = len(columns[0][1])
-    size = (sum(widths) + MARGIN_PX, TITLE_PX + rows * row_px + MARGIN_PX)
+    size = (sum(widths) + MARGIN_PX, HEAD_PX + TITLE_PX + rows * row_px + MARGIN_PX)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN_PX, 8), title, fill="black", font=ImageFont.load_default(16))
     left = MARGIN_PX
-    for (title, pictures), width in zip(columns, widths, strict=True):
-        draw.text((left, 5), title, fill="black", font=font)
+    for (name, pictures), width in zip(columns, widths, strict=True):
+        draw.text((left, HEAD_PX + 5), name, fill="black", font=font)
         for row, picture in enumerate(pictures):
-            sheet.paste(picture, (left, TITLE_PX + row * row_px))
+            sheet.paste(picture, (left, HEAD_PX + TITLE_PX + row * row_px))
         left += width
     return sheet
 
 
+def _stack(sheets: Sequence[Image.Image]) -> Image.Image:
+    size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    picture = Image.new("RGB", size, "white")
+    top = 0
+    for sheet in sheets:
+        picture.paste(sheet, (0, top))
+        top += sheet.height
+    return picture
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the first batch of a run with this seed."""
+    """Draw the first batch of a run with this seed, and what it is made of."""
     config = cli.parse(PreviewConfig, argv, description=__doc__)
     if config.images < 1:
         raise UserError(f"images is {config.images}, expected at least 1")
@@ -102,21 +165,43 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"seed is {config.seed}, expected at least 0")
     if config.out.suffix.lower() != ".png":
         raise UserError(f"out is {config.out}, expected the name of a .png")
+    sources = parse_negatives(config.negatives)
     in_dist = ShardSet.open(config.shards)
-    loader = TrainLoader(
-        in_dist,
-        ShardSet.open(config.aux) if config.aux else None,
-        config.views,
-        config.negatives,
-        StreamOrder(global_batch=config.images, seed=config.seed),
-        torch.device("cpu"),
-        num_threads=2,
+    aux = ShardSet.open(config.aux) if config.aux else None
+
+    def first_batch(views: ViewSpec, negatives: str) -> Batch:
+        order = StreamOrder(global_batch=config.images, seed=config.seed)
+        reads = aux if negatives == config.negatives else None
+        cpu = torch.device("cpu")
+        return next(TrainLoader(in_dist, reads, views, negatives, order, cpu, config.loader))
+
+    batch = first_batch(config.views, config.negatives)
+    source = in_dist.read(batch.in_dist_ids.numpy())
+    shown: list[Column] = [("source", _enlarge(source, config.views.global_px))]
+    alone = shown + [
+        (name, _levels(first_batch(views, "none").pos_global)[1])
+        for name, views in augmentations(config.views, in_dist.manifest.channels).items()
+    ]
+    shifted = list(shown)
+    for name in shift_names():
+        try:
+            views = first_batch(whole_image(config.views), f"{name}-in").neg_global
+        except UserError:  # a view of this side cannot be cut so
+            continue
+        shifted.append((name, _levels(views)[0]))
+    picture = _stack(
+        [
+            _sheet(
+                f"views of a step, negatives {config.negatives}",
+                view_columns(source, batch, sources),
+            ),
+            _sheet("each augmentation by itself", alone),
+            _sheet("each transformation of the negatives by itself", shifted),
+        ]
     )
-    batch = next(loader)
-    sheet = contact_sheet(in_dist.read(batch.in_dist_ids.numpy()), batch, config.negatives)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(config.out)
-    print(f"{config.out}: the views of {config.images} images")
+    picture.save(config.out)
+    print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
 
 
 if __name__ == "__main__":

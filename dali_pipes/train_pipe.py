@@ -7,36 +7,40 @@ from typing import Literal
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali.data_node import DataNode
 
-from dali_pipes.augment import normalize, view_of
-from dali_pipes.inputs import StepInputs
-from dali_pipes.negatives import SHIFTS
+from dali_pipes.augment import decode, view_of
+from dali_pipes.dali_inputs import GraphInputs
 
 
 @pipeline_def(enable_conditionals=True)
-def train_graph(inputs: StepInputs, device: Literal["cpu", "gpu"]) -> tuple[DataNode, ...]:
-    """All views of `inputs.views`, each float32 [3, side, side], in that order."""
+def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[DataNode, ...]:
+    """All views of `inputs.views`, each uint8 [side, side, C], in that order.
+
+    In source space they are finished but for the normalisation. In view space their colours, and
+    the shift of negative views, are still to come (`colour.colour_normalized`).
+    """
     images_count = len(inputs.streams)
-    params_count = sum(len(positions) for positions in inputs.positions)
+    params_count = sum(len(view.positions) for view in inputs.views)
     nodes = fn.external_source(
         source=inputs,
         num_outputs=images_count + params_count,
         batch=True,
         batch_info=True,
-        layout=["HWC"] * images_count + [""] * params_count,
+        layout=["" if inputs.encoded else "HWC"] * images_count + [""] * params_count,
     )
     images = {}
     for position, stream in enumerate(inputs.streams):
-        images[stream] = nodes[position].gpu() if device == "gpu" else nodes[position]
+        if inputs.encoded:
+            images[stream] = decode(nodes[position], inputs.channels, device)
+        else:
+            images[stream] = nodes[position].gpu() if device == "gpu" else nodes[position]
     outputs = []
-    for number, plan in enumerate(inputs.views):
-        params = {name: nodes[position] for name, position in inputs.positions[number].items()}
-        view = view_of(
-            images[plan.stream],
-            params,
-            plan.side_px,
-            inputs.channels,
-            in_source_space=inputs.in_source_space,
-        )
-        view = SHIFTS[plan.shift].apply(view, params)
-        outputs.append(normalize(view, inputs.channels))
+    for plan in inputs.views:
+        params = {name: nodes[position] for name, position in plan.positions.items()}
+        image = images[plan.images]
+        if plan.negative is not None and inputs.shifts_source:
+            image = plan.negative.graph(image, params, inputs.source_px)
+        view = view_of(image, params, in_source_space=inputs.in_source_space)
+        if plan.negative is not None and not inputs.shifts_source and inputs.in_source_space:
+            view = plan.negative.graph(view, params, plan.side_px)
+        outputs.append(view)
     return tuple(outputs)

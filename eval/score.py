@@ -21,7 +21,7 @@ from contextlib import ExitStack
 import numpy as np
 from rich.console import Console
 
-from dali_pipes.loader import EvalLoader
+from dali_pipes.eval_loader import EvalLoader
 from eval.config import ScoreConfig
 from eval.embed import embed, pixel_features
 from eval.figures import save_histogram

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +72,30 @@ class ShardSet:
             UserError: a tar was cut since it was opened, or the disk fails, or an image cannot be
                 decoded any more.
         """
-        ids = self._checked(ids)
         out = np.empty((len(ids), *self.manifest.sample_shape), np.uint8)
-        shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
-        places = zip(shards, self._offsets[ids].tolist(), self._sizes[ids].tolist(), strict=True)
-        if self.manifest.encoding == "raw":
-            memory, start = out.reshape(-1).data, 0
-            for shard, offset, size in places:
-                self._read_into(memory[start : start + size], shard, offset)
-                start += size
-        else:
-            for i, (shard, offset, size) in enumerate(places):
-                data = bytearray(size)
-                self._read_into(memoryview(data), shard, offset)
-                out[i] = self._decoded(bytes(data), shard, ids[i])
+        if self.manifest.encoding != "raw":
+            for pixels, file, sample_id in zip(out, self.read_files(ids), ids, strict=True):
+                pixels[...] = self._decoded(file.tobytes(), int(sample_id))
+            return out
+        memory, start = out.reshape(-1).data, 0
+        for shard, offset, size in self._places(ids):
+            self._read_into(memory[start : start + size], shard, offset)
+            start += size
         return out
+
+    def read_files(self, ids: np.ndarray) -> list[np.ndarray]:
+        """The image component of samples as it is in the tar, for each of `ids`: uint8 [bytes].
+
+        Raises:
+            IndexError: an id is out of range.
+            UserError: a tar was cut since it was opened, or the disk fails.
+        """
+        files = []
+        for shard, offset, size in self._places(ids):
+            file = np.empty(size, np.uint8)
+            self._read_into(file.data, shard, offset)
+            files.append(file)
+        return files
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
         """The labels of samples: int64 [B]; all labels are read on the first call.
@@ -119,6 +129,12 @@ class ShardSet:
         """Close the tars."""
         self.close()
 
+    def _places(self, ids: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """Shard, offset and size of the image of each of `ids`."""
+        ids = self._checked(ids)
+        shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
+        return zip(shards, self._offsets[ids].tolist(), self._sizes[ids].tolist(), strict=True)
+
     def _checked(self, ids: np.ndarray) -> np.ndarray:
         if not self._files:
             raise ValueError(f"{self.directory}: read after close")
@@ -141,8 +157,9 @@ class ShardSet:
     def _path(self, shard: int) -> Path:
         return self.directory / self.manifest.shards[shard].file
 
-    def _decoded(self, data: bytes, shard: int, sample_id: int) -> np.ndarray:
+    def _decoded(self, data: bytes, sample_id: int) -> np.ndarray:
         key = sample_key(self._keys[sample_id])
+        shard = int(np.searchsorted(self._shard_ends, sample_id, side="right"))
         try:
             pixels = to_pixels(decode(data, self.manifest.channels))
         except BadImage as error:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 import torch
 from safetensors.torch import save_file
 
+from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from train.main import train
 from train.recipes import RECIPES
@@ -31,7 +32,7 @@ def main() -> None:
         global_batch=12,
         device="cpu",
         optim=dataclasses.replace(config.optim, warmup_epochs=0.5),
-        loader_threads=1,
+        loader=LoaderConfig(threads=1),
         model=dataclasses.replace(config.model, width=24, depth=2),
         head=dataclasses.replace(config.head, prototypes=32, hidden=32, bottleneck=16),
     )
@@ -41,8 +42,8 @@ def main() -> None:
     def record(loader: TrainLoader):
         batch = next_batch(loader)
         seen_ids.append(batch.in_dist_ids.clone())
-        draws = loader._inputs.draws(batch.step)
-        seen_draws.append(torch.tensor([view["brightness"][0] for view in draws]))
+        draws = loader._plan.draws(batch.step)
+        seen_draws.append(torch.tensor([group.view.brightness[0, 0] for group in draws]))
         return batch
 
     TrainLoader.__next__ = record

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ks_2samp, kstest
-from torchvision.transforms import RandomResizedCrop
+from scipy.stats import binomtest, chisquare, ks_2samp, kstest
+from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.draws import draw_crop, draw_view
+from dali_pipes.draws import JITTER, ViewDraw, draw_crops, draw_views
 
-DRAWS = 4000
+DRAWS = 20_000
+ENOUGH = 1e-3
+"""The p-value from which two samples are called alike; all seeds are fixed."""
 SPEC = ViewSpec()
+ALWAYS_JITTER = dataclasses.replace(SPEC, jitter_p=1.0)
 
 
 def torchvision_crops(height, width, scale, ratio) -> np.ndarray:
@@ -23,82 +28,153 @@ def torchvision_crops(height, width, scale, ratio) -> np.ndarray:
     return np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(DRAWS)])
 
 
-@pytest.mark.parametrize("scale", [(0.4, 1.0), (0.15, 0.4), (0.05, 0.4)])
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (480, 640), (100, 900)])
-@pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.5, 1.0)])
-def test_crops_follow_torchvision(scale, height, width, ratio) -> None:
-    start, shape = draw_crop(np.random.default_rng(0), DRAWS, (height, width), scale, ratio)
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "ratio"),
+    [
+        (32, 32, SPEC.global_scale, SPEC.crop_ratio),
+        (32, 32, SPEC.local_scale, SPEC.crop_ratio),
+        (480, 640, (0.05, 0.4), SPEC.crop_ratio),
+        (480, 640, (0.4, 1.0), (0.5, 1.0)),
+        (100, 900, (0.15, 0.4), (3 / 4, 4 / 3)),  # many draws do not fit: the central crop
+    ],
+)
+def test_crops_follow_torchvision(height, width, scale, ratio) -> None:
+    start, shape = draw_crops(np.random.default_rng(0), (DRAWS,), (height, width), scale, ratio)
     theirs = torchvision_crops(height, width, scale, ratio)
     ours = np.concatenate([start, shape], axis=1)
-    for column in range(4):
-        assert ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-3, column
-    area = ks_2samp(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3])
-    assert area.pvalue > 1e-3
+    for name, of in {
+        "top": lambda crop: crop[:, 0],
+        "left": lambda crop: crop[:, 1],
+        "height": lambda crop: crop[:, 2],
+        "width": lambda crop: crop[:, 3],
+        "area": lambda crop: crop[:, 2] * crop[:, 3],
+        "log-ratio": lambda crop: np.log(crop[:, 3] / crop[:, 2]),
+    }.items():
+        assert ks_2samp(of(ours), of(theirs)).pvalue > ENOUGH, name
 
 
 def test_crops_lie_inside_and_keep_their_limits() -> None:
     rng = np.random.default_rng(1)
-    start, shape = draw_crop(rng, DRAWS, (28, 28), (0.15, 0.4), (3 / 4, 4 / 3))
+    start, shape = draw_crops(rng, (DRAWS,), (28, 28), (0.15, 0.4), (3 / 4, 4 / 3))
     assert (start >= 0).all() and (start + shape <= 28).all() and (shape >= 1).all()
     area = shape.prod(1) / 28**2
     assert 0.13 < area.min() and area.max() < 0.43
 
 
 def test_a_crop_that_cannot_fit_is_central() -> None:
-    start, shape = draw_crop(np.random.default_rng(0), 5, (10, 1000), (0.9, 1.0), (3 / 4, 4 / 3))
+    rng = np.random.default_rng(0)
+    start, shape = draw_crops(rng, (5,), (10, 1000), (0.9, 1.0), (3 / 4, 4 / 3))
     assert (shape == (10, 13)).all() and (start == (0, 493)).all()
 
 
-def draw(kind: str, spec: ViewSpec = SPEC, seed: int = 0):
-    return draw_view(np.random.default_rng(seed), spec, kind, DRAWS, (32, 32))
+def drawn(
+    kind: str, spec: ViewSpec = SPEC, seed: int = 0, shape: tuple[int, ...] = (DRAWS,)
+) -> ViewDraw:
+    return draw_views(np.random.default_rng(seed), spec, kind, shape, (32, 32))
 
 
-def share(chosen: np.ndarray) -> float:
-    return float(np.mean(chosen))
+def happens(chosen: np.ndarray, probability: float) -> bool:
+    """Whether `chosen` is as frequent as it should be; never and always are exact."""
+    count = int(np.count_nonzero(chosen))
+    if probability in (0, 1):
+        return count == probability * chosen.size
+    return binomtest(count, chosen.size, probability).pvalue > ENOUGH
 
 
 @pytest.mark.parametrize(
     ("kind", "blur", "solarize"),
-    [("global-1", 1.0, 0.0), ("global-2", 0.1, 0.2), ("global-any", 0.55, 0.1), ("local", 0.5, 0)],
+    [("global-1", 1, 0), ("global-2", 0.1, 0.2), ("global-any", 0.55, 0.1), ("local", 0.5, 0)],
 )
 def test_probabilities_of_each_kind_of_view(kind, blur, solarize) -> None:
-    drawn = draw(kind)
-    assert share(drawn.blur_sigma_px > 0) == pytest.approx(blur, abs=0.025)
-    assert share(drawn.solarize) == pytest.approx(solarize, abs=0.025)
-    assert share(drawn.flip) == pytest.approx(0.5, abs=0.025)
-    assert share(drawn.saturation == 0) == pytest.approx(0.2, abs=0.025)
-    assert share(drawn.brightness == 1) == pytest.approx(0.2, abs=0.025)
+    draw = drawn(kind)
+    assert happens(draw.blur_sigma_px > 0, blur)
+    assert happens(draw.solarize, solarize)
+    assert happens(draw.flip == 1, 0.5) and set(draw.flip.tolist()) == {0, 1}
+    assert happens(draw.gray, 0.2)
+    for name, neutral in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue_deg", 0)):
+        assert happens(getattr(draw, name) != neutral, 0.8), name
+
+
+def test_jitter_is_all_or_nothing() -> None:
+    draw = drawn("local")
+    changed = np.stack([draw.brightness != 1, draw.contrast != 1, draw.saturation != 1])
+    assert (changed == (draw.hue_deg != 0)).all()
 
 
 def test_a_negative_global_view_is_wholly_like_one_of_the_two() -> None:
-    drawn = draw("global-any")
-    assert share(drawn.solarize & (drawn.blur_sigma_px > 0)) == pytest.approx(0.01, abs=0.006)
+    draw = drawn("global-any")
+    assert happens(draw.solarize & (draw.blur_sigma_px > 0), 0.5 * 0.2 * 0.1)
 
 
-def test_jitter_is_uniform_in_its_range_and_hue_is_in_degrees() -> None:
-    drawn = draw("local", dataclasses.replace(SPEC, jitter_p=1.0, gray_p=0.0))
-    ranges = {
-        "brightness": (0.6, 1.4),
-        "contrast": (0.6, 1.4),
-        "saturation": (0.8, 1.2),
-        "hue_deg": (-36, 36),
-    }
-    for name, (low, high) in ranges.items():
-        values = getattr(drawn, name)
-        assert kstest(values, "uniform", args=(low, high - low)).pvalue > 1e-3, name
+def test_jitter_follows_torchvision_and_hue_is_in_degrees() -> None:
+    jitter = ColorJitter(SPEC.brightness, SPEC.contrast, SPEC.saturation, SPEC.hue_deg / 360)
+    ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    torch.manual_seed(0)
+    theirs = np.array([ColorJitter.get_params(*ranges)[1:] for _ in range(DRAWS)])
+    draw = drawn("local", ALWAYS_JITTER)
+    ours = (draw.brightness, draw.contrast, draw.saturation, draw.hue_deg)
+    for name, values, expected in zip(JITTER, ours, theirs.T * [[1], [1], [1], [360]], strict=True):
+        assert ks_2samp(values, expected).pvalue > ENOUGH, name
+    assert 35.9 < draw.hue_deg.max() <= 36 and -36 <= draw.hue_deg.min() < -35.9
 
 
-def test_blur_is_uniform_in_its_range() -> None:
-    sigma = draw("global-1").blur_sigma_px
-    assert kstest(sigma, "uniform", args=(0.1, 1.9)).pvalue > 1e-3
+def test_each_jitter_order_is_as_likely() -> None:
+    orders, counts = np.unique(drawn("local").jitter_order, axis=0, return_counts=True)
+    assert [tuple(order) for order in orders.tolist()] == list(permutations(range(4)))
+    assert chisquare(counts).pvalue > ENOUGH
+
+
+@pytest.mark.parametrize("kind", ["global-1", "local"])
+def test_blur_is_uniform_in_its_range(kind) -> None:
+    sigma = drawn(kind).blur_sigma_px
+    assert kstest(sigma[sigma > 0], "uniform", args=(0.1, 1.9)).pvalue > ENOUGH
+
+
+def columns(draw: ViewDraw) -> np.ndarray:
+    """Every parameter as a number: [parameters, *shape]."""
+    return np.stack(
+        [
+            *np.moveaxis(draw.crop_start, -1, 0),
+            *np.moveaxis(draw.crop_shape, -1, 0),
+            draw.flip,
+            *(draw.brightness, draw.contrast, draw.saturation, draw.hue_deg),
+            *np.moveaxis(draw.jitter_order, -1, 0),
+            *(draw.gray, draw.blur_sigma_px, draw.solarize),
+        ]
+    ).astype(float)
+
+
+TOLERANCE = 4.5 / math.sqrt(DRAWS)
+"""Correlations of independent samples: 4.5 standard deviations."""
 
 
 def test_parameters_are_independent_of_each_other() -> None:
-    drawn = draw("global-1", dataclasses.replace(SPEC, jitter_p=1.0, gray_p=0.0))
-    values = np.stack(
-        [drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue_deg, drawn.flip]
-        + [drawn.crop_start[:, 0], drawn.crop_shape[:, 0], drawn.blur_sigma_px]
-    )
-    correlation = np.corrcoef(values) - np.eye(len(values))
-    correlation[5, 6] = correlation[6, 5] = 0  # a larger crop has less room to start in
-    assert np.abs(correlation).max() < 0.07
+    kinds = drawn("global-2", dataclasses.replace(ALWAYS_JITTER, blur_p=(0.5, 0.5, 0.5)))
+    correlation = np.corrcoef(columns(kinds)) - np.eye(16)
+    correlation[:4, :4] = 0  # a larger crop has less room to start in
+    correlation[9:13, 9:13] = 0  # the places of an order exclude each other
+    assert np.abs(correlation).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_views_and_images_have_draws_of_their_own(axis) -> None:
+    """Neighbours along either axis share nothing."""
+    shape = (2, DRAWS) if axis == 0 else (DRAWS, 2)
+    spec = dataclasses.replace(ALWAYS_JITTER, blur_p=(0.5, 0.5, 0.5))
+    first, second = np.moveaxis(columns(drawn("global-2", spec, shape=shape)), axis + 1, 0)
+    assert np.abs(np.corrcoef(first, second)[:16, 16:]).max() < TOLERANCE
+
+
+def test_a_draw_has_its_shape_in_front_and_can_be_cut() -> None:
+    draw = drawn("global-2", shape=(3, 5))
+    for field in dataclasses.fields(ViewDraw):
+        values, tail = getattr(draw, field.name), {"jitter_order": (4,)}
+        expected = (2,) if field.name.startswith("crop") else tail.get(field.name, ())
+        assert values.shape == (3, 5, *expected), field.name
+        assert (getattr(draw[1], field.name) == values[1]).all()
+        assert (getattr(draw[:, 2:4], field.name) == values[:, 2:4]).all()
+
+
+def test_the_same_generator_draws_the_same() -> None:
+    assert (columns(drawn("local", seed=3)) == columns(drawn("local", seed=3))).all()
+    assert (columns(drawn("local", seed=3)) != columns(drawn("local", seed=4))).any()

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from dali_pipes.batch import RGB_STD, ViewSpec
-from dali_pipes.inputs import StreamOrder
-from dali_pipes.loader import EvalLoader, TrainLoader
+from dali_pipes.eval_loader import EvalLoader
+from dali_pipes.loader import TrainLoader
+from dali_pipes.plan import StreamOrder
 from eval.scorer import score
 from tests.train_cases import tensors_of, train
 
@@ -27,7 +28,7 @@ def test_the_gpu_makes_the_views_of_the_cpu(request, name, space) -> None:
         ViewSpec(global_px=64, local_px=32, local_views=3), photometric_space=space
     )
     here, there = (
-        next(TrainLoader(shards, None, spec, "rot-in", StreamOrder(24, 7), device, 2))
+        next(TrainLoader(shards, None, spec, "rot-in", StreamOrder(24, 7), device))
         for device in (CPU, GPU)
     )
     for views in ("global_views", "local_views"):
@@ -38,7 +39,7 @@ def test_the_gpu_makes_the_views_of_the_cpu(request, name, space) -> None:
 
 def test_a_batch_on_the_gpu_survives_the_next_ones(gray_set) -> None:
     spec = ViewSpec(global_px=28, local_px=14, local_views=2)
-    loader = TrainLoader(gray_set, None, spec, "rot-in", StreamOrder(24, 7), GPU, 2)
+    loader = TrainLoader(gray_set, None, spec, "rot-in", StreamOrder(24, 7), GPU)
     batch = next(loader)
     kept = batch.global_views.clone()
     for _ in range(5):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from shards.cli import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
@@ -55,6 +56,42 @@ def test_aux_cycles_with_nothing_left_out(samples, batch, seed) -> None:
         assert sorted(one.tolist()) == list(range(samples))
     assert not np.array_equal(passes[0], passes[1])
     assert not np.array_equal(passes[1], passes[2])
+
+
+@given(st.integers(1, 200), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 8]), seeds)
+def test_all_ranks_take_the_same_number_of_steps(samples, per_rank, world_size, seed) -> None:
+    """For any set and any number of ranks: as many steps for each, all of one size, ids disjoint."""
+    batch = per_rank * world_size
+    if samples < batch:
+        with pytest.raises(UserError):
+            steps_per_epoch(samples, batch)
+        return
+    seen: list[int] = []
+    for step in range(steps_per_epoch(samples, batch)):
+        for rank in range(world_size):
+            part = in_dist_ids(samples, batch, seed, step)[rank_slice(batch, rank, world_size)]
+            assert len(part) == per_rank
+            seen += part.tolist()
+    assert len(set(seen)) == len(seen) == samples - samples % batch
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_shuffle_is_global(epoch) -> None:
+    """Measured on a set sorted into 20 classes, as sources are: what a batch has of each class is
+    as if drawn at random, and neighbours of the set do not stay neighbours."""
+    samples, batch, classes = 20_000, 500, 20
+    steps = steps_per_epoch(samples, batch)
+    order = np.concatenate(
+        [in_dist_ids(samples, batch, 5, epoch * steps + step) for step in range(steps)]
+    )
+    label = order // (samples // classes)
+    counts = np.stack([np.bincount(part, minlength=classes) for part in label.reshape(-1, batch)])
+    # Without replacement, so a little below a multinomial's chi-square.
+    statistic = ((counts - batch / classes) ** 2 / (batch / classes)).sum()
+    assert chi2(steps * (classes - 1)).cdf(statistic * (samples - 1) / (samples - batch)) < 0.999
+    assert np.count_nonzero(np.abs(np.diff(order)) == 1) < 15  # 2 are expected
+    place = np.argsort(order)
+    assert abs(np.corrcoef(place, np.arange(samples))[0, 1]) < 0.03
 
 
 def test_the_order_is_the_published_one() -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[1]
 
 TINY = (
-    "--global-batch 12 --epochs 2 --loader-threads 1 --log-steps 1 --checkpoint-epochs 1 "
+    "--global-batch 12 --epochs 2 --loader.threads 1 --log-steps 1 --checkpoint-epochs 1 "
     "--keep-checkpoints 9 --optim.warmup-epochs 0.5 --loss.negative-weight 0.3 "
     "--views.local-views 2 --model.width 24 --model.depth 2 --head.hidden 32 "
     "--head.bottleneck 16 --head.prototypes 32 --device cpu"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.negatives import StrategyName
+from dali_pipes.config import LoaderConfig
+from dali_pipes.negatives import parse_negatives
 from shards.cli import UserError
 
 
@@ -100,8 +101,10 @@ class RunConfig:
     is already there and has the same configuration is resumed."""
     aux: Path | None = None
     """Folder of auxiliary shards, at the same image size; for negatives aux, rot and combined."""
-    negatives: StrategyName = "rot"
-    """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in + rot)."""
+    negatives: str = "rot"
+    """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in+rot) |
+    rot90x4, rot-any, perm-4, perm-16, pixperm, cutperm, blur, each also with -in | mixes of these:
+    `rot-in+pixperm` has both, `2*rot-in|pixperm` one of them for each image, by weight."""
     epochs: int = 500
     """Passes over the in-distribution set."""
     global_batch: int = 256
@@ -112,8 +115,9 @@ class RunConfig:
     """Autocast of the networks; head output, loss, centre and EMA are float32 always."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto = CUDA when there is a GPU."""
-    loader_threads: int = 4
-    """CPU threads of the data pipeline, for each rank."""
+    elastic: bool = False
+    """Whether the run may go on with another number of ranks than it had: the same images and views
+    a step, but sums in another order, so no longer bit for bit."""
     log_steps: int = 50
     """Steps between two reports."""
     checkpoint_epochs: int = 10
@@ -121,6 +125,7 @@ class RunConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
     views: ViewSpec = field(default_factory=ViewSpec)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -133,11 +138,12 @@ class RunConfig:
             UserError: names the field and its value.
         """
         self.views.check()
+        self.loader.check()
+        parse_negatives(self.negatives)
         positive = {
             "epochs": self.epochs,
             "global_batch": self.global_batch,
             "log_steps": self.log_steps,
-            "loader_threads": self.loader_threads,
             "checkpoint_epochs": self.checkpoint_epochs,
             "keep_checkpoints": self.keep_checkpoints,
             "model.patch_px": self.model.patch_px,

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipes.batch import GLOBAL_VIEWS, Batch
-from dali_pipes.inputs import StreamOrder
 from dali_pipes.loader import TrainLoader
+from dali_pipes.plan import StreamOrder
 from shards import cli
 from shards.cli import UserError
 from shards.reader import ShardSet
@@ -73,7 +73,15 @@ def train(config: RunConfig, world: World) -> TrainState:
     aux = ShardSet.open(config.aux) if config.aux else None
     order = StreamOrder(config.global_batch, config.seed, world.rank, world.world_size)
     loader = TrainLoader(
-        in_dist, aux, config.views, config.negatives, order, world.device, config.loader_threads
+        in_dist,
+        aux,
+        config.views,
+        config.negatives,
+        order,
+        world.device,
+        config.loader,
+        # Autocast would round the views to this before anything else.
+        torch.bfloat16 if config.precision == "bf16" else torch.float32,
     )
     total_steps = config.epochs * loader.steps_per_epoch
 
@@ -83,11 +91,11 @@ def train(config: RunConfig, world: World) -> TrainState:
     if world.is_main:
         start_run(config)
     checkpoint = latest_checkpoint(config.out)
-    if checkpoint is not None:
-        loader.load_state_dict(checkpoint.restore(state))
-        say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
     world.check_equal("--in-dist and --aux", str(loader.state_dict()["manifests"]))
-    world.check_equal("--out", f"step {state.step}, {checkpoint and checkpoint.sha256}")
+    world.check_equal("--out", f"{checkpoint and (checkpoint.step, checkpoint.sha256)}")
+    if checkpoint is not None:
+        loader.load_state_dict(checkpoint.restore(state), elastic=config.elastic)
+        say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
     student: torch.nn.Module = state.student
     if world.world_size > 1:
         student = DistributedDataParallel(

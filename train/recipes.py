@@ -11,6 +11,7 @@ from collections.abc import Callable
 import tyro
 
 from dali_pipes.batch import ViewSpec
+from dali_pipes.config import LoaderConfig
 from train.config import HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 
 BLUR_SIGMA_256_PX = (0.1 * 256 / 224, 2.0 * 256 / 224)
@@ -32,8 +33,8 @@ def demo_cpu() -> RunConfig:
         negatives="rot-in",
         epochs=12,
         global_batch=64,
-        loader_threads=2,
         checkpoint_epochs=4,
+        loader=LoaderConfig(threads=2),
         views=ViewSpec(
             global_px=28,
             local_px=14,

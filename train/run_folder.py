@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dali_pipes.batch import ViewSpec
+from dali_pipes.config import LoaderConfig
 from shards.cli import UserError
 from train.config import HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 
@@ -16,8 +17,9 @@ PARTIAL = "config.partial"
 
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE_FIELDS = frozenset(
-    {"out", "in_dist", "aux", "device", "loader_threads", "log_steps", "checkpoint_epochs"}
-    | {"keep_checkpoints"}
+    {"out", "in_dist", "aux", "device", "log_steps", "checkpoint_epochs", "keep_checkpoints"}
+    # The engine is compared as it was chosen, by the loader itself; so is the number of ranks.
+    | {"loader.engine", "loader.reader", "loader.resident_gb", "loader.threads", "elastic"}
 )
 
 
@@ -41,6 +43,7 @@ def _plain(value: Any) -> Any:
 
 _PARTS = {
     "views": ViewSpec,
+    "loader": LoaderConfig,
     "model": ModelConfig,
     "head": HeadConfig,
     "loss": LossConfig,

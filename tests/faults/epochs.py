@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.inputs import StreamOrder
-from dali_pipes.loader import EvalLoader, TrainLoader
+from dali_pipes.eval_loader import EvalLoader
+from dali_pipes.loader import TrainLoader
+from dali_pipes.plan import StreamOrder
 from shards.order import in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
 from tests.faults.cases import Builder, Source
@@ -122,7 +123,7 @@ def with_loaders(trial: Trial, out: Path, views: ViewSpec, tally: collections.Co
             seen = collections.Counter()
             for rank in range(world):
                 order = StreamOrder(12, trial.seed, rank, world)
-                loader = TrainLoader(shards, None, views, "none", order, cpu, 1)
+                loader = TrainLoader(shards, None, views, "none", order, cpu)
                 for batch in itertools.islice(loader, loader.steps_per_epoch):
                     seen.update(batch.in_dist_ids.tolist())
                 loader.close()

@@ -32,15 +32,18 @@ def images(shards):
         return
     import torch
     from dali_pipes.batch import ViewSpec
-    from dali_pipes.inputs import StreamOrder
-    from dali_pipes.loader import EvalLoader, TrainLoader
+    from dali_pipes.config import LoaderConfig
+    from dali_pipes.eval_loader import EvalLoader
+    from dali_pipes.loader import TrainLoader
+    from dali_pipes.plan import StreamOrder
     cpu = torch.device("cpu")
     if sys.argv[2] == "EvalLoader":
         for _, batch in EvalLoader(shards, 6, 4, cpu):
             yield batch.numpy()
     else:
         views = ViewSpec(global_px=8, local_px=6, local_views=1)
-        loader = TrainLoader(shards, None, views, "none", StreamOrder(4, 0), cpu, 1)
+        order, config = StreamOrder(4, 0), LoaderConfig("dali")
+        loader = TrainLoader(shards, None, views, "none", order, cpu, config)
         for _ in range(loader.steps_per_epoch):
             yield next(loader).global_views.numpy()
 

@@ -1,0 +1,129 @@
+"""Colour jitter and gray as affine maps of the pixels, and their application to finished views.
+
+Brightness, contrast, saturation, hue and gray are each affine in a pixel x and in the mean m of the
+view's pixels, so that any order of them is too:
+
+    x  ->  A x + D m        A, D: [C, C]
+
+A view has two such maps, with the levels clipped after each: brightness and contrast, which clip
+the most, are never in the same one. Apart from that, and from a hue that turns in YIQ instead of
+HSV, they are the operations one by one.
+
+Legend: B images, C channels (3, or 1 of gray images), s side of a view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dali_pipes.batch import BLACK, RGB_STD, WHITE
+from dali_pipes.draws import JITTER, ViewDraw
+
+LUMA = np.array([0.299, 0.587, 0.114])
+YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+RGB_OF_YIQ = np.linalg.inv(YIQ)
+
+CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
+"""Levels that are worked on at once: on a CPU as many as its caches hold in float32."""
+
+
+@dataclass(frozen=True)
+class ColourMap:
+    """One map of each view."""
+
+    of_pixel: np.ndarray
+    """A: float32 [..., C, C]."""
+    of_mean: np.ndarray
+    """D: float32 [..., C, C]."""
+
+
+def colour_maps(draw: ViewDraw, channels: int) -> tuple[ColourMap, ColourMap]:
+    """The two maps of each view, in the order in which they are applied."""
+    luma = LUMA if channels == 3 else np.ones(1)
+    to_luma = np.broadcast_to(luma, (channels, channels))
+    keep = np.eye(channels)
+    factors = {name: getattr(draw, name)[..., None, None] for name in JITTER[:3]}
+    operations = {
+        "brightness": factors["brightness"] * keep,
+        "contrast": factors["contrast"] * keep,
+        "saturation": factors["saturation"] * (keep - to_luma) + to_luma,
+        "hue": hue_turn(draw.hue_deg) if channels == 3 else keep,
+    }
+    order = np.moveaxis(draw.jitter_order, -1, 0)[..., None, None]
+    places = [(order == JITTER.index(name)).argmax(0) for name in ("brightness", "contrast")]
+    second_starts = np.maximum(*places)
+    of_pixel = np.broadcast_to(keep, (*draw.gray.shape, channels, channels))
+    of_mean = np.zeros_like(of_pixel)
+    first_of_pixel, first_of_mean = of_pixel, of_mean
+    for place, operation in enumerate(order):
+        starts = second_starts == place
+        first_of_pixel = np.where(starts, of_pixel, first_of_pixel)
+        first_of_mean = np.where(starts, of_mean, first_of_mean)
+        of_pixel, of_mean = np.where(starts, keep, of_pixel), np.where(starts, 0, of_mean)
+        turn = np.choose(operation, [operations[name] for name in JITTER])
+        rest = np.where(operation == JITTER.index("contrast"), 1 - factors["contrast"], 0)
+        of_mean = turn @ of_mean + rest * (to_luma @ (of_pixel + of_mean))
+        of_pixel = turn @ of_pixel
+    last = np.where(draw.gray[..., None, None], to_luma, keep)
+    return (
+        ColourMap(first_of_pixel.astype(np.float32), first_of_mean.astype(np.float32)),
+        ColourMap((last @ of_pixel).astype(np.float32), (last @ of_mean).astype(np.float32)),
+    )
+
+
+def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
+    """The rotation of the chroma in YIQ by an angle in degrees: [..., 3, 3] on RGB."""
+    angle = np.deg2rad(angle_deg)
+    rotation = np.zeros((*angle.shape, 3, 3))
+    rotation[..., 0, 0] = 1
+    rotation[..., 1, 1] = rotation[..., 2, 2] = np.cos(angle)
+    rotation[..., 1, 2] = np.sin(angle)
+    rotation[..., 2, 1] = -np.sin(angle)
+    return RGB_OF_YIQ @ rotation @ YIQ
+
+
+def colour_normalized(levels: Tensor, draw: ViewDraw, out: Tensor) -> None:
+    """Jitter, gray, solarize and normalise views; the normalisation is part of the second map.
+
+    Args:
+        levels: uint8 [B, s, s, C], contiguous.
+        draw: parameters [B].
+        out: [B, 3, s, s] of a float dtype, contiguous; written to.
+    """
+    device = out.device
+    std = torch.tensor(RGB_STD, device=device)[:, None]
+    offset = torch.tensor(BLACK, device=device)[:, None]
+    first, second = (
+        [torch.from_numpy(array).to(device) for array in (maps.of_pixel, maps.of_mean)]
+        for maps in colour_maps(draw, levels.shape[-1])
+    )
+    second = [array.expand(-1, 3, -1) / std for array in second]
+    images = max(1, CHUNK_LEVELS[device.type] // out[0].numel())
+    for start in range(0, len(out), images):
+        part = slice(start, start + images)
+        pixels = levels[part].flatten(1, 2).mT.to(torch.float32).contiguous()  # [n, C, s * s]
+        of_pixel, of_mean = (array[part] for array in first)
+        pixels = torch.baddbmm(of_mean @ _mean(pixels), of_pixel, pixels).clamp_(0, 255)
+        of_pixel, of_mean = (array[part] for array in second)
+        finished = out[part].flatten(2)
+        views = finished
+        if out.dtype != torch.float32:
+            views = torch.empty(finished.shape, device=device)
+        torch.baddbmm(offset + of_mean @ _mean(pixels), of_pixel, pixels, out=views)
+        solarized = torch.from_numpy(np.flatnonzero(draw.solarize[part])).to(device)
+        for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):
+            plane = views[:, channel].clamp_(black, white)
+            if len(solarized):  # a level of 128 and more is above its inverse, one below is not
+                chosen = plane[solarized]
+                plane[solarized] = torch.minimum(chosen, black + white - chosen)
+        if views is not finished:
+            finished.copy_(views)
+
+
+def _mean(pixels: Tensor) -> Tensor:
+    """[n, C, P] -> [n, C, 1]."""
+    return pixels.mean(2, keepdim=True)

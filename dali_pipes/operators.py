@@ -1,0 +1,87 @@
+"""Resizing and blurring along one axis as matrices, in a table by length of crop and by blur.
+
+Legend: s side of the view, K longest crop that is provided for, both in pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLUR_STEPS = 64
+"""Blurs that are tabulated, evenly from 0 to the strongest. A drawn sigma takes the nearest, at
+most 1/128 of the strongest away: 0.016 px for the paper's 2 px."""
+
+BLUR_REACH = 4
+"""Half the width of a blur's kernel, in sigmas."""
+
+
+class OperatorTable:
+    """Matrices [s, K] that take a crop of n <= K pixels, padded to K, to a blurred view of s."""
+
+    def __init__(
+        self,
+        side_px: int,
+        lengths_px: tuple[int, int],
+        sigma_max_px: float,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        """Make all matrices for crops of `lengths_px` (shortest, longest) and blurs to the max."""
+        self._shortest, longest = lengths_px
+        self.padded_px = -(-longest // 8) * 8
+        """K: the longest, rounded up to what matrix units like."""
+        self._sigma_step_px = sigma_max_px / BLUR_STEPS
+        lengths = range(self._shortest, longest + 1)
+        self._lengths = len(lengths)
+        resizes = np.zeros((self._lengths, side_px, self.padded_px))
+        for matrix, length in zip(resizes, lengths, strict=True):
+            matrix[:, :length] = cubic_matrix(length, side_px)
+        self._matrices = torch.empty((BLUR_STEPS + 1, *resizes.shape), dtype=dtype, device=device)
+        for step in range(BLUR_STEPS + 1):
+            blur = blur_matrix(side_px, step * self._sigma_step_px)
+            self._matrices[step] = torch.from_numpy(blur @ resizes)
+
+    def rows(self, length_px: np.ndarray, sigma_px: np.ndarray) -> np.ndarray:
+        """Where the operators for these crop lengths and blurs are in `matrices`: int64 [...]."""
+        if length_px.size:
+            assert length_px.min() >= self._shortest
+            assert length_px.max() < self._shortest + self._lengths
+        blur = np.rint(sigma_px / self._sigma_step_px).astype(np.int64)
+        return blur * self._lengths + (length_px - self._shortest)
+
+    @property
+    def matrices(self) -> Tensor:
+        """All operators, [rows, s, K]."""
+        return self._matrices.flatten(0, 1)
+
+
+def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
+    """Pillow's antialiased bicubic resize of one axis: float64 [side_px, length_px].
+
+    A cubic convolution (a = -0.5) that is as wide as 4 pixels of the coarser of the two sides; the
+    weights beyond the border are left out and the others made to sum to 1.
+    """
+    scale = length_px / side_px
+    width = max(scale, 1.0)
+    centre = (np.arange(side_px)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(length_px) + 0.5 - centre) / width
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def blur_matrix(side_px: int, sigma_px: float) -> np.ndarray:
+    """A Gaussian blur of one axis, edges repeated as Pillow does: float64 [side_px, side_px]."""
+    if sigma_px == 0:
+        return np.eye(side_px)
+    reach = int(np.ceil(BLUR_REACH * sigma_px))
+    offsets = np.arange(-reach, reach + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma_px) ** 2)
+    matrix = np.zeros((side_px, side_px))
+    row = np.arange(side_px)
+    for offset, weight in zip(offsets, kernel / kernel.sum(), strict=True):
+        np.add.at(matrix, (row, np.clip(row + offset, 0, side_px - 1)), weight)
+    return matrix

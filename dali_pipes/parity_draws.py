@@ -1,0 +1,159 @@
+"""The laws of the drawn parameters against torchvision's own draws, as rows of a table.
+
+A part of `python -m dali_pipes.parity`. Two samples are compared by Kolmogorov and Smirnov. With
+whole numbers (crops of small images, places in an order) that test finds less than it promises,
+and never more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import numpy as np
+import torch
+from scipy.stats import binomtest, chisquare, ks_2samp
+from torchvision.transforms import (  # type: ignore[import-untyped]
+    ColorJitter,
+    GaussianBlur,
+    RandomResizedCrop,
+)
+
+from dali_pipes.batch import ViewSpec
+from dali_pipes.draws import JITTER, ViewDraw, ViewKind, draw_crops, draw_views
+
+LEAST_P = 1e-3
+"""A law passes from this p-value on. Seeds are fixed: a run that passes passes again."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """One drawn quantity, ours beside torchvision's."""
+
+    quantity: str
+    ours: float
+    """Mean of our draws, or share of the views in which something happens."""
+    theirs: float
+    """The same of torchvision's draws, or the probability that is asked for."""
+    test: str
+    statistic: float
+    p: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the two are alike."""
+        return self.p >= LEAST_P
+
+
+def compare_draws(draws: int, seed: int) -> list[Law]:
+    """Every law, on so many draws each."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    spec = ViewSpec()
+    laws = []
+    for side_px in (32, 256):
+        for kind, scale in (("global", spec.global_scale), ("local", spec.local_scale)):
+            laws += _crops(rng, f"{side_px} px, {kind}", side_px, scale, spec.crop_ratio, draws)
+    laws += _jitter(rng, spec, draws)
+    laws += _blur(rng, spec, draws)
+    kinds: tuple[ViewKind, ...] = ("global-1", "global-2", "global-any", "local")
+    for kind in kinds:
+        laws += _probabilities(kind, draw_views(rng, spec, kind, (draws,), (32, 32)), spec)
+    return laws
+
+
+def _alike(quantity: str, ours: np.ndarray, theirs: np.ndarray) -> Law:
+    result = ks_2samp(ours, theirs)
+    means = float(ours.mean()), float(theirs.mean())
+    return Law(quantity, *means, "K-S", float(result.statistic), float(result.pvalue))
+
+
+def _happens(quantity: str, chosen: np.ndarray, probability: float) -> Law:
+    count = int(np.count_nonzero(chosen))
+    p = float(binomtest(count, chosen.size, probability).pvalue)
+    share = count / chosen.size
+    return Law(quantity, share, probability, "binomial", abs(share - probability), p)
+
+
+def _crops(
+    rng: np.random.Generator,
+    where: str,
+    side_px: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    draws: int,
+) -> list[Law]:
+    start, shape = draw_crops(rng, (draws,), (side_px, side_px), scale, ratio)
+    image = torch.empty(1, side_px, side_px)
+    limits = list(scale), list(ratio)
+    theirs = np.array([RandomResizedCrop.get_params(image, *limits) for _ in range(draws)])
+    crops = np.concatenate([start, shape], axis=1), theirs
+    return [
+        _alike(f"crop {name} ({where})", *(of(*crop.T) for crop in crops))
+        for name, of in (
+            ("area", lambda top, left, height, width: height * width / side_px**2),
+            ("log-ratio", lambda top, left, height, width: np.log(width / height)),
+            ("top", lambda top, left, height, width: top),
+            ("left", lambda top, left, height, width: left),
+        )
+    ]
+
+
+def _jitter(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Law]:
+    always = replace(spec, jitter_p=1.0)
+    draw = draw_views(rng, always, "local", (draws,), (32, 32))
+    jitter = ColorJitter(spec.brightness, spec.contrast, spec.saturation, spec.hue_deg / 360)
+    ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
+    params = [ColorJitter.get_params(*ranges) for _ in range(draws)]
+    theirs = np.array([factors for _, *factors in params]).T * [[1], [1], [1], [360]]
+    ours = draw.brightness, draw.contrast, draw.saturation, draw.hue_deg
+    laws = [
+        _alike(f"{name}{', degrees' * (name == 'hue')}", *values)
+        for name, *values in zip(JITTER, ours, theirs, strict=True)
+    ]
+    expected = np.stack([order.numpy() for order, *_ in params])
+    for place, name in enumerate(JITTER):
+        places = (draw.jitter_order == place).argmax(1), (expected == place).argmax(1)
+        laws.append(_alike(f"place of {name} in the order", *places))
+    number = {order: i for i, order in enumerate(permutations(range(4)))}
+    counts = np.bincount([number[tuple(order)] for order in draw.jitter_order.tolist()])
+    result = chisquare(np.pad(counts, (0, len(number) - len(counts))))
+    share = float(counts.max() / draws)
+    return [
+        *laws,
+        Law(
+            "most frequent of the 24 orders",
+            share,
+            1 / math.factorial(4),
+            "chi-square",
+            float(result.statistic),
+            float(result.pvalue),
+        ),
+    ]
+
+
+def _blur(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Law]:
+    sigma = draw_views(rng, spec, "global-1", (draws,), (32, 32)).blur_sigma_px
+    theirs = [GaussianBlur.get_params(*spec.blur_sigma_px) for _ in range(draws)]
+    return [_alike("blur sigma, px", sigma, np.array(theirs))]
+
+
+def _probabilities(kind: ViewKind, draw: ViewDraw, spec: ViewSpec) -> list[Law]:
+    first, second, local = spec.blur_p
+    blur_p, solarize_p = {
+        "global-1": (first, 0.0),
+        "global-2": (second, spec.solarize_p),
+        "global-any": ((first + second) / 2, spec.solarize_p / 2),
+        "local": (local, 0.0),
+    }[kind]
+    return [
+        _happens(f"{name} ({kind})", chosen, probability)
+        for name, chosen, probability in (
+            ("flip", draw.flip == 1, spec.flip_p),
+            ("jitter", draw.brightness != 1, spec.jitter_p),
+            ("gray", draw.gray, spec.gray_p),
+            ("blur", draw.blur_sigma_px > 0, blur_p),
+            ("solarize", draw.solarize, solarize_p),
+        )
+    ]

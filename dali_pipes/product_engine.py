@@ -1,0 +1,81 @@
+"""The view engine `product` by steps: what it reads and draws for the next one while it waits."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dali_pipes.batch_memory import BatchMemory
+from dali_pipes.config import LoaderConfig
+from dali_pipes.plan import GroupDraws, StepPlan
+from dali_pipes.product import ProductViews
+from dali_pipes.readers import open_readers
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A step's images, uint8 [B or 2 B, H, W, C], in-dist first, and its draws."""
+
+    step: int
+    images: Tensor
+    draws: list[GroupDraws]
+
+
+class ProductEngine:
+    """See `loader.ViewEngine`."""
+
+    def __init__(
+        self, plan: StepPlan, config: LoaderConfig, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Tabulate the operators, and load the images of a resident reader."""
+        self._plan = plan
+        self._readers = open_readers(plan.sets, config, device)
+        self._dtype = dtype
+        self._device = device
+        self._memory = BatchMemory(device)
+        spec, source_hw = plan.spec, (plan.height, plan.width)
+        self._global, self._local = (
+            ProductViews(spec, side_px, scale, source_hw, plan.sources, dtype, device)
+            for side_px, scale in (
+                (spec.global_px, spec.global_scale),
+                (spec.local_px, spec.local_scale),
+            )
+        )
+        self._ahead = ThreadPoolExecutor(1, "oodino-draws")
+        self._next: Future[_Prepared] | None = None
+
+    def views(self, step: int) -> tuple[Tensor, Tensor]:
+        """See `loader.ViewEngine`."""
+        prepared = self._next.result() if self._next is not None else None
+        if prepared is None or prepared.step != step:
+            prepared = self._prepare(step)
+        self._next = self._ahead.submit(self._prepare, step + 1)
+        images = prepared.images.to(self._device, non_blocking=True)
+        split = len(self._plan.global_groups)
+        return (
+            self._make(self._global, images, prepared.draws[:split], self._plan.spec.global_px),
+            self._make(self._local, images, prepared.draws[split:], self._plan.spec.local_px),
+        )
+
+    def close(self) -> None:
+        """Forget what was prepared."""
+        self._next = None
+
+    def _make(
+        self, size: ProductViews, images: Tensor, draws: list[GroupDraws], side_px: int
+    ) -> Tensor:
+        """All views of one size: [V, B, 3, s, s]."""
+        count = sum(group.group.count for group in draws)
+        shape = (count, self._plan.batch, 3, side_px, side_px)
+        views = self._memory.empty(shape, self._dtype)
+        if count:
+            size.make(images, draws, views)
+        return views
+
+    def _prepare(self, step: int) -> _Prepared:
+        ids = self._plan.ids(step)
+        images = [reader.read(ids[stream]) for stream, reader in self._readers.items()]
+        return _Prepared(step, torch.cat(images), self._plan.draws(step))

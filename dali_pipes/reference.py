@@ -1,0 +1,243 @@
+"""The slow oracle of the views: Pillow and torchvision, one image at a time, on given parameters.
+
+Every engine that makes views is compared with this file (`python -m dali_pipes.parity`). Images are
+uint8 [H, W, C] with C = 1 or 3; "levels" are float32 of the same shape in 0..255.
+
+The order is crop, resize, flip, jitter in its drawn order, gray, blur, solarize (method, section
+2). The resize is Pillow's and the jitter torchvision's, both on floats, clipped after each
+operation and rounded once, before the blur, which Pillow has for whole levels only. On whole levels
+throughout, which `arithmetic="pillow"` is, the resize rounds twice, and the enhancers cut off in
+every pass, about half a level too dark for each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from scipy.ndimage import gaussian_filter1d
+from torchvision.transforms.v2 import functional as tv  # type: ignore[import-untyped]
+
+from dali_pipes.batch import RGB_MEAN, RGB_STD
+from dali_pipes.draws import JITTER, ViewDraw
+
+Arithmetic = Literal["exact", "pillow"]
+
+SOLARIZE_FROM = 128
+"""Levels from here on are inverted (DINO's and Pillow's threshold)."""
+
+
+def reference_view(
+    image: np.ndarray, draw: ViewDraw, side_px: int, arithmetic: Arithmetic = "exact"
+) -> np.ndarray:
+    """One view: uint8 [H, W, C] -> uint8 [side, side, C].
+
+    Args:
+        image: The source.
+        draw: Of this one view (`draws[i]`): no leading axis.
+        side_px: Side of the view.
+        arithmetic: Resize, jitter and gray in floats, or all in Pillow's whole levels.
+    """
+    resize = crop_resize_levels if arithmetic == "exact" else crop_resize
+    view = resize(image, draw.crop_start, draw.crop_shape, side_px)
+    if draw.flip:
+        view = flip(view)
+    view = jitter(view, draw) if arithmetic == "exact" else pillow_jitter(view, draw)
+    view = blur(view, float(draw.blur_sigma_px))
+    return solarize(view) if draw.solarize else view
+
+
+def reference_views(
+    images: np.ndarray, draw: ViewDraw, side_px: int, arithmetic: Arithmetic = "exact"
+) -> np.ndarray:
+    """`reference_view` of each image: uint8 [B, H, W, C] -> uint8 [B, side, side, C]."""
+    return np.stack(
+        [reference_view(image, draw[i], side_px, arithmetic) for i, image in enumerate(images)]
+    )
+
+
+def crop_resize(
+    image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
+) -> np.ndarray:
+    """The box (top, left), (height, width), resized by Pillow's bicubic filter: uint8."""
+    (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
+    crop = _picture(image).crop((left, top, left + width, top + height))
+    return _array(crop.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+def crop_resize_levels(
+    image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
+) -> np.ndarray:
+    """The same by Pillow's filter on floats, clipped and not rounded: levels."""
+    (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
+    crop = image[top : top + height, left : left + width].astype(np.float32)
+    size, filter_ = (side_px, side_px), Image.Resampling.BICUBIC
+    channels = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size, filter_))
+        for channel in np.moveaxis(crop, -1, 0)
+    ]
+    return np.clip(np.stack(channels, axis=-1), 0, 255)
+
+
+def flip(view: np.ndarray) -> np.ndarray:
+    """Mirrored left to right."""
+    return np.ascontiguousarray(view[:, ::-1])
+
+
+def jitter(view: np.ndarray, draw: ViewDraw) -> np.ndarray:
+    """The four operations on levels in their drawn order, then gray: uint8, rounded once."""
+    levels = view.astype(np.float32)
+    for name, value in _changes(draw):
+        levels = EXACT[name](levels, value)
+    if draw.gray:
+        levels = gray(levels)
+    return np.rint(levels).astype(np.uint8)
+
+
+def pillow_jitter(view: np.ndarray, draw: ViewDraw) -> np.ndarray:
+    """The same through Pillow's enhancers, as torchvision calls them for a Pillow image: uint8."""
+    picture = _picture(view)
+    for name, value in _changes(draw):
+        picture = PILLOW[name](picture, value)
+    if draw.gray and picture.mode == "RGB":
+        picture = picture.convert("L").convert("RGB")
+    return _array(picture)
+
+
+def _changes(draw: ViewDraw) -> list[tuple[str, float]]:
+    """The jitter operations that change something and their values, in the drawn order."""
+    values = {
+        "brightness": float(draw.brightness),
+        "contrast": float(draw.contrast),
+        "saturation": float(draw.saturation),
+        "hue": float(draw.hue_deg),
+    }
+    names = [JITTER[number] for number in draw.jitter_order]
+    return [(name, values[name]) for name in names if values[name] != NEUTRAL[name]]
+
+
+def brightness(levels: np.ndarray, factor: float) -> np.ndarray:
+    """Levels times `factor`, clipped."""
+    return _by_torchvision(tv.adjust_brightness, levels, factor)
+
+
+def contrast(levels: np.ndarray, factor: float) -> np.ndarray:
+    """The distance from the image's mean luma times `factor`, clipped."""
+    return _by_torchvision(tv.adjust_contrast, levels, factor)
+
+
+def saturation(levels: np.ndarray, factor: float) -> np.ndarray:
+    """The distance from each pixel's luma times `factor`, clipped."""
+    return _by_torchvision(tv.adjust_saturation, levels, factor)
+
+
+def hue(levels: np.ndarray, angle_deg: float) -> np.ndarray:
+    """Hue turned by an angle in HSV; torchvision takes a fraction of a full turn."""
+    return _by_torchvision(tv.adjust_hue, levels, angle_deg / 360)
+
+
+def gray(levels: np.ndarray) -> np.ndarray:
+    """Each channel replaced by the luma, 0.299 R + 0.587 G + 0.114 B (Pillow's "L")."""
+    if levels.shape[-1] == 1:
+        return levels
+    luma = levels @ np.array([0.299, 0.587, 0.114], np.float32)
+    return luma[..., None].repeat(3, axis=-1)
+
+
+def blur(view: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Pillow's Gaussian blur: three box filters, the border's pixels repeated; 0 = none: uint8."""
+    if sigma_px == 0:
+        return view
+    return _array(_picture(view).filter(ImageFilter.GaussianBlur(sigma_px)))
+
+
+def solarize(view: np.ndarray) -> np.ndarray:
+    """Levels of 128 and more inverted: uint8."""
+    return np.where(view >= SOLARIZE_FROM, 255 - view, view)
+
+
+def normalize(view: np.ndarray) -> np.ndarray:
+    """By ImageNet's mean and deviation: [H, W, C] -> float32 [3, H, W]; gray is repeated."""
+    rgb = view.repeat(3 // view.shape[-1], axis=-1)
+    return ((rgb - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32).transpose(2, 0, 1)
+
+
+NEUTRAL = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+"""Values that leave an image as it is, bit for bit: the operation is skipped."""
+
+EXACT = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "brightness": tv.adjust_brightness,
+    "contrast": tv.adjust_contrast,
+    "saturation": tv.adjust_saturation,
+    "hue": lambda picture, angle_deg: tv.adjust_hue(picture, angle_deg / 360),
+}
+
+
+def shifted(view: np.ndarray, params: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A shifting transformation of one view, given its parameters (`dali_pipes.shifts`): uint8."""
+    match dict(params):
+        case {"turns": turns}:
+            return turned(view, int(turns))
+        case {"angle_deg": angle_deg}:
+            return rotated(view, float(angle_deg))
+        case {"order": order}:
+            return permuted(view, order)
+        case {"sigma_px": sigma_px}:
+            return strongly_blurred(view, float(sigma_px))
+    assert not params
+    return view
+
+
+def turned(view: np.ndarray, turns: int) -> np.ndarray:
+    """`turns` quarter turns counter-clockwise."""
+    return np.ascontiguousarray(np.rot90(view, turns))
+
+
+def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
+    """Counter-clockwise by any angle about the middle: nearest pixels, black corners."""
+    return _array(_picture(view).rotate(angle_deg, Image.Resampling.NEAREST))
+
+
+def permuted(view: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The squares of a grid, row by row: square k becomes square `order[k]`.
+
+    As many squares as pixels are a permutation of pixels; all channels move together.
+    """
+    grid = math.isqrt(len(order))
+    square_px = view.shape[0] // grid
+    moved = np.empty_like(view)
+    for to, of in enumerate(order.tolist()):
+        moved[_square(to, grid, square_px)] = view[_square(of, grid, square_px)]
+    return moved
+
+
+def _square(number: int, grid: int, square_px: int) -> tuple[slice, slice]:
+    top, left = (square_px * part for part in divmod(number, grid))
+    return slice(top, top + square_px), slice(left, left + square_px)
+
+
+def strongly_blurred(view: np.ndarray, sigma_px: float) -> np.ndarray:
+    """A true Gaussian to three deviations, mirrored about the middle of the edge pixels: uint8."""
+    radius = math.ceil(3 * sigma_px)
+    levels = view.astype(np.float32)
+    for axis in (0, 1):
+        levels = gaussian_filter1d(levels, sigma_px, axis, mode="mirror", radius=radius)
+    return np.rint(levels).astype(np.uint8)
+
+
+def _by_torchvision(change: Callable, levels: np.ndarray, value: float) -> np.ndarray:
+    image = torch.from_numpy(levels / np.float32(255)).permute(2, 0, 1)
+    return change(image, value).permute(1, 2, 0).numpy() * np.float32(255)
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def _array(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture).reshape(picture.height, picture.width, -1)
