@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dali_pipes.blur import blur_kernels
 from dali_pipes.colour import colour_maps
 from dali_pipes.draws import ViewDraw, ViewKind
-
-BLUR_REACH = 2.35
-"""Half the width of a blur's kernel in sigmas, as of the three box filters of Pillow's blur."""
-
-FREQUENCIES = 64
-"""Frequencies that a blur's kernel is summed from; more than it is wide."""
 
 
 def graph_params(
@@ -31,7 +26,7 @@ def graph_params(
     if in_source_space:
         # A blur of the enlarged view is a blur of the crop, smaller by the enlargement.
         sigma_px *= draw.crop_shape.T / np.float32(side_px)
-    down, across = blur_kernels(sigma_px)
+    down, across = blur_kernels(sigma_px).astype(np.float32)
     height = np.full(draw.flip.shape, side_px)
     params = {
         "crop_start": draw.crop_start,
@@ -46,19 +41,3 @@ def graph_params(
         if kind in ("global-2", "global-any"):
             params["solarize"] = draw.solarize
     return params
-
-
-def blur_kernels(sigma_px: np.ndarray) -> np.ndarray:
-    """Gaussian kernels, float32 [..., n], n odd and wide enough for all of them; 0 = no blur.
-
-    They are of the discrete Gaussian, whose Fourier transform is exp(sigma^2 (cos w - 1)). Its
-    deviation is the one asked for also below half a pixel, which is what is left in source space
-    of the blur of an enlarged view; the sampled Gaussian is hardly a blur there.
-    """
-    reach = np.ceil(BLUR_REACH * sigma_px)[..., None]
-    most = int(reach.max(initial=0))
-    place = np.arange(-most, most + 1)
-    frequency = 2 * np.pi / FREQUENCIES * np.arange(FREQUENCIES)
-    spectrum = np.exp(np.square(sigma_px)[..., None] * (np.cos(frequency) - 1))
-    kernels = spectrum @ np.cos(frequency[:, None] * place) * (np.abs(place) <= reach)
-    return (kernels / kernels.sum(-1, keepdims=True)).astype(np.float32)

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dali_pipes.blur import blur_kernels
+
 BLUR_STEPS = 64
 """Blurs that are tabulated, evenly from 0 to the strongest. A drawn sigma takes the nearest, at
 most 1/128 of the strongest away: 0.016 px for the paper's 2 px."""
-
-BLUR_REACH = 4
-"""Half the width of a blur's kernel, in sigmas."""
 
 
 class OperatorTable:
@@ -74,14 +73,11 @@ def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
 
 
 def blur_matrix(side_px: int, sigma_px: float) -> np.ndarray:
-    """A Gaussian blur of one axis, edges repeated as Pillow does: float64 [side_px, side_px]."""
-    if sigma_px == 0:
-        return np.eye(side_px)
-    reach = int(np.ceil(BLUR_REACH * sigma_px))
-    offsets = np.arange(-reach, reach + 1)
-    kernel = np.exp(-0.5 * (offsets / sigma_px) ** 2)
+    """Pillow's Gaussian blur of one axis, edges repeated: float64 [side_px, side_px]."""
+    kernel = blur_kernels(np.array(sigma_px))
+    reach = len(kernel) // 2
     matrix = np.zeros((side_px, side_px))
     row = np.arange(side_px)
-    for offset, weight in zip(offsets, kernel / kernel.sum(), strict=True):
+    for offset, weight in zip(range(-reach, reach + 1), kernel, strict=True):
         np.add.at(matrix, (row, np.clip(row + offset, 0, side_px - 1)), weight)
     return matrix

@@ -17,9 +17,10 @@ from torchvision.transforms.v2 import functional as tv
 
 from dali_pipes import augment, parity, reference
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from dali_pipes.blur import blur_kernels
 from dali_pipes.colour import colour_maps, colour_normalized
 from dali_pipes.draws import ViewDraw, draw_views
-from dali_pipes.graph_params import blur_kernels, graph_params
+from dali_pipes.graph_params import graph_params
 from dali_pipes.parity import neutral
 from tests.conftest import photographs
 from tests.view_cases import run_graph
@@ -186,7 +187,7 @@ def test_a_kernel_has_the_deviation_that_was_asked_for() -> None:
     assert np.allclose(kernels.sum(-1), 1)
     assert np.allclose(kernels, kernels[:, ::-1])
     deviation = np.sqrt((kernels * place**2).sum(-1))
-    assert np.allclose(deviation, sigma_px, atol=0.01, rtol=0.08)  # its tails are cut off
+    assert np.allclose(deviation, sigma_px, atol=0.003)
     assert (kernels[0] == (place == 0)).all()
 
 

@@ -60,7 +60,7 @@ def test_aux_cycles_with_nothing_left_out(samples, batch, seed) -> None:
 
 @given(st.integers(1, 200), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 8]), seeds)
 def test_all_ranks_take_the_same_number_of_steps(samples, per_rank, world_size, seed) -> None:
-    """For any set and any number of ranks: as many steps for each, all of one size, ids disjoint."""
+    """For any set and number of ranks: as many steps for each, of one size, with disjoint ids."""
     batch = per_rank * world_size
     if samples < batch:
         with pytest.raises(UserError):

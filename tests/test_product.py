@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from scipy.ndimage import gaussian_filter
 from torchvision.transforms.v2 import functional as tv
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
@@ -80,15 +79,14 @@ def test_resizing_is_pillows(length, side) -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0, 2.0])
-def test_blur_is_gaussian_and_repeats_the_edges(sigma) -> None:
+def test_blur_is_pillows_to_the_edges(sigma) -> None:
     photograph = Image.fromarray(photographs(1, 32, 3)[0])
     view = np.asarray(photograph.resize((96, 96), Image.Resampling.BICUBIC))
     blur = blur_matrix(96, sigma)
     ours = np.einsum("iy,yxc,jx->ijc", blur, view, blur)
     theirs = np.asarray(Image.fromarray(view).filter(ImageFilter.GaussianBlur(sigma)))
-    assert np.abs(ours - theirs).mean() < 0.6
-    exact = gaussian_filter(view.astype(float), (sigma, sigma, 0), mode="nearest", truncate=4.5)
-    assert np.abs(ours - exact).max() < 0.05
+    error = np.abs(ours - theirs)
+    assert error.mean() < 0.6 and error.max() <= 3  # it rounds after each box
 
 
 def test_tabulated_blurs_are_the_nearest_to_those_drawn() -> None:

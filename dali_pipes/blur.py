@@ -1,0 +1,58 @@
+"""Pillow's Gaussian blur as the kernel that it amounts to.
+
+Pillow blurs by three box filters whose width has a fraction: 2 l + 1 whole pixels and two of weight
+a at the ends, so chosen that the three together have the variance asked for. Their convolution is
+smooth and has exactly that variance at any deviation, also far below a pixel, which is what is left
+of a view's blur in the pixels of a small source.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+BOXES = 3
+
+NEGLIGIBLE = 1e-4
+"""Weights below this are left out."""
+
+
+def blur_kernels(sigma_px: np.ndarray) -> np.ndarray:
+    """Kernels that sum to 1, all as wide as the widest: [...] -> float64 [..., n]; 0 = no blur.
+
+    A kernel is the same, to the last bit, whatever the others of its batch are: all sums here are
+    taken one weight after the other, so that zeros around it do not change them.
+    """
+    variance = np.square(sigma_px.astype(np.float64)) / BOXES
+    whole = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)  # l
+    end = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
+    end /= 6 * (variance - (whole + 1) ** 2)  # a
+    reach = int(whole.max(initial=0)) + 1
+    distances = [abs(place) for place in range(-reach, reach + 1)]
+    box = [np.where(d <= whole, 1.0, np.where(d == whole + 1, end, 0.0)) for d in distances]
+    kernel = box
+    for _ in range(BOXES - 1):
+        kernel = _convolved(kernel, box)
+    kernel = _divided(kernel, _sum(kernel))
+    kernel = [np.where(weight < NEGLIGIBLE, 0.0, weight) for weight in kernel]
+    while len(kernel) > 1 and not kernel[0].any():
+        kernel = kernel[1:-1]
+    return np.stack(_divided(kernel, _sum(kernel)), axis=-1)
+
+
+def _convolved(left: list[np.ndarray], right: list[np.ndarray]) -> list[np.ndarray]:
+    result = [np.zeros_like(left[0]) for _ in range(len(left) + len(right) - 1)]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            result[i + j] = result[i + j] + a * b
+    return result
+
+
+def _sum(weights: list[np.ndarray]) -> np.ndarray:
+    total = np.zeros_like(weights[0])
+    for weight in weights:
+        total = total + weight
+    return total
+
+
+def _divided(weights: list[np.ndarray], by: np.ndarray) -> list[np.ndarray]:
+    return [weight / by for weight in weights]
