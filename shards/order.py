@@ -29,7 +29,7 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
     return samples // global_batch
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # one for each stream; of a large set it takes 10 MB
 def epoch_permutation(samples: int, seed: int, stream: int, epoch: int) -> np.ndarray:
     """The order of all ids in one pass: int64 [samples], read-only because it is cached."""
     order = np.random.default_rng([seed, stream, epoch]).permutation(samples)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dali_pipes.batch import RGB_STD, ViewSpec
+from dali_pipes.config import LoaderConfig
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
@@ -20,15 +21,22 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 STD = torch.tensor(RGB_STD).view(3, 1, 1)
 
 
-@pytest.mark.parametrize("space", ["view", "source"])
+@pytest.mark.parametrize(
+    ("engine", "space"), [("dali", "view"), ("dali", "source"), ("product", "auto")]
+)
+@pytest.mark.parametrize("strategy", ["rot-in|perm-4-in", "rot-any-in", "pixperm-in", "blur-in"])
 @pytest.mark.parametrize("name", ["rgb_set", "gray_set"])
-def test_the_gpu_makes_the_views_of_the_cpu(request, name, space) -> None:
+def test_the_gpu_makes_the_views_of_the_cpu(request, name, engine, space, strategy) -> None:
     shards = request.getfixturevalue(name)
     spec = dataclasses.replace(
         ViewSpec(global_px=64, local_px=32, local_views=3), photometric_space=space
     )
     here, there = (
-        next(TrainLoader(shards, None, spec, "rot-in", StreamOrder(24, 7), device))
+        next(
+            TrainLoader(
+                shards, None, spec, strategy, StreamOrder(24, 7), device, LoaderConfig(engine)
+            )
+        )
         for device in (CPU, GPU)
     )
     for views in ("global_views", "local_views"):
@@ -37,9 +45,12 @@ def test_the_gpu_makes_the_views_of_the_cpu(request, name, space) -> None:
         assert difference.abs().mean() < 0.5
 
 
-def test_a_batch_on_the_gpu_survives_the_next_ones(gray_set) -> None:
+@pytest.mark.parametrize("engine", ["dali", "product"])
+@pytest.mark.parametrize("reader", ["stream", "resident"])
+def test_a_batch_on_the_gpu_survives_the_next_ones(gray_set, engine, reader) -> None:
     spec = ViewSpec(global_px=28, local_px=14, local_views=2)
-    loader = TrainLoader(gray_set, None, spec, "rot-in", StreamOrder(24, 7), GPU)
+    config = LoaderConfig(engine, reader)
+    loader = TrainLoader(gray_set, None, spec, "rot-in", StreamOrder(24, 7), GPU, config)
     batch = next(loader)
     kept = batch.global_views.clone()
     for _ in range(5):
