@@ -49,22 +49,21 @@ def jitter_(pixels: Tensor, weights: Tensor, draw: ViewDraw) -> Tensor:
     for place, (operation, factor) in enumerate(zip(order.T, factors.T, strict=True)):
         if place:
             pixels.clamp_(0, 1)
-        is_contrast, is_saturation = operation == CONTRAST, operation == SATURATION
-        contrasted = _rows(is_contrast, device)
         rest = luma(pixels)
-        means = (rest[contrasted] * weights[contrasted]).sum(1, keepdim=True)
-        rest *= _column(np.where(is_saturation, 1 - factor, 0), device)
-        rest[contrasted] = means.expand(-1, rest.shape[1]) * _column(
-            1 - factor[is_contrast], device
-        )
+        means = (rest * weights).sum(1, keepdim=True)
+        means *= _column(np.where(operation == CONTRAST, 1 - factor, 0), device)
+        of_luma = _column(np.where(operation == SATURATION, 1 - factor, 0), device)
+        torch.addcmul(means, rest, of_luma, out=rest)
         torch.addcmul(rest[:, None], pixels, _column(factor, device)[..., None], out=pixels)
         is_hue = (operation == HUE) & (turn != 0)
         if is_hue.any():
             rows = _rows(is_hue, device)
-            pixels[rows] = turn_hue(pixels[rows], _column(turn[is_hue], device))
+            turned = turn_hue(pixels.index_select(0, rows), _column(turn[is_hue], device))
+            pixels.index_copy_(0, rows, turned)
     if pixels.shape[1] == 3:
         rows = _rows(draw.gray, device)
-        pixels[rows] = luma(pixels[rows].clamp_(0, 1))[:, None].expand(-1, 3, -1)
+        levels = luma(pixels.index_select(0, rows).clamp_(0, 1))
+        pixels.index_copy_(0, rows, levels[:, None].expand(-1, 3, -1))
     return pixels
 
 

@@ -37,8 +37,8 @@ from dali_pipes.negatives import NegativeSource
 from dali_pipes.operators import OperatorTable
 from dali_pipes.plan import GroupDraws
 
-CHUNK_VIEWS = {"cpu": 128, "cuda": 4096}
-"""Views that are worked on at once: on a CPU as many as its caches hold."""
+CHUNK_VIEWS = 1024
+"""Views that are worked on at once: more are not faster, and take memory."""
 
 
 class ProductViews:
@@ -92,8 +92,8 @@ class ProductViews:
         image, turns = np.concatenate(image_of_view), np.concatenate(turns_of_view)
         draws = join_draws([group.view for group in groups]).flatten()
         views = out.flatten(0, 1)
-        for start in range(0, len(views), CHUNK_VIEWS[self._device.type]):
-            part = slice(start, start + CHUNK_VIEWS[self._device.type])
+        for start in range(0, len(views), CHUNK_VIEWS):
+            part = slice(start, start + CHUNK_VIEWS)
             place = place_crops(draws[part], turns[part], images.shape[2], self._table.padded_px)
             crops = self._cut(levels, image[part], draws[part], place)
             self._enlarge(crops, draws[part], place, views[part])

@@ -17,10 +17,10 @@ from dali_pipes.readers import open_readers
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A step's images, uint8 [B or 2 B, H, W, C], in-dist first, and its draws."""
+    """A step's images by stream, in-dist first, each uint8 [B, H, W, C], and its draws."""
 
     step: int
-    images: Tensor
+    images: list[Tensor]
     draws: list[GroupDraws]
 
 
@@ -44,6 +44,8 @@ class ProductEngine:
                 (spec.local_px, spec.local_scale),
             )
         )
+        # It must not call what torch does in parallel: that would give it OpenMP threads of its
+        # own, which wait busily and take the cores from the products (half of the speed).
         self._ahead = ThreadPoolExecutor(1, "oodino-draws")
         self._next: Future[_Prepared] | None = None
 
@@ -53,7 +55,7 @@ class ProductEngine:
         if prepared is None or prepared.step != step:
             prepared = self._prepare(step)
         self._next = self._ahead.submit(self._prepare, step + 1)
-        images = prepared.images.to(self._device, non_blocking=True)
+        images = torch.cat([part.to(self._device, non_blocking=True) for part in prepared.images])
         split = len(self._plan.global_groups)
         return (
             self._make(self._global, images, prepared.draws[:split], self._plan.spec.global_px),
@@ -78,4 +80,4 @@ class ProductEngine:
     def _prepare(self, step: int) -> _Prepared:
         ids = self._plan.ids(step)
         images = [reader.read(ids[stream]) for stream, reader in self._readers.items()]
-        return _Prepared(step, torch.cat(images), self._plan.draws(step))
+        return _Prepared(step, images, self._plan.draws(step))

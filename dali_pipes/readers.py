@@ -71,8 +71,9 @@ class ResidentReader:
 
     def read(self, ids: np.ndarray) -> Tensor:
         """See `Reader`; on its device."""
-        ids_there = torch.from_numpy(ids).to(self._pixels.device, non_blocking=True)
-        return self._pixels.index_select(0, ids_there)
+        if self._pixels.device.type == "cpu":
+            return torch.from_numpy(self._pixels.numpy()[ids])
+        return self._pixels[torch.from_numpy(ids).to(self._pixels.device, non_blocking=True)]
 
 
 def open_readers(
