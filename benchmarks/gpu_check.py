@@ -24,6 +24,7 @@ from dali_pipes.batch import RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
+from dali_pipes.negatives import needs_aux, parse_negatives
 from dali_pipes.plan import StreamOrder
 from eval.scorer import score
 from shards import cli
@@ -50,6 +51,7 @@ STRATEGIES = (
     "perm-4-in+perm-16-in",
     "pixperm-in|cutperm-in",
     "blur-in",
+    "rot-in+rot+2*aux|rot-in",
 )
 ENGINES = ("dali", "product")
 
@@ -79,7 +81,7 @@ def views_agree(shards: ShardSet, engine: Literal["dali", "product"]) -> dict[st
             next(
                 TrainLoader(
                     shards,
-                    None,
+                    shards if needs_aux(parse_negatives(strategy)) else None,
                     ViewSpec(),
                     strategy,
                     StreamOrder(global_batch=16, seed=1),
@@ -208,6 +210,9 @@ def main() -> None:
         results["loader_fraction_of_step"] = {
             engine: step_rates["bf16"] / rate for engine, rate in rates.items()
         }
+    with image_set(256, 96) as shards:  # colours after the graph
+        for strategy, difference in views_agree(shards, "dali").items():
+            differences[f"dali, view space {strategy}"] = difference
     with image_set(256, 256, "jpg") as shards:
         # Another decoder, with its own interpolation of chroma: stated, not judged.
         results["jpeg_difference_levels"] = views_agree(shards, "dali")["none"]

@@ -241,7 +241,7 @@ def product_stage_us(
     their operators before, clip and solarize after; "other": levels of 0..1, memory.
     """
     engine = ProductEngine(plan_of(shards, spec), LoaderConfig(), dtype, CPU)
-    plan, split = engine._plan, len(engine._plan.global_groups)
+    plan = engine._plan
     spent_s: dict[str, float] = defaultdict(float)
 
     def timed(stage: str, call: Callable) -> Callable:
@@ -254,9 +254,7 @@ def product_stage_us(
         return wrapper
 
     def step(number: int) -> None:
-        prepared = engine._prepare(number)
-        engine._make(engine._global, prepared.images, prepared.draws[:split], spec.global_px)
-        engine._make(engine._local, prepared.images, prepared.draws[split:], spec.local_px)
+        engine.make(engine.prepare(number))
 
     rounds: list[dict[str, float]] = []
     with ExitStack() as patches:

@@ -20,6 +20,9 @@ RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)
 """ImageNet's statistics in levels of 0..255; views are normalised with them whatever the data."""
 
+BLUR_MOST_PX = 20.0
+"""Strongest blur of a view, as a deviation."""
+
 BLACK = tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
 WHITE = tuple((255 - mean) / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
 """Levels 0 and 255 in a normalised view, by channel."""
@@ -93,18 +96,18 @@ class ViewSpec:
             low, high = getattr(self, field)
             if not 0 < low <= high <= 1:
                 raise UserError(f"views.{field} is {low} {high}, expected 0 < low <= high <= 1")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise UserError(f"views.crop_ratio is {self.crop_ratio}, expected 0 < low <= high")
-        if not 0 < self.blur_sigma_px[0] <= self.blur_sigma_px[1]:
-            raise UserError(
-                f"views.blur_sigma_px is {self.blur_sigma_px}, expected 0 < low <= high"
-            )
+        for field, most in (("crop_ratio", 100.0), ("blur_sigma_px", BLUR_MOST_PX)):
+            low, high = getattr(self, field)
+            if not 0 < low <= high <= most:
+                raise UserError(
+                    f"views.{field} is {low} {high}, expected 0 < low <= high <= {most:g}"
+                )
         for field in ("flip_p", "jitter_p", "gray_p", "blur_p", "solarize_p"):
             value = getattr(self, field)
             if not all(0 <= p <= 1 for p in (value if isinstance(value, tuple) else (value,))):
                 raise UserError(f"views.{field} is {value}, expected 0..1")
-        if self.hue_deg < 0:
-            raise UserError(f"views.hue_deg is {self.hue_deg}, expected at least 0")
+        if not 0 <= self.hue_deg <= 180:
+            raise UserError(f"views.hue_deg is {self.hue_deg}, expected 0..180")
         for field in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"views.{field} is {getattr(self, field)}, expected 0..1")

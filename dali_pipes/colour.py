@@ -20,15 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dali_pipes.batch import BLACK, RGB_STD, WHITE
+from dali_pipes.batch import BLACK
 from dali_pipes.draws import JITTER, ViewDraw
+from dali_pipes.normalised import CHUNK_LEVELS, PER_LEVEL, clip_and_solarize_, constant, put
 
 LUMA = np.array([0.299, 0.587, 0.114])
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 RGB_OF_YIQ = np.linalg.inv(YIQ)
-
-CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
-"""Levels that are worked on at once: on a CPU as many as its caches hold in float32."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +93,12 @@ def colour_normalized(levels: Tensor, draw: ViewDraw, out: Tensor) -> None:
         out: [B, 3, s, s] of a float dtype, contiguous; written to.
     """
     device = out.device
-    std = torch.tensor(RGB_STD, device=device)[:, None]
-    offset = torch.tensor(BLACK, device=device)[:, None]
+    scale, offset = constant(PER_LEVEL, device)[:, None], constant(BLACK, device)[:, None]
     first, second = (
-        [torch.from_numpy(array).to(device) for array in (maps.of_pixel, maps.of_mean)]
+        [put(array, device) for array in (maps.of_pixel, maps.of_mean)]
         for maps in colour_maps(draw, levels.shape[-1])
     )
-    second = [array.expand(-1, 3, -1) / std for array in second]
+    second = [array.expand(-1, 3, -1) * scale for array in second]
     images = max(1, CHUNK_LEVELS[device.type] // out[0].numel())
     for start in range(0, len(out), images):
         part = slice(start, start + images)
@@ -114,12 +111,7 @@ def colour_normalized(levels: Tensor, draw: ViewDraw, out: Tensor) -> None:
         if out.dtype != torch.float32:
             views = torch.empty(finished.shape, device=device)
         torch.baddbmm(offset + of_mean @ _mean(pixels), of_pixel, pixels, out=views)
-        solarized = torch.from_numpy(np.flatnonzero(draw.solarize[part])).to(device)
-        for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):
-            plane = views[:, channel].clamp_(black, white)
-            if len(solarized):  # a level of 128 and more is above its inverse, one below is not
-                chosen = plane[solarized]
-                plane[solarized] = torch.minimum(chosen, black + white - chosen)
+        clip_and_solarize_(views, draw.solarize[part])
         if views is not finished:
             finished.copy_(views)
 

@@ -1,4 +1,7 @@
-"""The view engine `dali`: a DALI graph makes the views ahead, on its own threads or on the GPU."""
+"""The view engine `dali`: a graph makes the views ahead, on DALI's threads or on the GPU.
+
+What it is fed is read and drawn on the caller's thread, a step or two ahead.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dali_pipes.batch import BLACK, RGB_STD
+from dali_pipes.batch import BLACK
 from dali_pipes.batch_memory import BatchMemory
 from dali_pipes.colour import colour_normalized
 from dali_pipes.config import LoaderConfig
 from dali_pipes.dali_inputs import GraphInputs
+from dali_pipes.normalised import constant, normalize
 from dali_pipes.plan import GroupDraws, StepPlan
 from dali_pipes.readers import EncodedReader, Reader, open_readers
+from shards.cli import UserError
 
 PREFETCH_BATCHES = 2
-
-CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
-"""Levels that are normalised at once: on a CPU as many as its caches hold in float32."""
 
 
 class DaliEngine:
@@ -55,9 +57,11 @@ class DaliEngine:
         self._next_step = step + 1
         try:
             outputs = self._pipeline.run(dali_stream(self._device))
-        except RuntimeError:
+        except RuntimeError as error:
+            self.close()
             self._name_what_cannot_be_decoded(step)
-            raise
+            folders = ", ".join(str(shards.directory) for shards in self._plan.sets.values())
+            raise UserError(f"{folders}: DALI stopped near step {step}: {error}") from error
         draws = self._inputs.take_draws(step)
         split = sum(group.count for group in self._plan.global_groups)
         count = len(self._plan.global_groups)
@@ -109,14 +113,18 @@ class DaliEngine:
         """What the graph leaves to do where colours come after it: views [V B, 3, s, s]."""
         assert group.group.source is not None
         source = self._plan.sources[group.group.source]
-        black = torch.tensor(BLACK, device=self._device)
+        black = constant(BLACK, self._device)
         views.copy_(source.tensor(views, group.flat_shift(self._device), black))
 
     def _name_what_cannot_be_decoded(self, step: int) -> None:
-        """Read the images of a step one by one: DALI does not always say which one it was."""
-        for stream, ids in self._plan.ids(step).items():
-            for sample_id in ids:
-                self._plan.sets[stream].read(sample_id[None])
+        """Read the images that were asked for: DALI does not always say which one it was.
+
+        Raises:
+            UserError: one of them cannot be read or decoded.
+        """
+        for ahead in range(PREFETCH_BATCHES + 1):
+            for stream, ids in self._plan.ids(step + ahead).items():
+                self._plan.sets[stream].read(ids)
 
 
 def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
@@ -131,7 +139,7 @@ def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
 
 @contextmanager
 def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
-    """Torch's CPU threads no more than the cores that `busy` others leave, but one.
+    """At most as many of torch's CPU threads as `busy` others leave cores, and at least one.
 
     OpenMP threads wait busily, which takes the time of DALI's where there is no core for each: up
     to five times the time for a batch on two cores.
@@ -157,18 +165,3 @@ def dali_version() -> str:
 def dali_stream(device: torch.device) -> torch.cuda.Stream | None:
     """Torch's stream: DALI's results are ready, and their memory is free again, in its order."""
     return torch.cuda.current_stream(device) if device.type == "cuda" else None
-
-
-def normalize(levels: Tensor, out: Tensor) -> None:
-    """Levels, uint8 [B, s, s, 1 or 3] -> normalised, into `out` [B, s, s, 3] of a float dtype."""
-    side_px = out.shape[1]
-    scale = 1 / torch.tensor(RGB_STD, device=out.device).repeat(side_px)
-    offset = torch.tensor(BLACK, device=out.device).repeat(side_px)
-    images = max(1, CHUNK_LEVELS[out.device.type] // out[0].numel())
-    for chunk, part in zip(levels.split(images), out.split(images), strict=True):
-        lines = part.view(-1, 3 * side_px)
-        work = lines if out.dtype == torch.float32 else torch.empty(lines.shape, device=out.device)
-        work.copy_(chunk.expand(part.shape).reshape(lines.shape))
-        torch.addcmul(offset, work, scale, out=work)
-        if work is not lines:
-            lines.copy_(work)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.draws import JITTER, ViewDraw
+from dali_pipes.normalised import constant, put
 
 LUMA = (0.299, 0.587, 0.114)
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
@@ -91,7 +92,7 @@ def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
     hue = torch.where(green == largest, from_green, from_blue)
     hue = torch.where(red == largest, green - blue, hue)
     hue = hue.div_(chroma.clamp_min(1e-8)).add_(turn)
-    distance = hue[:, None] + pixels.new_tensor([5.0, 3.0, 1.0])[:, None]
+    distance = hue[:, None] + constant((5.0, 3.0, 1.0), pixels.device)[:, None]
     distance.sub_(torch.floor(distance / 6), alpha=6)
     distance.sub_(2).abs_().neg_().add_(2).clamp_(0, 1)
     return torch.addcmul(largest[:, None], distance, chroma[:, None], value=-1)
@@ -99,9 +100,8 @@ def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
 
 def _rows(chosen: np.ndarray, device: torch.device) -> Tensor:
     """The places where `chosen`, found on the host so that no device is waited for."""
-    return torch.from_numpy(np.flatnonzero(chosen)).to(device, non_blocking=True)
+    return put(np.flatnonzero(chosen), device)
 
 
 def _column(values: np.ndarray, device: torch.device) -> Tensor:
-    values = values.astype(np.float32)[:, None]
-    return torch.from_numpy(values).to(device, non_blocking=True)
+    return put(values.astype(np.float32)[:, None], device)

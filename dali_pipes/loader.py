@@ -67,7 +67,7 @@ class TrainLoader:
         self.engine = config.engine_for(source_px, spec)
         """Which engine makes the views."""
         self._engine = _start(self.engine, self._plan, config, dtype, device)
-        self._identity = self._describe(negatives)
+        self._identity = self._describe(negatives, config.reader)
         self._step = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -105,7 +105,11 @@ class TrainLoader:
         if not isinstance(step, int) or step < 0:
             raise UserError(f"the loader's state has step {step!r}, expected 0 or more")
         for field, ours in self._identity.items():
-            theirs = state.get(field)
+            if field not in state:
+                raise UserError(
+                    f"the run's state has no {field}: another version of oodino wrote it"
+                )
+            theirs = state[field]
             if theirs == ours or (elastic and field == "world_size"):
                 continue
             if field == "manifests":
@@ -120,7 +124,7 @@ class TrainLoader:
         """Drop what was prepared."""
         self._engine.close()
 
-    def _describe(self, negatives: str) -> dict[str, object]:
+    def _describe(self, negatives: str, reader: str) -> dict[str, object]:
         order, sets = self._plan.order, self._plan.sets
         identity: dict[str, object] = {
             "seed": order.seed,
@@ -137,6 +141,8 @@ class TrainLoader:
             from dali_pipes.dali_engine import dali_version
 
             identity["dali"] = dali_version()
+            if any(shards.manifest.encoding != "raw" for shards in sets.values()):
+                identity["reader"] = reader  # one has DALI decode, the other Pillow
         return identity
 
 

@@ -154,7 +154,11 @@ class NegativeSource:
                 continue
             if len(self.alternatives) == 1:
                 return shift.tensor(views, own, black)
-            rows = torch.nonzero(params[CHOICE].cpu() == number).flatten().to(views.device)
+            rows = (
+                torch.nonzero(params[CHOICE].cpu() == number)
+                .flatten()
+                .to(views.device, non_blocking=True)
+            )
             shifted = views.clone() if shifted is views else shifted
             shifted[rows] = shift.tensor(
                 views[rows],

@@ -104,7 +104,7 @@ class StepPlan:
                     f"{aux.directory}: images are {there}, those of {in_dist.directory} {here} "
                     "(height, width, channels); build the auxiliary shards at the same size"
                 )
-        if spec.shift_space == "source" and self.height != self.width:
+        if self.sources and spec.shift_space == "source" and self.height != self.width:
             raise UserError(
                 f"views.shift_space is source, but the images of {in_dist.directory} are "
                 f"{self.height} x {self.width} px; only square ones can be shifted"
@@ -116,7 +116,10 @@ class StepPlan:
         self.global_groups, self.local_groups = plan_views(spec, self.sources)
         for group in self.groups:
             if group.source is not None:  # what a side cannot be cut into is found here
-                self._shift(np.random.default_rng(0), group, batch=1)
+                try:
+                    self._shift(np.random.default_rng(0), group, batch=1)
+                except UserError as error:
+                    raise UserError(f"negatives={negatives}: {error}") from error
 
     @property
     def groups(self) -> list[ViewGroup]:

@@ -22,7 +22,7 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import NegativeSource, parse_negatives
 from dali_pipes.plan import StreamOrder
-from dali_pipes.shifts import SHIFTS
+from dali_pipes.shifts import SHIFTS, shift_named
 from shards import cli
 from shards.cli import UserError
 from shards.reader import ShardSet
@@ -185,9 +185,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     shifted = list(shown)
     for name in shift_names():
         try:
-            views = first_batch(whole_image(config.views), f"{name}-in").neg_global
+            shift_named(name).draw(np.random.default_rng(0), 1, config.views.global_px)
         except UserError:  # a view of this side cannot be cut so
             continue
+        views = first_batch(whole_image(config.views), f"{name}-in").neg_global
         shifted.append((name, _levels(views)[0]))
     picture = _stack(
         [

@@ -30,10 +30,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE, ViewSpec
+from dali_pipes.batch import BLACK, ViewSpec
 from dali_pipes.draws import ViewDraw, join_draws
 from dali_pipes.jitter import jitter_
 from dali_pipes.negatives import NegativeSource
+from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant, put
 from dali_pipes.operators import OperatorTable
 from dali_pipes.plan import GroupDraws
 
@@ -60,9 +61,9 @@ class ProductViews:
         self._device = device
         lengths_px = crop_lengths(source_hw, scale, spec.crop_ratio)
         self._table = OperatorTable(side_px, lengths_px, spec.blur_sigma_px[1], dtype, device)
-        std = torch.tensor(RGB_STD, device=device)[:, None]
-        self._scale = 255 / std
-        self._offset = -torch.tensor(RGB_MEAN, device=device)[:, None] / std
+        # From levels of 0..1.
+        self._scale = 255 * constant(PER_LEVEL, device)[:, None]
+        self._offset = constant(BLACK, device)[:, None]
 
     def make(self, images: Tensor, groups: Sequence[GroupDraws], out: Tensor) -> None:
         """Make the views of a step.
@@ -128,16 +129,11 @@ class ProductViews:
             wide.view(3 * count, padded_px, side_px),
             out=out.view(3 * count, side_px, side_px),
         )
-        solarized = self._put(np.flatnonzero(draws.solarize))
-        for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):
-            levels = out[:, channel].clamp_(black, white)
-            if len(solarized):  # a level of 128 and more is above its inverse, one below is not
-                chosen = levels.index_select(0, solarized)
-                levels[solarized] = torch.minimum(chosen, black + white - chosen)
+        clip_and_solarize_(out, draws.solarize)
 
     def _shift_views(self, groups: Sequence[GroupDraws], out: Tensor) -> None:
         """Whatever of the negatives' transformations are not quarter turns."""
-        black = torch.tensor(BLACK, device=self._device)
+        black = constant(BLACK, self._device)
         start = 0
         for group in groups:
             views = out[start : start + group.group.count].flatten(0, 1)
@@ -159,7 +155,7 @@ class ProductViews:
         return self._sources[group.group.source]
 
     def _put(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
+        return put(values, self._device)
 
 
 @dataclass(frozen=True)

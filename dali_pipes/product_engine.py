@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from dali_pipes.readers import open_readers
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class PreparedStep:
     """A step's images by stream, in-dist first, each uint8 [B, H, W, C], and its draws."""
 
     step: int
@@ -47,24 +47,31 @@ class ProductEngine:
         # It must not call what torch does in parallel: that would give it OpenMP threads of its
         # own, which wait busily and take the cores from the products (half of the speed).
         self._ahead = ThreadPoolExecutor(1, "oodino-draws")
-        self._next: Future[_Prepared] | None = None
+        self._next: Future[PreparedStep] | None = None
 
     def views(self, step: int) -> tuple[Tensor, Tensor]:
         """See `loader.ViewEngine`."""
-        prepared = self._next.result() if self._next is not None else None
+        waited_for, self._next = self._next, None
+        prepared = waited_for.result() if waited_for is not None else None
         if prepared is None or prepared.step != step:
-            prepared = self._prepare(step)
-        self._next = self._ahead.submit(self._prepare, step + 1)
+            prepared = self.prepare(step)
+        self._next = self._ahead.submit(self.prepare, step + 1)
+        return self.make(prepared)
+
+    def make(self, prepared: PreparedStep) -> tuple[Tensor, Tensor]:
+        """The views of what was read and drawn."""
         images = torch.cat([part.to(self._device, non_blocking=True) for part in prepared.images])
-        split = len(self._plan.global_groups)
+        split, spec = len(self._plan.global_groups), self._plan.spec
         return (
-            self._make(self._global, images, prepared.draws[:split], self._plan.spec.global_px),
-            self._make(self._local, images, prepared.draws[split:], self._plan.spec.local_px),
+            self._make(self._global, images, prepared.draws[:split], spec.global_px),
+            self._make(self._local, images, prepared.draws[split:], spec.local_px),
         )
 
     def close(self) -> None:
-        """Forget what was prepared."""
-        self._next = None
+        """Forget what was prepared, and wait until nothing is read any more."""
+        waited_for, self._next = self._next, None
+        if waited_for is not None:
+            wait([waited_for])
 
     def _make(
         self, size: ProductViews, images: Tensor, draws: list[GroupDraws], side_px: int
@@ -77,7 +84,8 @@ class ProductEngine:
             size.make(images, draws, views)
         return views
 
-    def _prepare(self, step: int) -> _Prepared:
+    def prepare(self, step: int) -> PreparedStep:
+        """Read and draw a step."""
         ids = self._plan.ids(step)
         images = [reader.read(ids[stream]) for stream, reader in self._readers.items()]
-        return _Prepared(step, images, self._plan.draws(step))
+        return PreparedStep(step, images, self._plan.draws(step))

@@ -87,11 +87,13 @@ def open_readers(
     if config.reader == "stream":
         return {stream: StreamReader(shards) for stream, shards in sets.items()}
     size_gb = {
-        shards.directory: len(shards) * math.prod(shards.manifest.sample_shape) / 1e9
-        for shards in sets.values()
+        stream: len(shards) * math.prod(shards.manifest.sample_shape) / 1e9
+        for stream, shards in sets.items()
     }
     if sum(size_gb.values()) > config.resident_gb:
-        sizes = ", ".join(f"{directory} {size:.2f} GB" for directory, size in size_gb.items())
+        sizes = ", ".join(
+            f"{sets[stream].directory} {size:.2f} GB" for stream, size in size_gb.items()
+        )
         raise UserError(
             f"loader.reader is resident, but the pixels take more than loader.resident_gb "
             f"{config.resident_gb:g} ({sizes}); use loader.reader stream"

@@ -166,8 +166,9 @@ def draw_cuts(rng: np.random.Generator, batch: int, side_px: int) -> Params:
 def _check_cut(side_px: int, grid: int) -> None:
     if side_px % grid:
         raise UserError(
-            f"a view of {side_px} px cannot be cut into {grid} x {grid} equal squares: choose "
-            f"other negatives, or global_px and local_px that are multiples of {grid}"
+            f"a side of {side_px} px cannot be cut into {grid} equal parts: choose other "
+            f"negatives, or a multiple of {grid} (views.global_px and views.local_px; with "
+            "views.shift_space source the side of the images)"
         )
 
 

@@ -349,6 +349,10 @@ def test_a_batch_survives_the_next_ones(gray_set, config) -> None:
         ({"config": LoaderConfig(reader="resident", resident_gb=1e-5)}, "resident_gb"),
         ({"config": LoaderConfig(threads=0)}, "loader.threads is 0"),
         ({"spec": dataclasses.replace(SPEC, flip_p=1.5)}, "flip_p"),
+        ({"spec": dataclasses.replace(SPEC, hue_deg=float("inf"))}, "hue_deg is inf"),
+        ({"spec": dataclasses.replace(SPEC, hue_deg=float("nan"))}, "hue_deg is nan"),
+        ({"spec": dataclasses.replace(SPEC, blur_sigma_px=(1.0, 500.0))}, "blur_sigma_px is 1.0 5"),
+        ({"spec": dataclasses.replace(SPEC, crop_ratio=(1.0, float("inf")))}, "crop_ratio is 1.0"),
         ({"spec": dataclasses.replace(SPEC, local_scale=(0.5, 0.2))}, "local_scale"),
     ],
 )
@@ -380,6 +384,9 @@ def test_a_tar_cut_under_a_running_loader_is_an_error_that_names_it(
             file.truncate(2048)
     with pytest.raises(UserError, match=r"-0000\d\.tar"):
         take(loader, 5)
+    for tar in copy.glob("*.tar"):
+        tar.write_bytes((gray_dir / tar.name).read_bytes())
+    assert next(loader).global_views.shape[1] == 24  # it goes on when the files are back
 
 
 def test_a_resident_reader_checks_every_byte_and_then_needs_no_shards(tmp_path, gray_dir) -> None:
@@ -411,3 +418,45 @@ def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
     del kept
     assert memory.empty((15,), torch.bfloat16).data_ptr() == place
     assert memory.empty((0, 4), torch.float32).shape == (0, 4)
+
+
+def test_a_state_of_another_version_is_refused(gray_set) -> None:
+    state = make_loader(gray_set).state_dict()
+    del state["views.shift_space"]
+    with pytest.raises(UserError, match=r"no views.shift_space: another version"):
+        make_loader(gray_set).load_state_dict(state)
+
+
+def test_an_image_that_cannot_be_decoded_any_more_is_named(tmp_path) -> None:
+    folder = build_npy_set(tmp_path, "set", photographs(40, 72, 3), encoding="jpg")
+    with ShardSet.open(folder) as shards:
+        loader = make_loader(shards)
+        next(loader)
+        for tar in folder.glob("*.tar"):
+            content = bytearray(tar.read_bytes())
+            start = content.index(b"\xff\xd8")
+            content[start : start + 200] = bytes(200)
+            with tar.open("r+b") as file:
+                file.write(content)
+        with pytest.raises(UserError, match=r"set-train-0000\d.tar: 0000"):
+            take(loader, 4)
+
+
+@pytest.mark.parametrize("space", ["view", "source"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_large_images_resume_and_share_out_too(tmp_path, space, world_size) -> None:
+    """JPEG files of more than 64 px: decoded in the graph, their colours after it."""
+    folder = build_npy_set(tmp_path, "set", photographs(48, 72, 3), encoding="jpg")
+    spec = dataclasses.replace(SPEC, photometric_space=space)
+    with ShardSet.open(folder) as shards:
+        through = take(make_loader(shards, strategy="rot-in|perm-4-in", spec=spec), 4)
+        parts = []
+        for rank in range(world_size):
+            order = {"rank": rank, "world_size": world_size}
+            loader = make_loader(shards, strategy="rot-in|perm-4-in", spec=spec, **order)
+            loader.load_state_dict({**loader.state_dict(), "step": 2})
+            parts.append(take(loader, 2))
+    for step in (0, 1):
+        for name in ("global_views", "local_views"):
+            joined = torch.cat([getattr(part[step], name) for part in parts], 1)
+            assert torch.equal(joined, getattr(through[2 + step], name))

@@ -152,7 +152,7 @@ def test_parameters_are_drawn_for_every_alternative() -> None:
 
 
 def test_views_that_an_alternative_cannot_cut_are_refused() -> None:
-    with pytest.raises(UserError, match="28 px cannot be cut into 3 x 3"):
+    with pytest.raises(UserError, match="28 px cannot be cut into 3 equal parts"):
         only("rot|perm-9").draw(np.random.default_rng(0), 1, 28)
 
 

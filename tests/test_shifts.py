@@ -235,10 +235,10 @@ def test_angles_and_blurs_are_uniform() -> None:
 @pytest.mark.parametrize(
     ("name", "side_px", "named"),
     [
-        ("perm-16", 30, "30 px cannot be cut into 4 x 4"),
-        ("perm-9", 28, "28 px cannot be cut into 3 x 3"),
-        ("perm-10000", 24, "24 px cannot be cut into 100 x 100"),
-        ("cutperm", 15, "15 px cannot be cut into 2 x 2"),
+        ("perm-16", 30, "30 px cannot be cut into 4 equal parts"),
+        ("perm-9", 28, "28 px cannot be cut into 3 equal parts"),
+        ("perm-10000", 24, "24 px cannot be cut into 100 equal parts"),
+        ("cutperm", 15, "15 px cannot be cut into 2 equal parts"),
     ],
 )
 def test_views_that_cannot_be_cut_are_refused(name, side_px, named) -> None:

@@ -210,3 +210,27 @@ def test_a_folder_that_is_not_this_run_is_left_alone(gray_dir, finished, tmp_pat
     result = train(gray_dir, tmp_path)
     assert result.returncode == 2 and "is not a run" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_of_another_version_is_told_by_its_field(gray_dir, finished, tmp_path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    path = copy / "config.json"
+    fields = json.loads(path.read_text())
+    fields["loader_threads"] = fields.pop("loader")["threads"]
+    path.write_text(json.dumps(fields))
+    result = train(gray_dir, copy)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "loader_threads is no field of a run: another version" in result.stderr
+
+
+def test_another_number_of_ranks_has_to_be_asked_for(gray_dir, finished, tmp_path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    (newest,) = sorted(copy.glob("checkpoints/step-*"))[-1:]
+    shutil.rmtree(newest)
+    refused = train(gray_dir, copy, ranks=2)
+    assert refused.returncode != 0
+    assert "world_size is 1, here it is 2; allow it with --elastic" in refused.stderr
+    went_on = train(gray_dir, copy, "--elastic", ranks=2)
+    assert went_on.returncode == 0, went_on.stderr

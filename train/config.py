@@ -100,7 +100,7 @@ class RunConfig:
     """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/. A run that
     is already there and has the same configuration is resumed."""
     aux: Path | None = None
-    """Folder of auxiliary shards, at the same image size; for negatives aux, rot and combined."""
+    """Folder of auxiliary shards, at the same image size; for negatives that are made of them."""
     negatives: str = "rot"
     """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in+rot) |
     rot90x4, rot-any, perm-4, perm-16, pixperm, cutperm, blur, each also with -in | mixes of these:

@@ -104,7 +104,7 @@ def train(config: RunConfig, world: World) -> TrainState:
 
     # ---- the loop -----------------------------------------------------------------------------
     meters = Meters(config.out, world, state.step, total_steps, config.global_batch)
-    with contextlib.closing(meters):
+    with contextlib.closing(meters), contextlib.closing(loader):
         while state.step < total_steps:
             waited_from = time.perf_counter()
             batch = next(loader)

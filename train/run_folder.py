@@ -53,6 +53,12 @@ _PARTS = {
 
 def _build(kind: Any, fields: dict[str, Any]) -> Any:
     values = {}
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in fields:
+        if name not in known:
+            raise UserError(
+                f"{name} is no field of a run: another version of oodino wrote this one"
+            )
     for name, value in fields.items():
         if name in _PARTS:
             value = _build(_PARTS[name], value)

@@ -1,0 +1,63 @@
+"""Levels of finished views by ImageNet's mean and deviation, and what is done to them in that form.
+
+Nothing here waits for a GPU: what is constant is copied there once, the rest without waiting.
+
+Legend: n views, s their side.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dali_pipes.batch import BLACK, RGB_STD, WHITE
+
+PER_LEVEL = tuple(1 / std for std in RGB_STD)
+"""One level in a normalised view, by channel."""
+
+CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
+"""Levels that are worked on at once: on a CPU as many as its caches hold in float32."""
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Float32 [len(values)] on a device; shared, so not to be written to."""
+    return torch.tensor(values, device=device)
+
+
+def put(values: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device, without waiting for what is queued there."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
+
+
+def normalize(levels: Tensor, out: Tensor) -> None:
+    """Levels, uint8 [n, s, s, 1 or 3] -> normalised, into `out` [n, s, s, 3] of a float dtype."""
+    side_px = out.shape[1]
+    scale = constant(PER_LEVEL, out.device).repeat(side_px)
+    offset = constant(BLACK, out.device).repeat(side_px)
+    views = max(1, CHUNK_LEVELS[out.device.type] // out[0].numel())
+    for chunk, part in zip(levels.split(views), out.split(views), strict=True):
+        lines = part.view(-1, 3 * side_px)
+        exact = out.dtype == torch.float32
+        work = lines if exact else torch.empty(lines.shape, device=out.device)
+        work.copy_(chunk.expand(part.shape).reshape(lines.shape))
+        torch.addcmul(offset, work, scale, out=work)
+        if not exact:
+            lines.copy_(work)
+
+
+def clip_and_solarize_(views: Tensor, solarize: np.ndarray) -> None:
+    """Normalised views [n, 3, ...] to black at least and white at most, in place.
+
+    Those of `solarize` (bool [n]) have their levels of 128 and more inverted: such a level is above
+    its inverse, any other is not.
+    """
+    solarized = put(np.flatnonzero(solarize), views.device)
+    for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):
+        levels = views[:, channel].clamp_(black, white)
+        if len(solarized):
+            chosen = levels.index_select(0, solarized)
+            levels[solarized] = torch.minimum(chosen, black + white - chosen)
