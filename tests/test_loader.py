@@ -460,3 +460,11 @@ def test_large_images_resume_and_share_out_too(tmp_path, space, world_size) -> N
         for name in ("global_views", "local_views"):
             joined = torch.cat([getattr(part[step], name) for part in parts], 1)
             assert torch.equal(joined, getattr(through[2 + step], name))
+
+
+@BOTH_ENGINES
+def test_an_engine_can_jump_to_any_step(gray_set, config) -> None:
+    jumped, fresh = (make_loader(gray_set, config=config)._engine for _ in range(2))
+    jumped.views(0)
+    assert all(map(torch.equal, jumped.views(3), fresh.views(3)))
+    assert all(map(torch.equal, jumped.views(4), fresh.views(4)))
