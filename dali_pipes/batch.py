@@ -20,6 +20,9 @@ RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)
 """ImageNet's statistics in levels of 0..255; views are normalised with them whatever the data."""
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma (ITU-R 601, as in Pillow)."""
+
 BLUR_MOST_PX = 20.0
 """Strongest blur of a view, as a deviation."""
 

@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dali_pipes.batch import BLACK
+from dali_pipes.batch import BLACK, LUMA
 from dali_pipes.draws import JITTER, ViewDraw
 from dali_pipes.normalised import CHUNK_LEVELS, PER_LEVEL, clip_and_solarize_, constant, put
 
-LUMA = np.array([0.299, 0.587, 0.114])
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 RGB_OF_YIQ = np.linalg.inv(YIQ)
 
@@ -41,7 +40,7 @@ class ColourMap:
 
 def colour_maps(draw: ViewDraw, channels: int) -> tuple[ColourMap, ColourMap]:
     """The two maps of each view, in the order in which they are applied."""
-    luma = LUMA if channels == 3 else np.ones(1)
+    luma = np.array(LUMA) if channels == 3 else np.ones(1)
     to_luma = np.broadcast_to(luma, (channels, channels))
     keep = np.eye(channels)
     factors = {name: getattr(draw, name)[..., None, None] for name in JITTER[:3]}

@@ -106,15 +106,9 @@ class DaliEngine:
                 colour_normalized(levels[start + number], group.view[number], view)
             start += len(part)
             if group.shift and not self._inputs.shifts_source:
-                self._shift(part.flatten(0, 1), group)
+                shifted = part.flatten(0, 1)
+                shifted.copy_(group.shifted(shifted, constant(BLACK, self._device)))
         return views
-
-    def _shift(self, views: Tensor, group: GroupDraws) -> None:
-        """What the graph leaves to do where colours come after it: views [V B, 3, s, s]."""
-        assert group.group.source is not None
-        source = self._plan.sources[group.group.source]
-        black = constant(BLACK, self._device)
-        views.copy_(source.tensor(views, group.flat_shift(self._device), black))
 
     def _name_what_cannot_be_decoded(self, step: int) -> None:
         """Read the images that were asked for: DALI does not always say which one it was.

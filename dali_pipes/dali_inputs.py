@@ -61,9 +61,8 @@ class GraphInputs:
             for params in self._params(draws):
                 positions = {name: position + i for i, name in enumerate(params)}
                 position += len(positions)
-                negative = None if group.source is None else plan.sources[group.source]
                 images = self._images_of(group)
-                self.views.append(GraphView(images, group.side_px, negative, positions))
+                self.views.append(GraphView(images, group.side_px, draws.negative, positions))
 
     def __call__(self, info) -> list:
         """The arrays of DALI's batch number `info.iteration`: images, then parameters."""

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dali_pipes.batch import LUMA
 from dali_pipes.draws import JITTER, ViewDraw
 from dali_pipes.normalised import constant, put
 
-LUMA = (0.299, 0.587, 0.114)
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
 SEXTANT_DEG = 60.0
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dali_pipes.batch import BLACK, RGB_STD, WHITE
+from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE
 
 PER_LEVEL = tuple(1 / std for std in RGB_STD)
 """One level in a normalised view, by channel."""
@@ -47,6 +47,12 @@ def normalize(levels: Tensor, out: Tensor) -> None:
         torch.addcmul(offset, work, scale, out=work)
         if not exact:
             lines.copy_(work)
+
+
+def levels_of(views: Tensor) -> np.ndarray:
+    """Normalised [..., 3, s, s] -> levels [..., s, s, 3], unrounded."""
+    pixels = views.float().cpu().movedim(-3, -1).numpy()
+    return pixels * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
 def clip_and_solarize_(views: Tensor, solarize: np.ndarray) -> None:

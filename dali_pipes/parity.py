@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dali_pipes import reference
-from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from dali_pipes.batch import ViewSpec
 from dali_pipes.colour import colour_normalized
 from dali_pipes.draws import ViewDraw, ViewKind, draw_views
+from dali_pipes.normalised import levels_of
 from dali_pipes.parity_draws import Law, compare_draws
 from dali_pipes.plan import GroupDraws, ViewGroup
 from dali_pipes.product import ProductViews
@@ -182,16 +183,16 @@ def only(draw: ViewDraw, parts: Sequence[str], side_px: int) -> ViewDraw:
     return replace(neutral(len(draw.flip), side_px), **kept)
 
 
-def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
-    """Pieces of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
+def photographs(count: int, side_px: int, channels: int, piece_px: int = 256) -> np.ndarray:
+    """Pieces of scikit-learn's two photographs, resized: uint8 [count, side, side, channels]."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(9)
     sources = [Image.fromarray(image) for image in load_sample_images().images]
     pieces = []
     for i in range(count):
-        left, top = int(rng.integers(640 - 256)), int(rng.integers(427 - 256))
-        piece = sources[i % 2].crop((left, top, left + 256, top + 256))
+        left, top = int(rng.integers(640 - piece_px)), int(rng.integers(427 - piece_px))
+        piece = sources[i % 2].crop((left, top, left + piece_px, top + piece_px))
         piece = piece.resize((side_px, side_px), Image.Resampling.BICUBIC)
         pieces.append(np.asarray(piece.convert("L" if channels == 1 else "RGB")))
     return np.stack(pieces).reshape(count, side_px, side_px, channels)
@@ -340,13 +341,7 @@ def render_by_dali(
         return views
     out = torch.empty(len(views), 3, side_px, side_px, device=torch_device(device))
     colour_normalized(torch.from_numpy(views).to(out.device), draw, out)
-    return levels_of(out, channels)
-
-
-def levels_of(views: torch.Tensor, channels: int) -> np.ndarray:
-    """Normalised [B, 3, s, s] -> levels [B, s, s, C], unrounded."""
-    levels = views.float().cpu().movedim(1, -1).numpy() * np.array(RGB_STD) + np.array(RGB_MEAN)
-    return levels[..., :channels]
+    return levels_of(out)[..., :channels]
 
 
 def render_by_product(
@@ -362,7 +357,7 @@ def render_by_product(
     )
     maker = product_views(images.shape[1], side_px, dtype, device)
     maker.make(torch.from_numpy(images).to(device), [group], out)
-    return levels_of(out[0], images.shape[-1])
+    return levels_of(out[0])[..., : images.shape[-1]]
 
 
 @cache
@@ -372,7 +367,7 @@ def product_views(
     """Their tables are made once for all rows."""
     spec = ViewSpec()
     scale = spec.local_scale[0], spec.global_scale[1]
-    return ProductViews(spec, side_px, scale, (source_px, source_px), (), dtype, device)
+    return ProductViews(spec, side_px, scale, (source_px, source_px), dtype, device)
 
 
 def shift_by_dali(

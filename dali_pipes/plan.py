@@ -63,14 +63,25 @@ class GroupDraws:
     shift: Mapping[str, np.ndarray]
     """Those of the negative source: [V, B, ...]; empty for positive views."""
 
-    def flat_shift(self, device: torch.device) -> dict[str, Tensor]:
-        """`shift` as `NegativeSource.tensor` takes it for all V B views: [V B, ...]."""
-        return {
+    negative: NegativeSource | None = None
+    """That source; None of positive views."""
+
+    @property
+    def turns(self) -> np.ndarray:
+        """Quarter turns of negative views: integers [V, B], 0 where they are shifted otherwise."""
+        assert self.negative is not None
+        return np.broadcast_to(self.negative.turns(self.shift), self.view.flip.shape)
+
+    def shifted(self, views: Tensor, black: Tensor, *, skip_turns: bool = False) -> Tensor:
+        """All V B negative views [V B, C, s, s], shifted as drawn; see `NegativeSource.tensor`."""
+        assert self.negative is not None
+        params = {
             name: torch.from_numpy(values.reshape(-1, *values.shape[2:])).to(
-                "cpu" if name == CHOICE else device, non_blocking=True
+                "cpu" if name == CHOICE else views.device, non_blocking=True
             )
             for name, values in self.shift.items()
         }
+        return self.negative.tensor(views, params, black, skip_turns=skip_turns)
 
 
 class StepPlan:
@@ -167,6 +178,7 @@ class StepPlan:
         view = draw_views(rng, self.spec, group.kind, shape, (self.height, self.width))
         from_aux = np.zeros(batch, bool)
         shift: dict[str, np.ndarray] = {}
+        source = None
         if group.source is not None:
             source, choice = self.sources[group.source], choices[group.source]
             from_aux = np.array([term.stream == "aux" for term in source.alternatives])[choice]
@@ -176,7 +188,7 @@ class StepPlan:
             }
             if len(source.alternatives) > 1:
                 shift[CHOICE] = np.tile(choice[part], (group.count, 1))
-        return GroupDraws(group, view[:, part], from_aux[part], shift)
+        return GroupDraws(group, view[:, part], from_aux[part], shift, source)
 
     def _shift(
         self, rng: np.random.Generator, group: ViewGroup, batch: int

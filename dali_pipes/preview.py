@@ -17,10 +17,11 @@ import torch
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 
-from dali_pipes.batch import RGB_MEAN, RGB_STD, Batch, ViewSpec
+from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import NegativeSource, parse_negatives
+from dali_pipes.normalised import levels_of
 from dali_pipes.plan import StreamOrder
 from dali_pipes.shifts import SHIFTS, shift_named
 from shards import cli
@@ -121,8 +122,7 @@ def _enlarge(images: np.ndarray, side_px: int) -> list[Image.Image]:
 
 def _levels(views: torch.Tensor) -> list[list[Image.Image]]:
     """Normalised [V, B, 3, s, s] -> V columns of B pictures."""
-    pixels = views.cpu().movedim(2, -1).numpy() * np.array(RGB_STD) + np.array(RGB_MEAN)
-    levels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    levels = np.clip(np.rint(levels_of(views)), 0, 255).astype(np.uint8)
     return [[Image.fromarray(image) for image in view] for view in levels]
 
 

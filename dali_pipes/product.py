@@ -33,7 +33,6 @@ from torch import Tensor
 from dali_pipes.batch import BLACK, ViewSpec
 from dali_pipes.draws import ViewDraw, join_draws
 from dali_pipes.jitter import jitter_
-from dali_pipes.negatives import NegativeSource
 from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant, put
 from dali_pipes.operators import OperatorTable
 from dali_pipes.plan import GroupDraws
@@ -51,13 +50,11 @@ class ProductViews:
         side_px: int,
         scale: tuple[float, float],
         source_hw: tuple[int, int],
-        sources: Sequence[NegativeSource],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         """Tabulate the operators for views of `side_px` and crops of these `scale`s."""
         self._shifts_source = spec.shift_space == "source"
-        self._sources = sources
         self._device = device
         lengths_px = crop_lengths(source_hw, scale, spec.crop_ratio)
         self._table = OperatorTable(side_px, lengths_px, spec.blur_sigma_px[1], dtype, device)
@@ -81,11 +78,11 @@ class ProductViews:
             image = np.tile(np.arange(shape[1]) + shape[1] * group.from_aux, shape[0])
             turns = np.zeros(shape, np.int64)
             if group.shift and self._shifts_source:
-                shifted = self._shifted(planes[self._put(image)], group, planes.new_zeros(1))
+                shifted = group.shifted(planes[self._put(image)], planes.new_zeros(1))
                 image = len(planes) + np.arange(len(image))
                 planes = torch.cat([planes, shifted])
             elif group.shift:
-                turns = np.broadcast_to(self._source(group).turns(group.shift), shape)
+                turns = group.turns
             image_of_view.append(image)
             turns_of_view.append(turns.ravel())
 
@@ -139,20 +136,9 @@ class ProductViews:
             views = out[start : start + group.group.count].flatten(0, 1)
             start += group.group.count
             if group.shift:
-                shifted = self._shifted(views, group, black, skip_turns=True)
+                shifted = group.shifted(views, black, skip_turns=True)
                 if shifted is not views:
                     views.copy_(shifted)
-
-    def _shifted(
-        self, views: Tensor, group: GroupDraws, black: Tensor, *, skip_turns: bool = False
-    ) -> Tensor:
-        """Views [V B, C, s, s] of a group by the transformation of its source."""
-        params = group.flat_shift(self._device)
-        return self._source(group).tensor(views, params, black, skip_turns=skip_turns)
-
-    def _source(self, group: GroupDraws) -> NegativeSource:
-        assert group.group.source is not None
-        return self._sources[group.group.source]
 
     def _put(self, values: np.ndarray) -> Tensor:
         return put(values, self._device)

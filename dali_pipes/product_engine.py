@@ -38,7 +38,7 @@ class ProductEngine:
         self._memory = BatchMemory(device)
         spec, source_hw = plan.spec, (plan.height, plan.width)
         self._global, self._local = (
-            ProductViews(spec, side_px, scale, source_hw, plan.sources, dtype, device)
+            ProductViews(spec, side_px, scale, source_hw, dtype, device)
             for side_px, scale in (
                 (spec.global_px, spec.global_scale),
                 (spec.local_px, spec.local_scale),

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
+from dali_pipes import parity
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
@@ -58,16 +58,8 @@ def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndar
 
 
 def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
-    """Pieces of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
-    rng = np.random.default_rng(9)
-    sources = [Image.fromarray(image) for image in load_sample_images().images]
-    pieces = []
-    for i in range(count):
-        left, top = int(rng.integers(0, 640 - 200)), int(rng.integers(0, 427 - 200))
-        piece = sources[i % 2].crop((left, top, left + 200, top + 200))
-        piece = piece.resize((side_px, side_px), Image.Resampling.BICUBIC)
-        pieces.append(np.asarray(piece.convert("L" if channels == 1 else "RGB")))
-    return np.stack(pieces).reshape(count, side_px, side_px, channels)
+    """Pieces of 200 px of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
+    return parity.photographs(count, side_px, channels, piece_px=200)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.draws import ViewDraw, draw_views
 from dali_pipes.jitter import jitter_, turn_hue
-from dali_pipes.negatives import NegativeSource, parse_negatives
+from dali_pipes.negatives import parse_negatives
 from dali_pipes.operators import OperatorTable, blur_matrix, cubic_matrix
 from dali_pipes.plan import GroupDraws, ViewGroup
 from dali_pipes.product import ProductViews, crop_lengths
@@ -32,13 +32,12 @@ def make(
     images: np.ndarray,
     draws: list[GroupDraws],
     spec: ViewSpec = PLAIN,
-    sources: tuple[NegativeSource, ...] = (),
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """All views of the groups, in levels: float [V, B, s, s, 3]."""
     group = draws[0].group
     scale = spec.local_scale if group.kind == "local" else spec.global_scale
-    maker = ProductViews(spec, group.side_px, scale, images.shape[1:3], sources, dtype, CPU)
+    maker = ProductViews(spec, group.side_px, scale, images.shape[1:3], dtype, CPU)
     shape = sum(draw.group.count for draw in draws), draws[0].view.flip.shape[1]
     out = torch.empty(*shape, 3, group.side_px, group.side_px, dtype=dtype)
     maker.make(torch.from_numpy(images), draws, out)
@@ -169,24 +168,24 @@ def test_solarized_views_are_inverted_where_bright() -> None:
 
 def negative_draws(
     text: str, rng: np.random.Generator, side_px: int, spec: ViewSpec
-) -> tuple[tuple[NegativeSource, ...], GroupDraws, GroupDraws]:
-    """The source of `text`, three negative views of it, and the same views unshifted."""
-    sources = parse_negatives(text)
+) -> tuple[GroupDraws, GroupDraws]:
+    """Three negative views of the source of `text`, and the same views unshifted."""
+    (source,) = parse_negatives(text)
     draw = draw_views(rng, spec, "local", (3, COUNT), (32, 32))
     shift_px = side_px if spec.shift_space == "view" else 32
     shift = {
         name: values.reshape(3, COUNT, *values.shape[1:])
-        for name, values in sources[0].draw(rng, 3 * COUNT, shift_px).items()
+        for name, values in source.draw(rng, 3 * COUNT, shift_px).items()
     }
     in_dist = np.zeros(COUNT, bool)
-    shifted = GroupDraws(ViewGroup("local", 3, side_px, 0), draw, in_dist, shift)
-    return sources, shifted, GroupDraws(ViewGroup("local", 3, side_px), draw, in_dist, {})
+    shifted = GroupDraws(ViewGroup("local", 3, side_px, 0), draw, in_dist, shift, source)
+    return shifted, GroupDraws(ViewGroup("local", 3, side_px), draw, in_dist, {})
 
 
 def test_quarter_turns_and_mirroring_equal_numpys() -> None:
     images = photographs(COUNT, 32, 3)
-    sources, turned, upright = negative_draws("rot90x4-in", np.random.default_rng(4), 32, PLAIN)
-    ours, bare = make(images, [turned], sources=sources), make(images, [upright])
+    turned, upright = negative_draws("rot90x4-in", np.random.default_rng(4), 32, PLAIN)
+    ours, bare = make(images, [turned]), make(images, [upright])
     turns = turned.shift["0.turns"]
     assert set(turns.ravel().tolist()) == {0, 1, 2, 3}
     assert set(turned.view.flip.ravel().tolist()) == {0, 1}
@@ -200,8 +199,8 @@ def test_quarter_turns_and_mirroring_equal_numpys() -> None:
 def test_permuted_negatives_are_their_views_permuted(grid) -> None:
     images = photographs(COUNT, 32, 3)
     text = f"perm-{grid * grid}-in"
-    sources, shuffled, plain = negative_draws(text, np.random.default_rng(5), 32, PLAIN)
-    ours, bare = make(images, [shuffled], sources=sources), make(images, [plain])
+    shuffled, plain = negative_draws(text, np.random.default_rng(5), 32, PLAIN)
+    ours, bare = make(images, [shuffled]), make(images, [plain])
     side = 32 // grid
     for view, i in ((0, 0), (1, 5), (2, 23)):
         patches = [
@@ -220,8 +219,8 @@ def test_permuted_negatives_are_their_views_permuted(grid) -> None:
 def test_in_source_space_the_source_is_shifted_before_the_crop() -> None:
     images = photographs(COUNT, 32, 3)
     spec = dataclasses.replace(PLAIN, shift_space="source")
-    sources, shifted, plain = negative_draws("rot-in", np.random.default_rng(6), 48, spec)
-    ours = make(images, [shifted], spec, sources)
+    shifted, plain = negative_draws("rot-in", np.random.default_rng(6), 48, spec)
+    ours = make(images, [shifted], spec)
     turns = shifted.shift["0.turns"]
     for view in range(3):
         turned = np.stack(
