@@ -100,6 +100,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks.loader
+	$(PY) -m benchmarks.step
 	$(PY) -m benchmarks.shards
 
 clean:

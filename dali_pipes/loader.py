@@ -130,6 +130,7 @@ class TrainLoader:
             "seed": order.seed,
             "global_batch": order.global_batch,
             "world_size": order.world_size,
+            "aux_replayed": order.aux_replayed,
             "negatives": negatives,
             "engine": self.engine,
             "manifests": {name: shards.manifest.sha256 for name, shards in sets.items()},

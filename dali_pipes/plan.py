@@ -17,7 +17,7 @@ from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
 from dali_pipes.draws import ViewDraw, ViewKind, draw_views
 from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
 from shards.cli import UserError
-from shards.order import aux_ids, in_dist_ids, rank_slice
+from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
 
 VIEW_DRAWS, CHOICES = 2, 3
@@ -32,6 +32,9 @@ class StreamOrder:
     seed: int
     rank: int = 0
     world_size: int = 1
+    aux_replayed: bool = False
+    """Whether each pass over the in-dist set sees the same auxiliary images in the same order, as
+    the authors' code does: its sampler starts anew and is never told to reshuffle."""
 
     @property
     def rank_part(self) -> slice:
@@ -139,14 +142,14 @@ class StepPlan:
 
     def ids(self, step: int) -> dict[str, np.ndarray]:
         """This rank's sample ids at `step`, by stream: int64 [B]."""
-        pick = {"in-dist": in_dist_ids, "aux": aux_ids}
         order = self.order
-        return {
-            stream: pick[stream](len(samples), order.global_batch, order.seed, step)[
-                order.rank_part
-            ]
-            for stream, samples in self.sets.items()
-        }
+        batch, seed, part = order.global_batch, order.seed, order.rank_part
+        ids = {"in-dist": in_dist_ids(len(self.sets["in-dist"]), batch, seed, step)[part]}
+        if "aux" in self.sets:
+            if order.aux_replayed:
+                step %= steps_per_epoch(len(self.sets["in-dist"]), batch)
+            ids["aux"] = aux_ids(len(self.sets["aux"]), batch, seed, step)[part]
+        return ids
 
     def draws(self, step: int) -> list[GroupDraws]:
         """This rank's draws at `step`, for each of `groups`."""

@@ -30,6 +30,7 @@ def main() -> None:
         out=out,
         epochs=2,
         global_batch=12,
+        checkpoint_steps=10,
         device="cpu",
         optim=dataclasses.replace(config.optim, warmup_epochs=0.5),
         loader=LoaderConfig(threads=1),
@@ -47,8 +48,9 @@ def main() -> None:
         return batch
 
     TrainLoader.__next__ = record
-    world = start_world(config.device)
+    world = start_world(config.device, config.stall_s)
     state = train(config, world)
+    assert state is not None
     save_file(
         {
             **{name: value.contiguous() for name, value in state.network_tensors().items()},

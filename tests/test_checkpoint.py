@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from shards.cli import UserError
-from train.checkpoint import latest_checkpoint, load_teacher, save_checkpoint
+from train.checkpoint import CheckpointWriter, Snapshot, latest_checkpoint, load_teacher
 from train.config import RunConfig
 from train.recipes import RECIPES
 from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState
 
 CPU = torch.device("cpu")
-LOADER = {"step": 3, "seed": 0, "manifests": {"in-dist": "d1"}}
+
+
+def loader_at(step: int) -> dict:
+    return {"step": step, "seed": 0, "manifests": {"in-dist": "d1"}}
 
 
 def small_config(out: Path, **changes) -> RunConfig:
@@ -36,9 +39,14 @@ def moved_state(config: RunConfig, steps: int) -> TrainState:
         state.optimizer.step()
     for parameter in state.teacher.parameters():
         parameter.data.add_(torch.randn_like(parameter))
-    state.centre.normal_()
+    for running in state.running_tensors().values():
+        running.normal_()
     state.step = steps
     return state
+
+
+def save(state: TrainState, config: RunConfig) -> None:
+    Snapshot.of(state, loader_at(state.step), config).write(config)
 
 
 def everything(state: TrainState) -> dict[str, torch.Tensor]:
@@ -48,9 +56,9 @@ def everything(state: TrainState) -> dict[str, torch.Tensor]:
 def test_a_state_comes_back_bit_for_bit(tmp_path) -> None:
     config = small_config(tmp_path)
     saved = moved_state(config, 96)
-    save_checkpoint(tmp_path, saved, LOADER, config)
+    save(saved, config)
     loaded = TrainState.start(config, CPU)
-    assert latest_checkpoint(tmp_path).restore(loaded) == LOADER
+    assert latest_checkpoint(tmp_path).restore(loaded) == loader_at(96)
     assert loaded.step == 96
     assert json.dumps(loaded.values()) == json.dumps(saved.values())
     theirs = everything(loaded)
@@ -62,9 +70,67 @@ def test_a_state_comes_back_bit_for_bit(tmp_path) -> None:
 def test_the_newest_are_kept(tmp_path) -> None:
     config = small_config(tmp_path, keep_checkpoints=2)
     for step in (1, 2, 3, 20):
-        save_checkpoint(tmp_path, moved_state(config, step), LOADER, config)
+        save(moved_state(config, step), config)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000003", "step-00000020"]
+
+
+def test_a_damaged_later_one_does_not_cost_the_newest_whole_one(tmp_path) -> None:
+    config = small_config(tmp_path, keep_checkpoints=1)
+    for step in (20, 30):
+        save(moved_state(config, step), dataclasses.replace(config, keep_checkpoints=2))
+    (tmp_path / "checkpoints" / "step-00000030" / "state.json").write_text("{}")
+    save(moved_state(config, 25), config)
+    assert latest_checkpoint(tmp_path).step == 25
+    assert not (tmp_path / "checkpoints" / "step-00000020").exists()
+
+
+def test_a_save_is_of_the_moment_it_is_asked_for(tmp_path) -> None:
+    config = small_config(tmp_path)
+    state = moved_state(config, 7)
+    before = {name: value.clone() for name, value in everything(state).items()}
+    writer = CheckpointWriter(config)
+    writer.save(state, loader_at(7))
+    with torch.no_grad():
+        for value in everything(state).values():
+            value.add_(1)
+    state.step = 8
+    writer.close()
+    loaded = TrainState.start(config, CPU)
+    checkpoint = latest_checkpoint(tmp_path)
+    checkpoint.restore(loaded)
+    assert checkpoint.step == loaded.step == 7
+    for name, value in everything(loaded).items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_save_that_fails_in_the_background_is_told(tmp_path) -> None:
+    (tmp_path / "checkpoints").write_text("in the way")
+    config = small_config(tmp_path)
+    writer = CheckpointWriter(config)
+    writer.save(moved_state(config, 1), loader_at(1))
+    with pytest.raises(OSError, match="checkpoints"):
+        writer.save(moved_state(config, 2), loader_at(2))
+    with pytest.raises(OSError, match="checkpoints"):
+        writer.close()
+
+
+@pytest.mark.parametrize("where", ["student", "teacher", "centre", "optimizer"])
+def test_what_is_not_finite_is_not_saved(tmp_path, where) -> None:
+    config = small_config(tmp_path)
+    save(moved_state(config, 1), config)
+    state = moved_state(config, 2)
+    tensors = everything(state)
+    name = next(
+        name
+        for name in tensors
+        if (name[0].isdigit() if where == "optimizer" else name.startswith(where))
+        and tensors[name].ndim
+    )
+    tensors[name].view(-1)[-1] = float("inf")
+    with pytest.raises(UserError, match=f"{name} is not finite at step 2"):
+        save(state, config)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +138,7 @@ def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     config = small_config(run)
     for step in (1, 2):
-        save_checkpoint(run, moved_state(config, step), LOADER, config)
+        save(moved_state(config, step), config)
     return run
 
 
@@ -100,25 +166,39 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(two_checkpoints, name, damage
     assert latest_checkpoint(two_checkpoints).step == 2
 
 
+def test_views_of_another_step_than_the_networks_are_refused(tmp_path) -> None:
+    config = small_config(tmp_path)
+    Snapshot.of(moved_state(config, 4), loader_at(5), config).write(config)
+    with pytest.raises(UserError, match="networks of step 4 and views of step 5, expected 4"):
+        latest_checkpoint(tmp_path).restore(TrainState.start(config, CPU))
+    save(moved_state(config, 6), config)
+    folder = tmp_path / "checkpoints" / "step-00000006"
+    folder.rename(folder.with_name("step-00000007"))
+    with pytest.raises(UserError, match="expected 7 as in its name"):
+        latest_checkpoint(tmp_path).restore(TrainState.start(config, CPU))
+
+
 def test_an_unfinished_save_is_not_a_checkpoint(tmp_path, monkeypatch) -> None:
     config = small_config(tmp_path)
-    save_checkpoint(tmp_path, moved_state(config, 1), LOADER, config)
+    save(moved_state(config, 1), config)
 
     def fail(*_):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
         patch.setattr(Path, "rename", fail)
-        save_checkpoint(tmp_path, moved_state(config, 2), LOADER, config)
+        save(moved_state(config, 2), config)
     assert latest_checkpoint(tmp_path).step == 1
-    save_checkpoint(tmp_path, moved_state(config, 2), LOADER, config)
-    assert latest_checkpoint(tmp_path).step == 2
+    save(moved_state(config, 3), config)
+    assert latest_checkpoint(tmp_path).step == 3
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000001", "step-00000003"]
 
 
 def test_the_teacher_is_loaded_for_evaluation(tmp_path) -> None:
     config = small_config(tmp_path)
     state = moved_state(config, 5)
-    save_checkpoint(tmp_path, state, LOADER, config)
+    save(state, config)
     loaded = load_teacher(tmp_path, CPU)
     x = torch.randn(2, 3, 28, 28)
     assert loaded.manifests == {"in-dist": "d1"}

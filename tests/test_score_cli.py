@@ -26,7 +26,7 @@ from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from tests import source_cases
-from train.checkpoint import load_teacher, save_checkpoint
+from train.checkpoint import Snapshot, load_teacher
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.model import untrained_backbone
 from train.state import TrainState
@@ -91,7 +91,7 @@ def run(sets, tmp_path_factory):
         parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     with ShardSet.open(sets / "train") as train:
         manifests = {"in-dist": train.manifest.sha256}
-    save_checkpoint(directory, state, {"manifests": manifests}, config)
+    Snapshot.of(state, {"manifests": manifests}, config).write(config)
     return directory
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,14 @@ import torch
 from safetensors.torch import load_file
 
 from shards import cli
-from tests.train_cases import ROOT, command_line, run_script, tensors_of, train
+from tests.train_cases import (
+    ROOT,
+    command_line,
+    run_script,
+    tensors_of,
+    train,
+    train_for_real,
+)
 from train.main import main
 
 
@@ -20,7 +28,7 @@ from train.main import main
 def finished(gray_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs, 20 steps."""
     out = tmp_path_factory.mktemp("train") / "run"
-    result = train(gray_dir, out)
+    result = train_for_real(gray_dir, out)
     assert result.returncode == 0, result.stderr
     assert "step 20/20" in result.stdout and "data wait" in result.stdout
     return out
@@ -39,9 +47,38 @@ def test_a_run_writes_its_configuration_metrics_events_and_checkpoints(finished)
         assert line["loss"] == pytest.approx(expected, rel=1e-4)
         assert line["negative_kl"] >= -1e-5 and line["images_per_s"] > 0
         assert 0 <= line["data_wait_pct"] <= 100 and line["eta_s"] >= 0
+        assert line["skipped"] == 0 and 0 < line["occupied"] <= 32 and 0 <= line["spread"] <= 1
+        assert 0 <= line["teacher_entropy"] <= math.log(32) + 1e-5
+        assert line["kl"] == pytest.approx(line["positive"] - line["teacher_entropy"], abs=1e-4)
+        assert line["epoch"] == line["step"] / 10
     assert list((finished / "tensorboard").glob("events.*"))
     checkpoints = sorted(path.name for path in (finished / "checkpoints").iterdir())
     assert checkpoints == ["step-00000010", "step-00000020"]
+    names = {path.name for path in finished.iterdir()}
+    assert names == {
+        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "lock", "README.md")
+    }
+
+
+def test_the_notes_of_a_run_say_how_it_ended_and_how_to_score_with_it(finished, gray_dir) -> None:
+    notes = (finished / "README.md").read_text()
+    last = metrics(finished)[-1]
+    assert notes.startswith("# A run of oodino, finished\n")
+    for row in (
+        f"| images | `{gray_dir}` |",
+        "| negatives | rot-in, lambda 0.3 |",
+        "| network | ViT, 2 blocks of width 24, patches of 7 px; 32 prototypes |",
+        "| steps | 20 of 20, 12 images each |",
+        "| ranks | 1 (cpu, bf16) |",
+        f"| loss | {last['loss']:.4g} |",
+        f"| occupied | {last['occupied']:.4g} |",
+    ):
+        assert row in notes.splitlines(), row
+    score, made_by = [line.strip() for line in notes.splitlines() if line.startswith("    ")]
+    assert score.startswith(f"python eval/score.py {finished} --in-dist-train {gray_dir} ")
+    command = shlex.split(made_by)
+    assert command[0] == "python" and command[1].endswith("train/main.py")
+    assert command[2:] == command_line(gray_dir, finished)
 
 
 def test_the_negatives_are_pushed_to_the_uniform_response(finished) -> None:
@@ -84,10 +121,18 @@ def test_a_run_cut_short_goes_on_bit_for_bit(gray_dir, finished, tmp_path) -> No
 
 
 def test_a_finished_run_is_left_as_it_is(gray_dir, finished) -> None:
-    before = (finished / "metrics.jsonl").read_bytes()
+    def contents() -> dict[str, bytes]:
+        files = [path for path in finished.rglob("*") if path.is_file()]
+        return {
+            str(path): path.read_bytes()
+            for path in files
+            if path.name != "lock" and not path.name.startswith("events.")
+        }
+
+    before = contents()
     result = train(gray_dir, finished)
     assert result.returncode == 0 and "done" in result.stdout
-    assert (finished / "metrics.jsonl").read_bytes() == before
+    assert contents() == before
 
 
 def test_two_ranks_end_equal_having_seen_every_id_once_an_epoch(gray_dir, tmp_path) -> None:
@@ -126,11 +171,11 @@ def test_ranks_that_see_different_runs_stop(gray_dir, finished, tmp_path) -> Non
 
 
 def test_two_ranks_compute_what_one_does(gray_dir, finished, tmp_path) -> None:
-    """Up to stochastic depth, which is off here, and the order of sums."""
+    """Up to the order of sums: views, and the branches that they skip, are the same."""
     runs = []
     for ranks in (0, 2):
         out = tmp_path / f"ranks-{ranks}"
-        options = ("--model.drop-path", "0", "--precision", "fp32")
+        options = ("--precision", "fp32")
         result = train(gray_dir, out, *options, ranks=ranks)
         assert result.returncode == 0, result.stderr
         runs.append(out)
@@ -173,7 +218,8 @@ def test_mistakes_are_named_and_leave_nothing(gray_dir, tmp_path, capsys, option
 
 def test_each_rank_tells_a_mistake_in_one_line(gray_dir, tmp_path) -> None:
     for ranks in (0, 2):
-        result = train(gray_dir, tmp_path / "run", "--views.local-px", "15", ranks=ranks)
+        options = ("--views.local-px", "15")
+        result = train_for_real(gray_dir, tmp_path / "run", *options, ranks=ranks)
         assert result.returncode != 0
         told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert 1 <= len(told) <= max(1, ranks) and "views.local_px is 15" in told[0]
@@ -181,9 +227,15 @@ def test_each_rank_tells_a_mistake_in_one_line(gray_dir, tmp_path) -> None:
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(gray_dir, tmp_path) -> None:
+    """Whether its steps are skipped or its weights are refused, one line tells it."""
     out = tmp_path / "run"
-    assert train(gray_dir, out, "--optim.lr-base", "1e30", "--log-steps", "40").returncode == 2
-    assert not list(out.glob("checkpoints/step-*"))
+    options = ("--optim.lr-base", "1e30", "--log-steps", "40", "--checkpoint-steps", "1")
+    result = train(gray_dir, out, *options)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "not finite" in result.stderr or "were skipped" in result.stderr
+    for folder in out.glob("checkpoints/step-*"):
+        tensors = tensors_of(out, int(folder.name[5:]))
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 def test_a_run_does_not_go_on_with_other_images(gray_dir, rgb_dir, finished, tmp_path) -> None:

@@ -1,11 +1,16 @@
-"""Runs the trainer's command line in a process of its own."""
+"""Runs the trainer's command line in processes of their own."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,7 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[1]
 
 TINY = (
-    "--global-batch 12 --epochs 2 --loader.threads 1 --log-steps 1 --checkpoint-epochs 1 "
+    "--global-batch 12 --epochs 2 --loader.threads 1 --log-steps 1 --checkpoint-steps 10 "
     "--keep-checkpoints 9 --optim.warmup-epochs 0.5 --loss.negative-weight 0.3 "
     "--views.local-views 2 --model.width 24 --model.depth 2 --head.hidden 32 "
     "--head.bottleneck 16 --head.prototypes 32 --device cpu"
@@ -40,8 +45,62 @@ def run_script(
     )
 
 
+class TrainerServer:
+    """Starts trainers by forking a process that has them imported (tests/faults/trainer_child.py).
+
+    One job at a time; whoever starts one reads its number and then its status from `answer`.
+    """
+
+    def __init__(self) -> None:
+        """Start it; that takes as long as importing torch."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.trainer_child"],
+            cwd=ROOT,
+            # One thread: those that torch would start for more are missing behind a fork.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, job: dict[str, Any]) -> None:
+        """Start a job."""
+        assert self._process.stdin is not None
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+
+    def answer(self) -> int:
+        """Wait for the next number."""
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.communicate()
+
+
+@functools.cache
+def _server() -> TrainerServer:
+    server = TrainerServer()
+    atexit.register(server.close)
+    return server
+
+
 def train(in_dist: Path, out: Path, *options: str, ranks: int = 0) -> subprocess.CompletedProcess:
-    """`train/main.py demo-cpu` with the tiny options, which `options` override."""
+    """`train/main.py demo-cpu` with the tiny options, which `options` override; forked."""
+    argv = command_line(in_dist, out, *options)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("output", "errors")]
+        job = {"argv": argv, "ranks": ranks, "output": str(files[0]), "errors": str(files[1])}
+        _server().ask(job)
+        _server().answer()
+        status = _server().answer()
+        return subprocess.CompletedProcess(argv, status, *(file.read_text() for file in files))
+
+
+def train_for_real(
+    in_dist: Path, out: Path, *options: str, ranks: int = 0
+) -> subprocess.CompletedProcess:
+    """The same, started as a user does."""
     return run_script(
         ROOT / "train" / "main.py", *command_line(in_dist, out, *options), ranks=ranks
     )

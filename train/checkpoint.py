@@ -1,13 +1,14 @@
 """Checkpoints: `checkpoints/step-00001234/`, complete or not there, and never a pickle.
 
-    networks.safetensors     student, teacher, centre
+    networks.safetensors     student, teacher, centre and other moving averages, scale of the loss
     optimizer.safetensors    moments and step counts
     state.json               step, optimizer groups, loader state, configuration, versions
     COMPLETE.json            size and sha256 of each of these, written last
 
-A checkpoint is written beside its final name and renamed when it is whole. One that fails its
-digests is passed over, aloud, for the one before it: neither safetensors nor torch notices a
-flipped bit.
+A checkpoint is written beside its final name and renamed when it is whole, by a thread of its own:
+the next steps are computed meanwhile. One that fails its digests is passed over, aloud, for the one
+before it: neither safetensors nor torch notices a flipped bit. None holds a value that is not
+finite.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shards.cli import UserError
-from shards.disk import sync
+from shards.disk import sync, write_file
 from train.config import RunConfig
 from train.model import build_backbone
 from train.run_folder import from_fields, to_fields
@@ -53,52 +56,143 @@ class Checkpoint:
         return json.loads((self.directory / STATE).read_text())
 
     def restore(self, state: TrainState) -> dict[str, Any]:
-        """Load everything into `state`; returns the loader's state."""
+        """Load everything into `state`; returns the loader's state.
+
+        Raises:
+            UserError: its parts are of different steps: the folder was renamed or put together.
+        """
         device = state.centre.device
         values = self.state()
+        steps = self.step, values["train"]["step"], values["loader"]["step"]
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"{self.directory} has networks of step {steps[1]} and views of step {steps[2]}, "
+                f"expected {steps[0]} as in its name"
+            )
         optimizer = load_file(self.directory / OPTIMIZER, device=str(device))
         state.load(self.networks(device), optimizer, values["train"])
         return values["loader"]
 
 
-def save_checkpoint(
-    run: Path, state: TrainState, loader: dict[str, Any], config: RunConfig
-) -> None:
-    """Write the state of the run, then drop all but the newest `config.keep_checkpoints`."""
-    final = run / "checkpoints" / f"step-{state.step:08d}"
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(_contiguous(state.network_tensors()), partial / NETWORKS)
-    save_file(_contiguous(state.optimizer_tensors()), partial / OPTIMIZER)
-    described = {
-        "train": state.values(),
-        "loader": loader,
-        "config": to_fields(config),
-        "versions": {"torch": torch.__version__, "timm": timm.__version__},
-    }
-    (partial / STATE).write_text(json.dumps(described, indent=1) + "\n")
-    digests = {name: _digest(partial / name) for name in (NETWORKS, OPTIMIZER, STATE)}
-    (partial / COMPLETE).write_text(json.dumps(digests, indent=1) + "\n")
-    for file in (*partial.iterdir(), partial):
-        sync(file)
-    if final.exists():
-        # A step is saved twice only when the first copy was refused as damaged.
-        shutil.rmtree(final)
-    partial.rename(final)
-    sync(final.parent)
-    for old in _directories(run)[config.keep_checkpoints :]:
-        shutil.rmtree(old)
+class CheckpointWriter:
+    """Saves the state of a run as it is at a step, and writes it while the run goes on."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Write into the run of `config`."""
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, state: TrainState, loader: dict[str, Any]) -> None:
+        """Copy the state and start to write it, once the checkpoint before it is written.
+
+        Raises:
+            UserError: a value is not finite.
+            OSError: the one before could not be written.
+        """
+        self.wait()
+        snapshot = Snapshot.of(state, loader, self._config)
+        self._writing = self._thread.submit(snapshot.write, self._config)
+
+    def wait(self) -> None:
+        """Return when what was saved is on the disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def close(self) -> None:
+        """Write what was saved."""
+        self._thread.shutdown()
+        self.wait()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of everything that a checkpoint holds, in the host's memory."""
+
+    step: int
+    networks: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    described: dict[str, Any]
+
+    @classmethod
+    def of(cls, state: TrainState, loader: dict[str, Any], config: RunConfig) -> Snapshot:
+        """Copy the state.
+
+        Raises:
+            UserError: names a tensor with a value that is not finite.
+        """
+        networks, optimizer = state.network_tensors(), state.optimizer_tensors()
+        tensors = {**networks, **optimizer}
+        finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).tolist()
+        if not all(finite):
+            name = list(tensors)[finite.index(False)]
+            raise UserError(
+                f"{name} is not finite at step {state.step}: no checkpoint is written of that; "
+                f"those in {config.out} are from before"
+            )
+        return cls(
+            state.step,
+            _copies(networks),
+            _copies(optimizer),
+            {
+                "train": state.values(),
+                "loader": loader,
+                "config": to_fields(config),
+                "versions": {"torch": torch.__version__, "timm": timm.__version__},
+            },
+        )
+
+    def write(self, config: RunConfig) -> None:
+        """Write a checkpoint, then drop all but the newest `config.keep_checkpoints`."""
+        final = config.out / "checkpoints" / f"step-{self.step:08d}"
+        partial = final.with_name(f".{final.name}.partial")
+        for leftover in final.parent.glob(".step-*"):
+            shutil.rmtree(leftover)
+        partial.mkdir(parents=True)
+        contents = {
+            NETWORKS: safetensors.torch.save(self.networks),
+            OPTIMIZER: safetensors.torch.save(self.optimizer),
+            STATE: (json.dumps(self.described, indent=1) + "\n").encode(),
+        }
+        contents[COMPLETE] = _complete({name: _digest(data) for name, data in contents.items()})
+        for name, data in contents.items():
+            write_file(partial / name, [data])
+        sync(partial)
+        if final.exists():
+            # A step is saved twice only when the first copy was refused as damaged.
+            _remove(final)
+        partial.rename(final)
+        sync(final.parent)
+        # Those of later steps were refused as damaged when the run went on from before them.
+        older = [path for path in _directories(config.out) if path.name <= final.name]
+        for old in older[config.keep_checkpoints :]:
+            _remove(old)
+
+
+def _remove(directory: Path) -> None:
+    """Take the name first: who reads it finds all of it, or nothing."""
+    nameless = directory.with_name(f".{directory.name}.removed")
+    directory.rename(nameless)
+    shutil.rmtree(nameless)
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
     """The newest checkpoint whose files are all as they were written; None if there is none."""
-    for directory in _directories(run):
-        fault = _fault(directory)
-        if fault is None:
-            digest = hashlib.sha256((directory / COMPLETE).read_bytes()).hexdigest()
-            return Checkpoint(directory, int(directory.name.removeprefix("step-")), digest)
-        print(f"warning: {directory} is passed over: {fault}", flush=True)
+    looked_at: list[Path] | None = None
+    # Again while there are others: a run that goes on replaces them as they are read.
+    while (directories := _directories(run)) != looked_at:
+        for directory in directories:
+            found = _verified(directory)
+            if isinstance(found, Checkpoint):
+                return found
+            if directory.exists():
+                print(f"warning: {directory} is passed over: {found}", flush=True)
+        looked_at = directories
     return None
 
 
@@ -106,27 +200,40 @@ def _directories(run: Path) -> list[Path]:
     return sorted(run.glob("checkpoints/step-*"), reverse=True)
 
 
-def _fault(directory: Path) -> str | None:
+def _verified(directory: Path) -> Checkpoint | str:
+    """The checkpoint in a directory, or what is wrong with it."""
     try:
-        digests = json.loads((directory / COMPLETE).read_text())
+        written = (directory / COMPLETE).read_bytes()
+        digests = json.loads(written)
     except (OSError, ValueError) as error:
         return f"{COMPLETE} cannot be read ({error})"
+    # Byte for byte, so that it needs no digest of its own.
+    if not isinstance(digests, dict) or written != _complete(digests):
+        return f"{COMPLETE} is not as it was written"
     for name in (NETWORKS, OPTIMIZER, STATE):
-        if not (directory / name).is_file():
-            return f"{name} is missing"
-        if digests.get(name) != _digest(directory / name):
+        try:
+            data = (directory / name).read_bytes()
+        except OSError as error:
+            return f"{name} cannot be read ({error})"
+        if digests.get(name) != _digest(data):
             return f"{name} is not as it was written"
-    return None
+    step = int(directory.name.removeprefix("step-"))
+    return Checkpoint(directory, step, hashlib.sha256(written).hexdigest())
 
 
-def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+def _complete(digests: dict[str, Any]) -> bytes:
+    return (json.dumps(digests, indent=1) + "\n").encode()
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+def _digest(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: tensor.to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for name, tensor in tensors.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -151,13 +258,20 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run (train one with train/main.py)")
-    checkpoint = latest_checkpoint(run)
-    if checkpoint is None:
-        raise UserError(f"{run}: no complete checkpoint in it")
-    state = checkpoint.state()
+    while True:
+        checkpoint = latest_checkpoint(run)
+        if checkpoint is None:
+            raise UserError(f"{run}: no complete checkpoint in it")
+        try:
+            state, networks = checkpoint.state(), checkpoint.networks(device)
+            break
+        except FileNotFoundError:
+            if checkpoint.directory.exists():
+                raise
+            # A run that goes on has removed it meanwhile, and has a newer one.
     config = from_fields(state["config"])
     backbone = build_backbone(config, device)
-    backbone.load_state_dict(part_of(part_of(checkpoint.networks(device), "teacher"), "backbone"))
+    backbone.load_state_dict(part_of(part_of(networks, "teacher"), "backbone"))
     return LoadedTeacher(
         backbone.eval(), config, checkpoint.step, checkpoint.sha256, state["loader"]["manifests"]
     )

@@ -6,6 +6,8 @@ stay at the uniform solution (loss near ln K). See the recipe `demo-cpu` for val
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,8 +20,11 @@ from shards.cli import UserError
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The backbone, a ViT (defaults: ViT-S/16; paper, section 4)."""
+    """The backbone: a ViT (defaults: ViT-S/16; paper, section 4), or any network of timm."""
 
+    name: str = "vit"
+    """vit = a ViT of the sizes below; else a name of timm's (resnet18), which has its own: leave
+    patch_px, width, depth and heads at their defaults then."""
     patch_px: int = 16
     """Side of a patch, in pixels; must divide both view sizes."""
     width: int = 384
@@ -29,7 +34,16 @@ class ModelConfig:
     heads: int = 6
     """Attention heads."""
     drop_path: float = 0.1
-    """Stochastic depth of the student; the teacher has none."""
+    """Stochastic depth of the student; the teacher has none. Networks that are no plain ViTs draw
+    it by themselves, if timm has it for them."""
+    init: str = ""
+    """Weights that both backbones start from: a file (safetensors of timm's names or of a run's
+    checkpoint; .pth of DINO), timm:NAME, which timm downloads, or timm, for those of name; empty =
+    drawn by the seed, as the heads always are. Read when a run starts anew, and for the baseline
+    `untrained` of an evaluation. A file does not show its heads: they have to be as they were."""
+    recompute: bool = False
+    """Whether blocks are computed again in the backward pass and not kept: less memory, a third
+    more time, the same result."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +64,19 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """L = L_pos + lambda L_neg (paper, Eq. 3-5), each a mean over its view pairs and the batch."""
+    """L = L_pos + lambda L_neg (paper, Eq. 3-5)."""
 
+    norm: Literal["mean", "sum"] = "mean"
+    """Over pairs of views in L_pos and over views in L_neg: mean, as in the authors' code, or sum,
+    as in Eq. 3 and 4; over the batch it is a mean always."""
     negative_weight: float = 1.0
-    """lambda of Eq. 5; unused without negatives."""
+    """lambda of Eq. 5 (paper: 1); unused without negatives."""
     negative_warmup_epochs: float = 0
     """Epochs over which lambda rises from 0: on small data the uniform response to negatives is
     learned before anything else and spreads to the positives."""
+    negative_adaptive: bool = False
+    """Whether lambda is also multiplied by 1 - L_pos / ln K (running mean, pair mean): no push to
+    the uniform response while the positives are there too."""
     student_temp: float = 0.1
     """tau_s (paper, section 4)."""
     teacher_temp_start: float = 0.055
@@ -91,6 +111,21 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class CompatConfig:
+    """Quirks of the authors' public code that may have shaped its figures (method, section 3)."""
+
+    centre_first_rows: bool = False
+    """The centre follows the teacher's output for the first two images of the first global view of
+    each rank, instead of all images of both."""
+    aux_replayed: bool = False
+    """Each pass over the in-distribution set sees the same auxiliary images in the same order."""
+    loss_x1_5: bool = False
+    """With one negative source the loss is 1.5 (L_pos + lambda L_neg)."""
+    rot_any: bool = False
+    """`rot90x4` (0 to 270 degrees in the paper) means `rot-any`: any angle, black corners."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A training run."""
 
@@ -111,25 +146,44 @@ class RunConfig:
     """Images a step over all ranks."""
     seed: int = 0
     """Of the weights, the order of samples and every draw."""
-    precision: Literal["bf16", "fp32"] = "bf16"
+    micro_batch: int = 0
+    """Images of a forward and backward pass on a rank, which sums the gradients of as many as its
+    batch has; 0 = all at once. Less memory, the same result."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Autocast of the networks; head output, loss, centre and EMA are float32 always."""
+    compile: bool = False
+    """Whether torch.compile makes the student's kernels; the first steps take minutes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto = CUDA when there is a GPU."""
     elastic: bool = False
-    """Whether the run may go on with another number of ranks than it had: the same images and views
-    a step, but sums in another order, so no longer bit for bit."""
+    """Whether the run may go on with another number of ranks or micro-batch than it had: the same
+    images and views a step, but sums in another order, so no longer bit for bit."""
+    dry_run: bool = False
+    """Print the configuration, the number of steps, and the memory and time that they would take
+    (measured on a few); write nothing."""
     log_steps: int = 50
     """Steps between two reports."""
-    checkpoint_epochs: int = 10
-    """Epochs between two checkpoints; the last epoch always has one."""
+    checkpoint_steps: int = 1000
+    """Steps between two checkpoints; the last step always has one."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
+    skips_in_a_row: int = 5
+    """Steps that may be skipped one after another because something in them is not finite; one
+    more ends the run."""
+    stall_s: float = 120
+    """Seconds after which a rank that does not move is named and ends the run."""
     views: ViewSpec = field(default_factory=ViewSpec)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    compat: CompatConfig = field(default_factory=CompatConfig)
+
+    @property
+    def strategy(self) -> str:
+        """The negatives that are made, quirks included."""
+        return self.negatives.replace("rot90x4", "rot-any" if self.compat.rot_any else "rot90x4")
 
     def check(self) -> None:
         """Refuse a configuration that cannot run.
@@ -139,51 +193,23 @@ class RunConfig:
         """
         self.views.check()
         self.loader.check()
-        parse_negatives(self.negatives)
-        positive = {
-            "epochs": self.epochs,
-            "global_batch": self.global_batch,
-            "log_steps": self.log_steps,
-            "checkpoint_epochs": self.checkpoint_epochs,
-            "keep_checkpoints": self.keep_checkpoints,
-            "model.patch_px": self.model.patch_px,
-            "model.width": self.model.width,
-            "model.depth": self.model.depth,
-            "model.heads": self.model.heads,
-            "head.hidden": self.head.hidden,
-            "head.bottleneck": self.head.bottleneck,
-            "head.prototypes": self.head.prototypes,
-            "head.layers": self.head.layers,
-            "loss.student_temp": self.loss.student_temp,
-            "loss.teacher_temp_start": self.loss.teacher_temp_start,
-            "loss.teacher_temp_end": self.loss.teacher_temp_end,
-        }
-        for name, value in positive.items():
-            if not value > 0:
-                raise UserError(f"{name} is {value}, expected more than 0")
-        not_negative = {
-            "seed": self.seed,
-            "loss.negative_weight": self.loss.negative_weight,
-            "loss.negative_warmup_epochs": self.loss.negative_warmup_epochs,
-            "optim.lr_base": self.optim.lr_base,
-            "optim.lr_end": self.optim.lr_end,
-            "optim.warmup_epochs": self.optim.warmup_epochs,
-            "optim.weight_decay_start": self.optim.weight_decay_start,
-            "optim.weight_decay_end": self.optim.weight_decay_end,
-            "optim.clip_norm": self.optim.clip_norm,
-            "optim.freeze_last_layer_epochs": self.optim.freeze_last_layer_epochs,
-        }
-        for name, value in not_negative.items():
-            if not value >= 0:
-                raise UserError(f"{name} is {value}, expected at least 0")
-        fractions = {
-            "model.drop_path": self.model.drop_path,
-            "loss.centre_momentum": self.loss.centre_momentum,
-            "optim.ema_momentum_start": self.optim.ema_momentum_start,
-        }
-        for name, value in fractions.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} is {value}, expected 0..1")
+        parse_negatives(self.strategy)
+        for names, accepts, expected in RANGES:
+            for name in names.split():
+                value = operator.attrgetter(name)(self)
+                if not accepts(value):
+                    raise UserError(f"{name} is {value}, expected {expected}")
+        if self.model.name == "vit":
+            self._check_vit()
+        else:
+            self._check_sizes_are_left()
+        if self.optim.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"optim.warmup_epochs is {self.optim.warmup_epochs}, expected less than epochs "
+                f"{self.epochs}"
+            )
+
+    def _check_vit(self) -> None:
         for name in ("global_px", "local_px"):
             side_px = getattr(self.views, name)
             if side_px % self.model.patch_px:
@@ -196,8 +222,47 @@ class RunConfig:
                 f"model.width is {self.model.width}, not a multiple of model.heads "
                 f"{self.model.heads}"
             )
-        if self.optim.warmup_epochs >= self.epochs:
-            raise UserError(
-                f"optim.warmup_epochs is {self.optim.warmup_epochs}, expected less than epochs "
-                f"{self.epochs}"
+
+    def _check_sizes_are_left(self) -> None:
+        """A network by name has sizes of its own, so that others than the defaults mean nothing."""
+        usual = ModelConfig()
+        changed = [
+            name
+            for name in ("patch_px", "width", "depth", "heads")
+            if getattr(self.model, name) != getattr(usual, name)
+        ]
+        if changed:
+            told = ", ".join(f"model.{name} is {getattr(self.model, name)}" for name in changed)
+            options = " ".join(
+                f"--model.{name.replace('_', '-')} {getattr(usual, name)}" for name in changed
             )
+            raise UserError(
+                f"{told}, but model.name {self.model.name} has sizes of its own; leave them at "
+                f"{options}"
+            )
+
+
+RANGES = (
+    (
+        "epochs global_batch log_steps checkpoint_steps keep_checkpoints skips_in_a_row stall_s "
+        "model.patch_px model.width model.depth model.heads head.hidden head.bottleneck "
+        "head.prototypes head.layers loss.student_temp loss.teacher_temp_start "
+        "loss.teacher_temp_end",
+        lambda value: 0 < value < math.inf,
+        "more than 0",
+    ),
+    (
+        "seed micro_batch loss.negative_weight loss.negative_warmup_epochs optim.lr_base "
+        "optim.lr_end optim.warmup_epochs optim.weight_decay_start optim.weight_decay_end "
+        "optim.clip_norm optim.freeze_last_layer_epochs",
+        lambda value: 0 <= value < math.inf,
+        "at least 0",
+    ),
+    (
+        "loss.centre_momentum optim.ema_momentum_start",
+        lambda value: 0 <= value <= 1,
+        "0..1",
+    ),
+    ("model.drop_path", lambda value: 0 <= value < 1, "0..1, less than 1"),
+)
+"""Fields, what they may be, and how that is told."""

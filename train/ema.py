@@ -1,12 +1,20 @@
-"""The teacher follows the student (paper, Eq. 2)."""
+"""What follows the student or the batch as a moving average; nothing moves at a skipped step."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """theta_t <- m theta_t + (1 - m) theta_s, for all parameters at once."""
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, finite: Tensor) -> None:
+    """theta_t <- m theta_t + (1 - m) theta_s (paper, Eq. 2), where `finite`, bool [], is true."""
+    ours: list[Tensor] = list(teacher.parameters())
+    weights = [(1 - momentum) * finite] * len(ours)
+    torch._foreach_lerp_(ours, list(student.parameters()), weights)
+
+
+@torch.no_grad()
+def follow(running: Tensor, value: Tensor, momentum: float, finite: Tensor) -> None:
+    """Running <- m running + (1 - m) value, where `finite`, bool [], is true; in place."""
+    running.copy_(torch.where(finite, torch.lerp(value, running, momentum), running))

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from train.world import World
+
+def student_log_p(logits: Tensor, temp: float) -> Tensor:
+    """Log p_s (Eq. 1) of logits [V, B, K]; `temp` is tau_s."""
+    return (logits / temp).log_softmax(-1)
 
 
-def positive_loss(
-    student: Tensor, teacher: Tensor, centre: Tensor, student_temp: float, teacher_temp: float
-) -> Tensor:
+def teacher_p(logits: Tensor, centre: Tensor, temp: float) -> Tensor:
+    """p_t (Eq. 1) of logits [G, B, K], less the centre [1, K]; `temp` is tau_t."""
+    return ((logits - centre) / temp).softmax(-1)
+
+
+def positive_loss(log_p: Tensor, q: Tensor) -> Tensor:
     """L_pos (Eq. 3): cross-entropy of every pair of a teacher's view and another student's view.
 
-    A mean over the pairs and the batch, as in DINO's code. With q the teacher's and p the student's
-    probabilities, sum_{g != v} q_g . log p_v = (sum_g q_g) . (sum_v log p_v) - sum_g q_g . log p_g.
+    A mean over the `positive_terms` and the batch, as in DINO's code.
+    sum_{g != v} q_g . log p_v = (sum_g q_g) . (sum_v log p_v) - sum_g q_g . log p_g.
 
     Args:
-        student: logits [V, B, K]; its first views are the teacher's.
-        teacher: logits [G, B, K].
-        centre: [1, K], subtracted from the teacher's logits.
-        student_temp: tau_s.
-        teacher_temp: tau_t.
+        log_p: the student's, [V, B, K]; its first views are the teacher's.
+        q: the teacher's probabilities, [G, B, K].
     """
-    log_p = (student / student_temp).log_softmax(-1)
-    q = ((teacher - centre) / teacher_temp).softmax(-1)
     same_view = (q * log_p[: len(q)]).sum((0, -1))
     all_pairs = (q.sum(0) * log_p.sum(0)).sum(-1)
-    pairs = len(q) * (len(log_p) - 1)
-    return (same_view - all_pairs).mean() / pairs
+    return (same_view - all_pairs).mean() / positive_terms(log_p, q)
 
 
-def negative_loss(student: Tensor, student_temp: float) -> Tensor:
-    """L_neg (Eq. 4): cross-entropy to the uniform distribution, a mean over views and batch.
+def positive_terms(log_p: Tensor, q: Tensor) -> int:
+    """How many pairs of views Eq. 3 sums over."""
+    return len(q) * (len(log_p) - 1)
 
-    Its minimum is ln K. `student`: logits [V, B, K].
+
+def negative_loss(log_p: Tensor) -> Tensor:
+    """L_neg (Eq. 4): cross-entropy to the uniform distribution, whose least value is ln K.
+
+    A mean over views and batch. `log_p`: the student's, [V, B, K].
     """
-    return -(student / student_temp).log_softmax(-1).mean()
+    return -log_p.mean()
 
 
-@torch.no_grad()
-def update_centre(centre: Tensor, teacher: Tensor, momentum: float, world: World) -> None:
-    """Move `centre` [1, K] towards the mean teacher logits of all views, images and ranks."""
-    mean = world.mean(teacher.flatten(0, 1).mean(0, keepdim=True))
-    centre.lerp_(mean, 1 - momentum)
+def entropy(log_p: Tensor) -> Tensor:
+    """Mean entropy of the distributions [..., K], in nats."""
+    return -(log_p.exp() * log_p).sum(-1).mean()

@@ -6,7 +6,6 @@ on with a run that was cut short. `--help` names the recipes, `RECIPE --help` ev
 
 import contextlib
 import dataclasses
-import math
 import os
 import sys
 import time
@@ -20,180 +19,148 @@ sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
-import tyro
-from torch import Tensor
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dali_pipes.batch import GLOBAL_VIEWS, Batch
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
 from shards import cli
 from shards.cli import UserError
 from shards.reader import ShardSet
-from train.checkpoint import latest_checkpoint, save_checkpoint
+from train.batch_norm import share_statistics
+from train.checkpoint import CheckpointWriter, latest_checkpoint
 from train.config import RunConfig
-from train.ema import update_teacher
-from train.losses import negative_loss, positive_loss, update_centre
+from train.dry_run import estimate
+from train.finite import LateReader
+from train.forensics import describe_skipped
+from train.health import Health
+from train.heart import Heart
 from train.meters import Meters
-from train.optim import apply_schedule, clip_each
-from train.recipes import RECIPES
-from train.run_folder import check_run, start_run
-from train.schedules import StepValues, values_at
-from train.state import TrainState, seed_step
+from train.pretrained import load_init
+from train.recipes import parse_run
+from train.run_folder import check_run, locked_run, start_run
+from train.run_notes import write_notes
+from train.schedules import values_at
+from train.state import TrainState
+from train.step import train_step
+from train.stop_request import STOPPED_EARLY, StopRequest
 from train.world import World, start_world, stop_world
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command, join the ranks, train."""
-    recipes = tyro.extras.subcommand_type_from_defaults(
-        {name: recipe() for name, recipe in RECIPES.items()},
-        {name: recipe.__doc__ or "" for name, recipe in RECIPES.items()},
-    )
-    config = cli.parse(
-        recipes,
-        argv,
-        prog="train/main.py",
-        description=__doc__,
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    config = parse_run(argv, prog="train/main.py", description=__doc__)
     config.check()
-    world = start_world(config.device)
+    world = start_world(config.device, config.stall_s)
     try:
-        train(config, world)
+        state = train(config, world)
     finally:
         stop_world()
+    if state is None and not world.under_torchrun:
+        sys.exit(STOPPED_EARLY)  # an agent of torchrun would take that for a crash
 
 
-def train(config: RunConfig, world: World) -> TrainState:
-    """Run, or go on with, the training of `config`, to its last step."""
+def train(config: RunConfig, world: World) -> TrainState | None:
+    """Run, or go on with, the training of `config`; None if it was asked to stop before the end."""
     check_run(config)
+    stop = StopRequest()
+    loader = build_loader(config, world)
+    state = TrainState.start(config, world.device)
+    if config.model.init and latest_checkpoint(config.out) is None:
+        backbones = state.student.backbone, state.teacher.backbone
+        world.check_equal("--model.init", load_init(config.model, *backbones))
+    student = wrap_student(config, world, state)
+    total_steps = config.epochs * loader.steps_per_epoch
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(loader))
+        if config.dry_run:
+            say(world, estimate(config, world, state, student, loader))
+            return state
 
-    # ---- data ---------------------------------------------------------------------------------
-    in_dist = ShardSet.open(config.in_dist)
-    aux = ShardSet.open(config.aux) if config.aux else None
-    order = StreamOrder(config.global_batch, config.seed, world.rank, world.world_size)
-    loader = TrainLoader(
-        in_dist,
-        aux,
+        # ---- a new run, or the rest of one ----------------------------------------------------
+        if world.is_main:
+            stack.enter_context(locked_run(config.out))
+            check_run(config)
+            start_run(config)
+        world.wait_for_all()
+        checkpoint = latest_checkpoint(config.out)
+        world.check_equal("--in-dist and --aux", str(loader.state_dict()["manifests"]))
+        world.check_equal("--out", f"{checkpoint and (checkpoint.step, checkpoint.sha256)}")
+        if checkpoint is not None:
+            loader.load_state_dict(checkpoint.restore(state), elastic=config.elastic)
+            say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
+
+        # ---- the loop -------------------------------------------------------------------------
+        meters = stack.enter_context(contextlib.closing(Meters(config, world, state, total_steps)))
+        writer = stack.enter_context(contextlib.closing(CheckpointWriter(config)))
+        heart = stack.enter_context(contextlib.closing(Heart(world, config.stall_s)))
+        control, stopping = LateReader(world.device), False
+        health = Health(config, loader.steps_per_epoch)
+        while state.step < total_steps and not stopping:
+            heart.at(state.step, "waiting for views")
+            waited_from = time.perf_counter()
+            batch = next(loader)
+            wait_s = time.perf_counter() - waited_from
+            heart.at(state.step, "computing")
+            values = values_at(config, state.step, loader.steps_per_epoch)
+            result = train_step(config, world, state, student, batch, values, stop.asked)
+            meters.add(result, wait_s)
+
+            asked, skips_in_a_row = control.read(result.control) or (0.0, 0.0)
+            if skips_in_a_row > config.skips_in_a_row:
+                raise UserError(describe_skipped(config, world, state, batch, values))
+            stopping = asked > 0
+            is_due = state.step % config.checkpoint_steps == 0 or state.step == total_steps
+            saving = stopping or is_due
+            if saving or state.step % config.log_steps == 0:
+                epoch = state.step / loader.steps_per_epoch
+                meters.report({"epoch": epoch, **dataclasses.asdict(values)}, health)
+            if saving and world.is_main:
+                heart.at(state.step, "saving")
+                writer.save(state, loader.state_dict())
+        heart.close()  # the last save may take rank 0 longer than a rank may stand still
+        writer.wait()
+        if world.is_main:
+            write_notes(config, world, state, total_steps)
+    if state.step < total_steps:
+        say(world, f"stopped at step {state.step} of {total_steps}; the same command goes on")
+        return None
+    say(world, f"done: {config.out} has {state.step} steps")
+    return state
+
+
+def build_loader(config: RunConfig, world: World) -> TrainLoader:
+    """The views of this rank's images, step by step."""
+    return TrainLoader(
+        ShardSet.open(config.in_dist),
+        ShardSet.open(config.aux) if config.aux else None,
         config.views,
-        config.negatives,
-        order,
+        config.strategy,
+        StreamOrder(
+            config.global_batch,
+            config.seed,
+            world.rank,
+            world.world_size,
+            config.compat.aux_replayed,
+        ),
         world.device,
         config.loader,
         # Autocast would round the views to this before anything else.
         torch.bfloat16 if config.precision == "bf16" else torch.float32,
     )
-    total_steps = config.epochs * loader.steps_per_epoch
 
-    # ---- state, new or resumed ----------------------------------------------------------------
-    state = TrainState.start(config, world.device)
-    world.wait_for_all()
-    if world.is_main:
-        start_run(config)
-    checkpoint = latest_checkpoint(config.out)
-    world.check_equal("--in-dist and --aux", str(loader.state_dict()["manifests"]))
-    world.check_equal("--out", f"{checkpoint and (checkpoint.step, checkpoint.sha256)}")
-    if checkpoint is not None:
-        loader.load_state_dict(checkpoint.restore(state), elastic=config.elastic)
-        say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
-    student: torch.nn.Module = state.student
+
+def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Module:
+    """The student as a step calls it: gradients are summed over ranks, kernels compiled."""
+    student: nn.Module = state.student
     if world.world_size > 1:
+        share_statistics(config, world, state.student, state.teacher)
         student = DistributedDataParallel(
             student, device_ids=[world.device] if world.device.type == "cuda" else None
         )
-
-    # ---- the loop -----------------------------------------------------------------------------
-    meters = Meters(config.out, world, state.step, total_steps, config.global_batch)
-    with contextlib.closing(meters), contextlib.closing(loader):
-        while state.step < total_steps:
-            waited_from = time.perf_counter()
-            batch = next(loader)
-            wait_s = time.perf_counter() - waited_from
-            values = values_at(config, state.step, loader.steps_per_epoch)
-            meters.add(train_step(config, world, state, student, batch, values), wait_s)
-
-            epoch, step_in_epoch = divmod(state.step, loader.steps_per_epoch)
-            last = state.step == total_steps
-            saving = step_in_epoch == 0 and (last or epoch % config.checkpoint_epochs == 0)
-            if saving or state.step % config.log_steps == 0:
-                reported = meters.report(
-                    {"epoch": state.step / loader.steps_per_epoch, **dataclasses.asdict(values)}
-                )
-                if not math.isfinite(reported["loss"]):
-                    raise UserError(
-                        f"the loss is {reported['loss']} before step {state.step}; the checkpoints "
-                        f"in {config.out} are from before; try a lower --optim.lr-base"
-                    )
-            if saving:
-                started_s = time.perf_counter()
-                if world.is_main:
-                    save_checkpoint(config.out, state, loader.state_dict(), config)
-                meters.pause(time.perf_counter() - started_s)
-    say(world, f"done: {config.out} has {state.step} steps")
-    return state
-
-
-def train_step(
-    config: RunConfig,
-    world: World,
-    state: TrainState,
-    student: torch.nn.Module,
-    batch: Batch,
-    values: StepValues,
-) -> dict[str, Tensor]:
-    """One step of the method; `student` is `state.student`, or DDP around it.
-
-    Legend: S negative sources, N local views, B images, K prototypes.
-
-    Returns:
-        Scalars on the device; nothing here waits for it.
-    """
-    state.student.train()
-    seed_step(config.seed, state.step, world.rank)
-    apply_schedule(state.optimizer, values)
-    loss_config = config.loss
-
-    # ---- forward: the student takes all views, the teacher the positive global ones ------------
-    with torch.autocast(world.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        flat_global, flat_local = student(
-            [batch.global_views.flatten(0, 1), batch.local_views.flatten(0, 1)]
-        )
-        with torch.no_grad():
-            (flat_teacher,) = state.teacher([batch.pos_global.flatten(0, 1)])
-    student_global = flat_global.unflatten(0, batch.global_views.shape[:2])  # [2 + S, B, K]
-    student_local = flat_local.unflatten(0, batch.local_views.shape[:2])  # [N (1 + S), B, K]
-    teacher = flat_teacher.unflatten(0, batch.pos_global.shape[:2])  # [2, B, K]
-
-    # ---- loss (Eq. 3-5) -----------------------------------------------------------------------
-    locals_ = batch.local_positives
-    positive = positive_loss(
-        torch.cat([student_global[:GLOBAL_VIEWS], student_local[:locals_]]),
-        teacher,
-        state.centre,
-        loss_config.student_temp,
-        values.teacher_temp,
-    )
-    loss, report = positive, {"positive": positive}
-    if batch.negative_sources:
-        negative = negative_loss(
-            torch.cat([student_global[GLOBAL_VIEWS:], student_local[locals_:]]),
-            loss_config.student_temp,
-        )
-        loss = positive + values.negative_weight * negative
-        report["negative_kl"] = negative - math.log(config.head.prototypes)
-
-    # ---- update -------------------------------------------------------------------------------
-    loss.backward()
-    clip_each(state.student.parameters(), config.optim.clip_norm)
-    if values.last_layer_frozen:
-        for parameter in state.student.head.prototypes.parameters():
-            parameter.grad = None
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    update_teacher(state.teacher, state.student, values.ema_momentum)
-    update_centre(state.centre, teacher, loss_config.centre_momentum, world)
-    state.step += 1
-    return {"loss": loss, **report}
+    if config.compile:
+        student.compile()
+    return student
 
 
 def say(world: World, text: str) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from train.config import RunConfig
+from train.health import Health
+from train.state import TrainState
+from train.step import StepResult
 from train.world import World
 
 METRICS_FILE_NAME = "metrics.jsonl"
@@ -26,62 +31,65 @@ class Meters:
     """Collects the steps between two reports; only the main rank writes."""
 
     def __init__(
-        self, run: Path, world: World, first_step: int, total_steps: int, global_batch: int
+        self, config: RunConfig, world: World, state: TrainState, total_steps: int
     ) -> None:
-        """Continue the report of `run` from `first_step`: what a lost continuation wrote goes."""
+        """Continue the report of a run from its step: what a lost continuation wrote goes."""
         self._world = world
-        self._step = first_step
+        self._step = state.step
         self._total_steps = total_steps
-        self._global_batch = global_batch
-        self._sums: Tensor | None = None
+        self._global_batch = config.global_batch
+        self._names: list[str] = []
+        self._start_window()
+        if world.is_main:
+            self._file = _reopen(config.out / METRICS_FILE_NAME, state.step)
+            self._tensorboard = SummaryWriter(
+                str(config.out / "tensorboard"), purge_step=state.step
+            )
+            self._progress = _progress_bar()
+            self._task = self._progress.add_task("", total=total_steps, completed=state.step)
+            self._progress.start()
+
+    def _start_window(self) -> None:
+        self._sums: Tensor | float = 0.0
         self._steps = 0
         self._wait_s = 0.0
         self._since_s = time.perf_counter()
-        if world.is_main:
-            self._file = _reopen(run / METRICS_FILE_NAME, first_step)
-            self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
-            self._progress = _progress_bar()
-            self._task = self._progress.add_task("", total=total_steps, completed=first_step)
-            self._progress.start()
 
-    def add(self, values: Mapping[str, Tensor], wait_s: float) -> None:
-        """Count one step: its values, scalars on the device, and the host's wait for its views.
+    def add(self, result: StepResult, wait_s: float) -> None:
+        """Count one step, and the host's wait for its views.
 
         On a GPU the host runs ahead of the device, so a wait that the host does not see, because
         the device still has steps to do, costs nothing; one that it does see is reported.
         """
-        self._names = list(values)
-        stacked = torch.stack([value.detach() for value in values.values()])
-        self._sums = stacked if self._sums is None else self._sums + stacked
+        self._names = list(result.values)
+        self._sums = self._sums + torch.stack([result.counted, *result.values.values()])
         self._steps += 1
         self._step += 1
         self._wait_s += wait_s
         if self._world.is_main:
             self._progress.advance(self._task)
 
-    def report(self, extra: Mapping[str, float]) -> dict[str, float]:
-        """Means over the steps and ranks since the last report, written out; all ranks call it."""
-        assert self._sums is not None
-        means = self._world.mean(self._sums / self._steps).tolist()
+    def report(self, extra: Mapping[str, float], health: Health) -> None:
+        """Write the means since the last report, over the steps that were not skipped."""
+        assert isinstance(self._sums, Tensor)
+        counted, *sums = self._sums.tolist()
         spent_s = time.perf_counter() - self._since_s
         rate = self._steps / spent_s
         values = {
             "step": self._step,
-            **dict(zip(self._names, means, strict=True)),
+            **{
+                name: value / counted if counted else math.nan
+                for name, value in zip(self._names, sums, strict=True)
+            },
             **extra,
+            "skipped": self._steps - counted,
             "images_per_s": rate * self._global_batch,
             "data_wait_pct": 100 * self._wait_s / spent_s,
             "eta_s": (self._total_steps - self._step) / rate,
         }
-        self._sums, self._steps, self._wait_s = None, 0, 0.0
-        self._since_s = time.perf_counter()
+        self._start_window()
         if self._world.is_main:
-            self._write(values)
-        return values
-
-    def pause(self, seconds: float) -> None:
-        """Leave `seconds` spent on something else, a checkpoint, out of the rates."""
-        self._since_s += seconds
+            self._write(values, health.look(values))
 
     def close(self) -> None:
         """Finish the files and the progress bar."""
@@ -90,18 +98,24 @@ class Meters:
             self._file.close()
             self._tensorboard.close()
 
-    def _write(self, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps(values) + "\n")
+    def _write(self, values: Mapping[str, float], warnings: Sequence[str]) -> None:
+        line = {**values, "warnings": warnings} if warnings else values
+        # NaN, of a report without a finite step, is no JSON.
+        finite = {k: None if v != v else v for k, v in line.items()}
+        self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
         for name, value in values.items():
             if name != "step":
                 self._tensorboard.add_scalar(name, value, self._step)
-        line = progress_line(values)
+        for text in warnings:
+            self._tensorboard.add_text("warnings", text, self._step)
+            self._progress.console.print(f"warning: step {self._step}: {text}", soft_wrap=True)
+        shown = progress_line(values)
         if self._progress.console.is_terminal:
-            self._progress.update(self._task, description=line)
+            self._progress.update(self._task, description=shown)
         else:
             eta = f"{values['eta_s'] / 60:.1f} min left"
-            print(f"step {self._step}/{self._total_steps}  {line}  {eta}", flush=True)
+            print(f"step {self._step}/{self._total_steps}  {shown}  {eta}", flush=True)
 
 
 def progress_line(values: Mapping[str, float]) -> str:

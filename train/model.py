@@ -1,15 +1,22 @@
-"""Student and teacher: a timm ViT and a head, one forward pass for each view size."""
+"""Student and teacher: a backbone and a head, one forward pass for each view size."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from shards.cli import UserError
+from train.backbone import build_backbone, check_views, feature_width
+from train.batch_norm import has_batch_norm
 from train.config import RunConfig
 from train.head import Head
+from train.pretrained import load_init
+from train.vit import cls_feature, is_plain_vit
 
 
 class Network(nn.Module):
@@ -19,55 +26,95 @@ class Network(nn.Module):
         """A network with fresh weights."""
         super().__init__()
         self.backbone = build_backbone(config, device, drop_path)
-        self.head = Head(config.model.width, config.head)
+        self.head = Head(feature_width(self.backbone), config.head)
+        self._recompute = config.model.recompute
+        self.is_plain_vit = is_plain_vit(self.backbone)
 
-    def forward(self, views: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Each [n_i, 3, side_i, side_i] -> float32 logits [n_i, K].
+    @property
+    def scaled_blocks(self) -> int:
+        """Blocks whose branches `forward` scales; 0: the backbone draws what it skips itself."""
+        return len(self.backbone.blocks) if self.is_plain_vit else 0  # type: ignore[arg-type]
+
+    def forward(
+        self, views: Sequence[Tensor], scales: Sequence[Tensor | None]
+    ) -> tuple[Sequence[Tensor], Tensor]:
+        """All views, [n_i, 3, side_i, side_i] each, and the scales of their branches.
 
         The backbone runs once for each tensor, the head once for all; all in one call, as
         DistributedDataParallel wants it.
+
+        Returns:
+            float32 logits, [n_i, K] each, and the features [sum n_i, width].
         """
-        features = [self.backbone(view) for view in views]
-        return self.head(torch.cat(features)).split([len(feature) for feature in features])
+        features = torch.cat(
+            [self.features(view, scale) for view, scale in zip(views, scales, strict=True)]
+        )
+        return self.head(features).split([len(view) for view in views]), features
 
-
-def build_backbone(
-    config: RunConfig, device: torch.device, drop_path: float = 0.0
-) -> VisionTransformer:
-    """A ViT whose output is the [CLS] token after the final LayerNorm: [n, 3, s, s] -> [n, width].
-
-    Its position grid is that of a global view and is interpolated for views of other sizes.
-    """
-    backbone = VisionTransformer(
-        img_size=config.views.global_px,
-        patch_size=config.model.patch_px,
-        embed_dim=config.model.width,
-        depth=config.model.depth,
-        num_heads=config.model.heads,
-        num_classes=0,
-        global_pool="token",
-        dynamic_img_size=True,
-        drop_path_rate=drop_path,
-    )
-    for block in backbone.blocks.children():
-        # torch's fused attention is slow to differentiate in bf16 on a CPU: a training step of the
-        # demo takes 1.7 times as long with it as with plain matrix products.
-        block.attn.fused_attn = device.type != "cpu"  # type: ignore[union-attr]
-    return backbone.to(device)
+    def features(self, views: Tensor, scales: Tensor | None = None) -> Tensor:
+        """[n, 3, s, s] -> [n, width]; `scales` as in `cls_feature`, for plain ViTs only."""
+        if self.is_plain_vit:
+            vit = cast(VisionTransformer, self.backbone)
+            return cls_feature(vit, views, scales, self._recompute and self.training)
+        return self.backbone(views)
 
 
 def build_networks(config: RunConfig, device: torch.device) -> tuple[Network, Network]:
-    """Student and teacher of equal weights, a function of the seed; the teacher is not trained."""
+    """Student and teacher of equal weights, a function of the seed; the teacher is not trained.
+
+    `model.init` is not read here but by `load_init`, where a run starts anew.
+
+    Raises:
+        UserError: the network cannot be made, or cannot be trained as the configuration says.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         student = Network(config, device, config.model.drop_path).to(device)
         teacher = Network(config, device, drop_path=0.0).to(device)
+        if config.model.name != "vit":
+            _check(config, student, device)
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
     return student, teacher
 
 
-def untrained_backbone(config: RunConfig, device: torch.device) -> VisionTransformer:
-    """The teacher's backbone as it was before the first step: the baseline of a run."""
-    _, teacher = build_networks(config, device)
+def _check(config: RunConfig, student: Network, device: torch.device) -> None:
+    check_views(config, student.backbone)
+    if config.precision != "fp32" and device.type == "cpu" and _pads(student.backbone):
+        # Seen with torch 2.14 in bf16: the gradient of a 3 x 3 convolution of 1 x 1 places is
+        # another one at each call, and sometimes not finite.
+        raise UserError(
+            f"precision is {config.precision}, in which torch's convolutions on CPUs give wrong "
+            f"gradients for small views; with model.name {config.model.name} set --precision fp32"
+        )
+    if config.micro_batch and has_batch_norm(student):
+        raise UserError(
+            f"micro_batch is {config.micro_batch}, but model.name {config.model.name} has batch "
+            "norm, which needs the whole batch at once; set --micro-batch 0"
+        )
+    if config.model.recompute and not student.is_plain_vit:
+        raise UserError(
+            f"model.recompute is for plain ViTs, and model.name {config.model.name} is none; "
+            "leave it off"
+        )
+
+
+def _pads(backbone: nn.Module) -> bool:
+    """Whether it has a convolution that looks over the edge of its input."""
+    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    return any(isinstance(c.padding, str) or any(c.padding) for c in convolutions)
+
+
+def untrained_backbone(config: RunConfig, device: torch.device) -> nn.Module:
+    """The teacher's backbone as it was before the first step: the baseline of a run.
+
+    With `model.init` the weights are read from there once more.
+
+    Raises:
+        UserError: `model.init` can no longer be read.
+    """
+    # What a run cannot be trained in on this device does not matter here.
+    _, teacher = build_networks(dataclasses.replace(config, precision="fp32"), device)
+    if config.model.init:
+        load_init(config.model, teacher.backbone)
     return teacher.backbone.eval()

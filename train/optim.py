@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,15 +57,34 @@ def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None
     optimizer.param_groups[0]["weight_decay"] = values.weight_decay
 
 
+def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """Take a step if `finite`, bool [], is true; parameters and moments stay as they are else."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        # What torch's GradScaler sets for fused optimizers: they look at it on the device.
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif finite:  # apex has no such thing, so the host waits
+        optimizer.step()
+
+
+def gradients_of(network: nn.Module) -> list[Tensor]:
+    """The gradients of the parameters that have one."""
+    return [p.grad for p in network.parameters() if p.grad is not None]
+
+
 @torch.no_grad()
-def clip_each(parameters: Iterable[Tensor], max_norm: float) -> None:
-    """Scale every gradient whose own L2 norm exceeds `max_norm` down to it; 0 = leave them."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not max_norm or not gradients:
-        return
-    scales = torch._foreach_norm(gradients)
-    torch._foreach_add_(scales, 1e-6)
-    torch._foreach_reciprocal_(scales)
-    torch._foreach_mul_(scales, max_norm)
-    torch._foreach_clamp_max_(scales, 1.0)
-    torch._foreach_mul_(gradients, scales)
+def clip_each(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
+    """Scale every gradient whose own L2 norm exceeds `max_norm` down to it; 0 = leave them.
+
+    Returns:
+        Their norms as they were, [n].
+    """
+    gradients = list(gradients)
+    norms = torch._foreach_norm(gradients)
+    if max_norm:
+        scales = torch._foreach_add(norms, 1e-6)
+        torch._foreach_reciprocal_(scales)
+        torch._foreach_mul_(scales, max_norm)
+        torch._foreach_clamp_max_(scales, 1.0)
+        torch._foreach_mul_(gradients, scales)
+    return torch.stack(norms)

@@ -1,26 +1,35 @@
-"""The folder of a run: its configuration in config.json, and whose folder it is."""
+"""The folder of a run: its configuration in config.json, whose folder it is, who writes to it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards.cli import UserError
-from train.config import HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
+from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 
-PARTIAL = "config.partial"
+PARTIAL, LOCK = "config.partial", "lock"
 """What a start that was killed may leave."""
 
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE_FIELDS = frozenset(
-    {"out", "in_dist", "aux", "device", "log_steps", "checkpoint_epochs", "keep_checkpoints"}
+    {"out", "in_dist", "aux", "device", "log_steps", "checkpoint_steps", "keep_checkpoints"}
+    | {"dry_run", "skips_in_a_row", "stall_s", "model.recompute"}
     # The engine is compared as it was chosen, by the loader itself; so is the number of ranks.
     | {"loader.engine", "loader.reader", "loader.resident_gb", "loader.threads", "elastic"}
 )
+ELASTIC_FIELDS = frozenset({"micro_batch", "compile"})
+"""Fields that change the order of sums only."""
 
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
@@ -48,6 +57,7 @@ _PARTS = {
     "head": HeadConfig,
     "loss": LossConfig,
     "optim": OptimConfig,
+    "compat": CompatConfig,
 }
 
 
@@ -74,8 +84,12 @@ def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
     """Name both values of the first field that makes two runs different ones; None if none does."""
     here, there = _flat(to_fields(ours)), _flat(to_fields(theirs))
     for name in here:
-        if name not in FREE_FIELDS and here[name] != there.get(name):
-            return f"{name} is {here[name]!r} now and {there.get(name)!r} there"
+        if name in FREE_FIELDS or here[name] == there.get(name):
+            continue
+        if name in ELASTIC_FIELDS and ours.elastic:
+            continue
+        hint = " (allow it with --elastic)" if name in ELASTIC_FIELDS else ""
+        return f"{name} is {here[name]!r} now and {there.get(name)!r} there{hint}"
     return None
 
 
@@ -109,14 +123,39 @@ def check_run(config: RunConfig) -> None:
 
 
 def start_run(config: RunConfig) -> None:
-    """Make the run's folder with its configuration, if it is new."""
+    """Write the run's configuration into its folder, if it is new."""
     path = config.out / "config.json"
     if not path.exists():
-        config.out.mkdir(parents=True, exist_ok=True)
         partial = config.out / PARTIAL
         partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
         partial.replace(path)
 
 
+@contextlib.contextmanager
+def locked_run(out: Path, wait_s: float = 10) -> Iterator[None]:
+    """Have the run's folder for oneself; the lock goes with the process, however that ends.
+
+    Raises:
+        UserError: another process trains this run, and still does after `wait_s` seconds: those of
+            a launcher that was killed take a moment to end.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("a+") as lock:
+        until_s = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until_s:
+                    lock.seek(0)
+                    raise UserError(f"{out} is being trained by {lock.read().strip()}") from None
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
+
+
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL, LOCK}

@@ -1,11 +1,12 @@
 """All that changes during a run, as named tensors and plain values: what a checkpoint holds.
 
-Randomness is not among it: order and draws are functions of (seed, step), and torch's generator is
-reseeded from them at every step.
+Randomness is not among it: order, views and stochastic depth are functions of (seed, step), and
+torch's generator is reseeded from them at every step.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,24 @@ import torch
 from torch import Tensor
 
 from train.config import RunConfig
+from train.finite import LossScale
 from train.model import Network, build_networks
 from train.optim import build_optimizer
 
 
 @dataclass
 class TrainState:
-    """The networks, the centre, the optimizer, and the number of the next step."""
+    """The networks, their moving averages, the optimizer, and the number of the next step."""
 
     student: Network
     teacher: Network
     centre: Tensor
-    """float32 [1, K]"""
+    """What is subtracted from the teacher's logits: float32 [1, K]."""
+    usage: Tensor
+    """Running mean of the teacher's response to each prototype: float32 [K]."""
+    positive: Tensor
+    """Running mean of L_pos: float32 []."""
+    scaler: LossScale
     optimizer: torch.optim.Optimizer
     step: int = 0
 
@@ -33,16 +40,29 @@ class TrainState:
     def start(cls, config: RunConfig, device: torch.device) -> TrainState:
         """The state before the first step, a function of the configuration."""
         student, teacher = build_networks(config, device)
+        prototypes = config.head.prototypes
         return cls(
             student=student,
             teacher=teacher,
-            centre=torch.zeros(1, config.head.prototypes, device=device),
+            centre=torch.zeros(1, prototypes, device=device),
+            usage=torch.full((prototypes,), 1 / prototypes, device=device),
+            positive=torch.tensor(math.log(prototypes), device=device),
+            scaler=LossScale(config.precision, device),
             optimizer=build_optimizer(student, config.optim),
         )
 
+    def running_tensors(self) -> dict[str, Tensor]:
+        """What is neither a network's nor the optimizer's, by name."""
+        return {
+            "centre": self.centre,
+            "usage": self.usage,
+            "positive": self.positive,
+            **{f"scaler.{name}": value for name, value in self.scaler.tensors().items()},
+        }
+
     def network_tensors(self) -> dict[str, Tensor]:
-        """Student, teacher and centre by name."""
-        tensors = {"centre": self.centre}
+        """Student, teacher and moving averages by name."""
+        tensors = self.running_tensors()
         for name, network in (("student", self.student), ("teacher", self.teacher)):
             for key, value in network.state_dict().items():
                 tensors[f"{name}.{key}"] = value
@@ -66,7 +86,8 @@ class TrainState:
         """Take over what the three methods above gave."""
         self.student.load_state_dict(part_of(networks, "student"))
         self.teacher.load_state_dict(part_of(networks, "teacher"))
-        self.centre.copy_(networks["centre"])
+        for key, running in self.running_tensors().items():
+            running.copy_(networks[key])
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in optimizer.items():
             number, name = key.split(".", 1)
@@ -85,5 +106,5 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make torch's draws of this step (stochastic depth) a function of seed, step and rank."""
+    """Make torch's draws of this step (in backbones that draw) a function of seed, step, rank."""
     torch.manual_seed(int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0]))

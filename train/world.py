@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import secrets
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,8 +15,8 @@ import torch.distributed as dist
 
 from shards.cli import UserError
 
-GROUP_TIMEOUT_S = 120
-"""A collective that waits longer than this fails: a lost rank must not look like a slow one."""
+START_TIMEOUT = timedelta(minutes=5)
+"""How long ranks wait for each other when they start."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class World:
     rank: int
     world_size: int
     device: torch.device
+
+    @property
+    def under_torchrun(self) -> bool:
+        """Whether an agent of torchrun looks after this process."""
+        return "TORCHELASTIC_RUN_ID" in os.environ
 
     @property
     def is_main(self) -> bool:
@@ -79,20 +87,64 @@ def pick_device(requested: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def start_world(requested_device: str) -> World:
-    """Join the ranks that torchrun started; without torchrun, a world of one."""
+def start_world(requested_device: str, stall_s: float) -> World:
+    """Join the ranks that torchrun started; without torchrun, a world of one.
+
+    A collective that waits for twice `stall_s` fails: `heart.py` has told why before.
+    """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = pick_device(requested_device, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "WORLD_SIZE" not in os.environ:
         return World(rank=0, world_size=1, device=device)
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        timeout=timedelta(seconds=GROUP_TIMEOUT_S),
+        timeout=timedelta(seconds=2 * stall_s),
+        store=_store_of_this_start() if under_torchrun else None,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
         device_id=device if device.type == "cuda" else None,
     )
     return World(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+
+
+def _store_of_this_start() -> dist.Store:
+    """Torchrun's store, below a name that no earlier start of these ranks has used.
+
+    When torchrun starts ranks again, its store still has the addresses of those that have ended,
+    and who comes first would wait for the dead. Machines do not count restarts alike. So rank 0
+    draws a name, every rank answers to it with one of its own, and rank 0 repeats all of those: a
+    rank that finds its own among them knows that the name is not of an earlier start.
+
+    Raises:
+        RuntimeError: a rank did not come in time.
+    """
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=START_TIMEOUT,
+    )
+    rank, ours = int(os.environ["RANK"]), secrets.token_hex(8)
+    others = [str(other) for other in range(1, int(os.environ["WORLD_SIZE"]))]
+    if rank == 0:
+        store.set("oodino", ours)
+        answers = {other: store.get(f"{ours}/{other}").decode() for other in others}
+        store.set(f"{ours}/all", json.dumps(answers))
+        return dist.PrefixStore(ours, store)
+    until_s = time.monotonic() + START_TIMEOUT.total_seconds()
+    answered = ""
+    while time.monotonic() < until_s:
+        name = store.get("oodino").decode()
+        if name != answered:
+            store.set(f"{name}/{rank}", ours)
+            answered = name
+        if store.check([f"{name}/all"]) and json.loads(store.get(f"{name}/all"))[str(rank)] == ours:
+            return dist.PrefixStore(name, store)
+        time.sleep(0.05)
+    raise RuntimeError(f"rank {rank} waited for rank 0 for {START_TIMEOUT}")
 
 
 def stop_world() -> None:

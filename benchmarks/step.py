@@ -1,0 +1,339 @@
+"""What a training step costs, beside the bare network and a straightforward step.
+
+All peers take turns in one process, on the same views of ViT-S/16 at 256 and 128 px (2 + 8 positive
+ones and 1 + 8 of rotated negatives):
+
+    bare        forward and backward of timm's ViT over the views, and nothing else
+    ours        a whole step: the loader's views, student, teacher, head, loss, update, averages
+    reference   a step as the authors' public code takes it, on given views (tests/public_code.py)
+
+Then what `train/main.py` itself reports of its waits, what it says of memory with micro-batches and
+with recomputation, the cost of a checkpoint beside the steps, and the waits for the device in a
+step. One line of JSON at the end; ratios are medians over the rounds, with least and largest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import timm
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.images import image_set
+from shards import cli
+from shards.reader import ShardSet
+from tests.public_code import PublicStep
+from train.checkpoint import CheckpointWriter
+from train.config import RunConfig
+from train.main import build_loader, wrap_student
+from train.model import build_backbone
+from train.objective import AUTOCAST
+from train.recipes import RECIPES
+from train.schedules import values_at
+from train.state import TrainState
+from train.step import train_step
+from train.world import World, pick_device
+
+ROOT = Path(__file__).parents[1]
+STEPS_PER_EPOCH = 100
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """What is measured."""
+
+    batch: int = 4
+    """Images a step; on a GPU 64 or more."""
+    rounds: int = 5
+    """Turns of all peers."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    """Also a student whose kernels torch.compile makes: minutes on a CPU."""
+    steps_only: bool = False
+    """Leave out what runs in processes of its own: waits, memory."""
+
+
+def paper_run(shards: Path, out: Path, request: StepRequest, **changes: object) -> RunConfig:
+    """The paper's network and views, with rotated in-distribution negatives."""
+    return dataclasses.replace(
+        RECIPES["icann22-paper-cifar10"](),
+        in_dist=shards,
+        out=out,
+        negatives="rot-in",
+        global_batch=request.batch,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+class Peers:
+    """Steps to be timed, by name."""
+
+    def __init__(self, shards: ShardSet, out: Path, request: StepRequest) -> None:
+        """Build networks, optimizers and loaders."""
+        self._device = pick_device(request.device)
+        self._world = World(rank=0, world_size=1, device=self._device)
+        self._request, self._shards, self._out = request, shards.directory, out
+        self.batch = next(build_loader(self._config("fp32"), self._world))
+        self.steps: dict[str, Callable[[], object]] = {}
+        self.states: dict[str, TrainState] = {}
+        precisions = ["bf16", "fp32"] + (["fp16"] if self._device.type == "cuda" else [])
+        for precision in precisions:
+            self.steps[f"bare {precision}"] = self._bare(precision)
+            self.steps[f"ours {precision}"] = self._ours(precision, precision=precision)
+        if request.compile:
+            self.steps["compiled bf16"] = self._ours("compiled bf16", "bf16", compile=True)
+        if has_apex() and self._device.type == "cuda":
+            optim = dataclasses.replace(self._config("bf16").optim, impl="apex")
+            self.steps["apex bf16"] = self._ours("apex bf16", "bf16", optim=optim)
+        self.steps["reference fp32"] = self._reference()
+
+    def _config(self, precision: str, **changes: object) -> RunConfig:
+        return paper_run(self._shards, self._out, self._request, precision=precision, **changes)
+
+    def _bare(self, precision: str) -> Callable[[], object]:
+        backbone = build_backbone(self._config(precision), self._device, drop_path=0.1)
+        dtype = AUTOCAST[precision]
+        sizes = [self.batch.global_views, self.batch.local_views]
+        views = [size.flatten(0, 1).to(dtype) for size in sizes]
+
+        def step() -> None:
+            with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+                loss = sum(backbone(size).float().square().mean() for size in views)
+            loss.backward()  # type: ignore[union-attr]
+            backbone.zero_grad(set_to_none=True)
+
+        return step
+
+    def _ours(self, name: str, precision: str, **changes: object) -> Callable[[], object]:
+        config = self._config(precision, **changes)
+        state = self.states[name] = TrainState.start(config, self._device)
+        student = wrap_student(config, self._world, state)
+        loader = build_loader(config, self._world)
+
+        def step() -> None:
+            values = values_at(config, state.step, STEPS_PER_EPOCH)
+            train_step(config, self._world, state, student, next(loader), values)
+
+        return step
+
+    def _reference(self) -> Callable[[], object]:
+        config = self._config("fp32")
+        state = TrainState.start(config, self._device)
+        reference = PublicStep(state.student, state.teacher, config)
+        return lambda: reference.step(self.batch.global_views, self.batch.local_views, 0)
+
+    def seconds(self, name: str) -> float:
+        """One step of a peer."""
+        started_s = self._now_s()
+        self.steps[name]()
+        return self._now_s() - started_s
+
+    def _now_s(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def flops(self, name: str) -> int:
+        """Floating-point operations of the matrix products of a step."""
+        with FlopCounterMode(display=False) as counter:
+            self.steps[name]()
+        return counter.get_total_flops()
+
+    def waits(self, name: str) -> int:
+        """How often the host asks for a value of the device in a step."""
+        with WaitCounter() as counter:
+            self.steps[name]()
+        return counter.waits
+
+    def memory_gb(self, name: str) -> float:
+        """The most that a step allocates on the GPU, with all peers' networks there."""
+        torch.cuda.reset_peak_memory_stats()
+        self.steps[name]()
+        return torch.cuda.max_memory_allocated() / 1e9
+
+    def save_cost(self, name: str, steps: int) -> dict[str, float]:
+        """Seconds that a save takes of the loop, and of a step while it is written."""
+        state = self.states[name]
+        config = self._config(name.split()[-1])
+        plain = [self.seconds(name) for _ in range(steps)]
+        with contextlib.closing(CheckpointWriter(config)) as writer:
+            started_s = self._now_s()
+            writer.save(state, {})
+            copied_s = self._now_s() - started_s
+            beside = [self.seconds(name) for _ in range(steps)]
+        return {
+            "copy_s": round(copied_s, 3),
+            "step_s": round(statistics.median(plain), 3),
+            "step_beside_it_s": round(statistics.median(beside), 3),
+        }
+
+
+class WaitCounter(TorchDispatchMode):
+    """Counts the operations whose result the host waits for."""
+
+    WAITS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique")
+
+    def __init__(self) -> None:
+        """Count from 0."""
+        super().__init__()
+        self.waits = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: D105
+        name = func.overloadpacket._qualified_op_name.removeprefix("aten::")
+        self.waits += name in self.WAITS
+        return func(*args, **(kwargs or {}))
+
+
+def has_apex() -> bool:
+    """Whether NVIDIA's apex is there."""
+    try:
+        from apex.optimizers import FusedAdam  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of one large matrix product, the best of some."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best_s = math.inf
+    for _ in range(10):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started_s = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best_s = min(best_s, time.perf_counter() - started_s)
+    return 2 * side**3 / best_s
+
+
+def run_trainer(shards: Path, out: Path, request: StepRequest, *options: str) -> str:
+    """What `train/main.py` prints."""
+    command = [sys.executable, str(ROOT / "train" / "main.py"), "icann22-paper-cifar10"]
+    command += ["--in-dist", str(shards), "--out", str(out), "--negatives", "rot-in"]
+    command += ["--global-batch", str(request.batch), "--device", request.device, *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def real_run(shards: Path, out: Path, request: StepRequest) -> dict[str, float]:
+    """Its own report of the share of time that it waits for views, the first steps left out."""
+    options = "--log-steps 1 --epochs 2 --optim.warmup-epochs 1".split()
+    run_trainer(shards, out, request, *options)
+    reports = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][2:]
+    waits = [report["data_wait_pct"] for report in reports]
+    return {
+        "data_wait_pct": round(statistics.median(waits), 2),
+        "data_wait_pct_max": round(max(waits), 2),
+        "data_wait_steps": len(waits),
+    }
+
+
+def memory_of(shards: Path, out: Path, request: StepRequest) -> dict[str, float]:
+    """GB at most of a rank, as `--dry-run` says, whole and with less kept."""
+    variants = {
+        "whole": (),
+        "micro_batch_1": ("--micro-batch", "1"),
+        "recompute": ("--model.recompute",),
+    }
+    found = {}
+    for name, options in variants.items():
+        told = run_trainer(shards, out, request, "--dry-run", *options)
+        match = re.search(r"([\d.]+) GB at most", told)
+        assert match, told
+        found[name] = float(match[1])
+    return found
+
+
+def measure(request: StepRequest) -> dict[str, object]:
+    """All figures."""
+    results: dict[str, object] = {}
+    device = pick_device(request.device)
+    with tempfile.TemporaryDirectory() as folder, image_set(max(64, 2 * request.batch)) as shards:
+        out = Path(folder)
+        peers = Peers(shards, out / "peers", request)
+        seconds = in_turn(peers, request.rounds)
+        for name, over, under in RATIOS:
+            if over in seconds and under in seconds:
+                ratios = [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
+                results[name] = round(statistics.median(ratios), 3)
+                results[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
+        results["step_s"] = {n: round(statistics.median(s), 4) for n, s in seconds.items()}
+        for name in peers.states:
+            rate = peers.flops(name) / statistics.median(seconds[name])
+            results[f"tflops {name}"] = round(rate / 1e12, 3)
+            best = matmul_rate(device, AUTOCAST[name.split()[-1]])
+            results[f"fraction_of_matmul {name}"] = round(rate / best, 3)
+            if device.type == "cuda":
+                results[f"memory_gb {name}"] = round(peers.memory_gb(name), 2)
+        results["host_waits_per_step"] = peers.waits("ours bf16")
+        results["checkpoint"] = peers.save_cost("ours bf16", request.rounds)
+        if not request.steps_only:
+            results |= real_run(shards.directory, out / "run", request)
+            results["memory_gb"] = memory_of(shards.directory, out / "dry", request)
+    return results
+
+
+def in_turn(peers: Peers, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step, after one of each that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in peers.steps}
+    for number in range(-1, rounds):
+        for name, found in seconds.items():
+            found.append(peers.seconds(name))
+        shown = "  ".join(f"{name} {found[-1]:.2f}" for name, found in seconds.items())
+        print(f"round {number + 1}/{rounds}, seconds: {shown}", flush=True)
+    return {name: found[1:] for name, found in seconds.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    request = cli.parse(StepRequest, argv, description=__doc__)
+    machine = {
+        "load_before": round(os.getloadavg()[0], 2),
+        "device": torch.cuda.get_device_name(0)
+        if pick_device(request.device).type == "cuda"
+        else "cpu",
+        "cpus": os.cpu_count(),
+        "versions": {
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    results = measure(request)
+    print(json.dumps({**results, "batch": request.batch, "rounds": request.rounds, **machine}))
+
+
+RATIOS = (
+    ("overhead_vs_bare", "ours bf16", "bare bf16"),
+    ("overhead_vs_bare_fp32", "ours fp32", "bare fp32"),
+    ("overhead_vs_bare_fp16", "ours fp16", "bare fp16"),
+    ("ratio_reference_step", "reference fp32", "ours bf16"),
+    ("ratio_reference_step_fp32", "reference fp32", "ours fp32"),
+    ("ratio_compiled", "ours bf16", "compiled bf16"),
+    ("ratio_apex", "ours bf16", "apex bf16"),
+)
+"""Name, and whose seconds over whose."""
+
+if __name__ == "__main__":
+    cli.run(main)

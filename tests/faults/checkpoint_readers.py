@@ -1,0 +1,52 @@
+"""C5: checkpoints that are removed while others read them: a run that goes on keeps the newest.
+
+The reader gets a whole one each time, of a step that is not before the one it got last.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from tests.faults.checkpoint_damage import CPU, tiny_run
+from tests.faults.trial import Trial
+from train.checkpoint import Snapshot, load_teacher
+
+
+def drill(trial: Trial) -> dict[str, object]:
+    """One process saves, keeping one; its other thread loads."""
+    saves = trial.count(100, 500)
+    config, state = tiny_run(trial.folder / "run", keep_checkpoints=1)
+    names = list(state.network_tensors())
+
+    def save(step: int) -> None:
+        state.step = step
+        for tensor in state.network_tensors().values():
+            tensor.fill_(step)
+        Snapshot.of(state, {"step": step, "manifests": {}}, config).write(config)
+
+    save(1)
+    finished = threading.Event()
+
+    def save_all() -> None:
+        try:
+            for step in range(2, saves + 1):
+                save(step)
+        finally:
+            finished.set()
+
+    writer = threading.Thread(target=save_all)
+    writer.start()
+    loads, last = 0, 0
+    while not finished.is_set():
+        loaded = load_teacher(trial.folder / "run", CPU)
+        values = torch.cat([tensor.flatten() for tensor in loaded.backbone.state_dict().values()])
+        holds = bool((values == loaded.step).all()) and loaded.step >= last
+        trial.expect(holds, f"load {loads}: step {loaded.step} after {last}, values {values}")
+        loads, last = loads + 1, loaded.step
+    writer.join()
+    left = [path.name for path in (trial.folder / "run" / "checkpoints").iterdir()]
+    trial.expect(left == [f"step-{saves:08d}"], f"left: {left}")
+    trial.expect(loads > saves // 20, f"only {loads} loads")
+    return {"saves": saves, "loads": loads, "tensors": len(names)}

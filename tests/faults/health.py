@@ -1,0 +1,95 @@
+"""T9: runs that cannot learn are told so, with a remedy that fits; healthy ones hear nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from shards import sets
+from tests.faults.trial import Trial
+from tests.shard_cases import ROOT
+from train.config import HeadConfig, ModelConfig, RunConfig
+from train.main import train
+from train.recipes import demo_cpu
+from train.world import World
+
+LOG_STEPS = 20
+SICK: dict[str, tuple[dict[str, object], str]] = {
+    "centring_off": ({"loss.centre_momentum": 1.0}, "collapsed to a point"),
+    "teacher_temp_too_high": (
+        {"loss.teacher_temp_start": 0.1, "loss.teacher_temp_end": 0.1},
+        "--loss.teacher-temp-start",
+    ),
+    "lr_x_100": ({"optim.lr_base": 0.8}, "--optim.lr-base"),
+    "lambda_too_large": ({"loss.negative_weight": 4.0}, "--loss.negative-weight"),
+}
+"""What is wrong with a run, and what its warning has to name."""
+
+
+def small_run(in_dist: Path, out: Path, seed: int = 0) -> RunConfig:
+    """`demo-cpu` with a smaller network, two passes of the sample: 384 steps."""
+    demo = demo_cpu()
+    return dataclasses.replace(
+        demo,
+        in_dist=in_dist,
+        out=out,
+        seed=seed,
+        epochs=2,
+        global_batch=32,
+        log_steps=LOG_STEPS,
+        checkpoint_steps=10_000,
+        device="cpu",
+        views=dataclasses.replace(demo.views, local_views=2),
+        model=ModelConfig(patch_px=7, width=48, depth=2, heads=3),
+        head=HeadConfig(prototypes=256, hidden=128, bottleneck=32),
+        optim=dataclasses.replace(demo.optim, warmup_epochs=0.75, freeze_last_layer_epochs=0.25),
+    )
+
+
+def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig:
+    """The run with some fields, `part.field`, changed."""
+    for name, value in values.items():
+        part, field = name.split(".")
+        changed = dataclasses.replace(getattr(config, part), **{field: value})
+        config = dataclasses.replace(config, **{part: changed})
+    return config
+
+
+def warnings_of(config: RunConfig) -> list[tuple[int, str]]:
+    """Train, and read what the run was told: step and text."""
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    with (config.out.parent / "output.txt").open("a") as output:
+        with contextlib.redirect_stdout(output):
+            train(config, World(rank=0, world_size=1, device=torch.device("cpu")))
+    lines = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], text) for line in lines for text in line.get("warnings", ())]
+
+
+def drill(trial: Trial) -> dict[str, object]:
+    """Train sick and healthy runs on the sample."""
+    with contextlib.redirect_stdout(None):
+        sets.main(
+            ["--protocol", "fashion-footwear", "--src", str(ROOT / "shards" / "sample")]
+            + ["--out", str(trial.folder / "shards"), "--only", "in-dist-train"]
+        )
+    in_dist = trial.folder / "shards" / "in-dist-train"
+    steps_to_warning = {}
+    for name, (values, remedy) in SICK.items():
+        told = warnings_of(with_values(small_run(in_dist, trial.folder / name), values))
+        steps_to_warning[name] = min((step for step, text in told if remedy in text), default=None)
+        trial.expect(steps_to_warning[name] is not None, f"{name}: was told {told}")
+    seeds = trial.count(2, 5)
+    false_alarms = 0
+    for seed in range(seeds):
+        told = warnings_of(small_run(in_dist, trial.folder / f"healthy-{seed}", seed))
+        false_alarms += bool(told)
+        trial.expect(not told, f"healthy, seed {seed}: was told {told}")
+    return {
+        "steps_to_warning": steps_to_warning,
+        "healthy_seeds": seeds,
+        "false_alarms": false_alarms,
+    }

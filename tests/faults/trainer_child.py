@@ -1,0 +1,260 @@
+"""A process that has the trainer imported and forks one for each job: a start costs no seconds.
+
+`python -m tests.faults.trainer_child` reads jobs, one JSON line each, and answers each with the
+process's number and, when that has ended, with its status. The ranks of a job are forked by
+torchrun itself, which starts everything else as it does for a user.
+
+Nothing is computed before a fork: torch's threads would be missing behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+import train.forensics
+import train.main as trainer
+import train.step
+from dali_pipes import product_engine  # noqa: F401  (imported by the loader when it is chosen)
+from dali_pipes.batch import Batch
+from dali_pipes.loader import TrainLoader
+from shards import cli
+from tests.faults.calls import Calls
+from train.state import TrainState
+
+Job = Mapping[str, Any]
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class SaveCalls(Calls):
+    """Counts the calls of saving alone: those on checkpoints, and the removal of old ones."""
+
+    def _note(self, function: str, path: object) -> bool:
+        if "/checkpoints" in str(path) or function in ("unlink", "rmdir"):
+            return super()._note(function, path)
+        return False
+
+
+def main() -> None:
+    """Serve until there are no more jobs."""
+    for line in sys.stdin:
+        job = json.loads(line)
+        pid = os.fork()
+        if not pid:
+            _in_child(lambda job=job: _start(job))
+        _answer(pid)
+        _, status = os.waitpid(pid, 0)
+        _answer(os.waitstatus_to_exitcode(status))
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def _in_child(body: Callable[[], object]) -> None:
+    """Run what a forked process is for, and end it."""
+    status = 1
+    try:
+        body()
+        status = 0
+    except SystemExit as error:
+        status = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _start(job: Job) -> None:
+    """One process, or torchrun."""
+    os.setsid()
+    for number, path in ((1, job["output"]), (2, job.get("errors", job["output"]))):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.argv = [str(Path(trainer.__file__)), *job["argv"]]
+    if not job["ranks"]:
+        train_in_drill(job)
+        return
+
+    class Forked(_Forked):
+        def run(self) -> None:
+            train_in_drill(job)
+
+    subprocess_handler.Popen = Forked  # type: ignore[misc,assignment]
+    torchrun.main(
+        ["--standalone", f"--nproc-per-node={job['ranks']}"]
+        + [f"--max-restarts={job.get('restarts', 0)}", "train/main.py"]
+    )
+
+
+class _Forked:
+    """What torchrun uses of `subprocess.Popen`, with a fork for a start."""
+
+    def __init__(self, args: object, env: Mapping[str, str], **_: object) -> None:
+        self.args, self.returncode = args, None
+        self.pid = os.fork()
+        if not self.pid:
+            os.setsid()
+            os.closerange(3, 4096)  # torchrun's sockets, whose end would not be seen otherwise
+            for number in HANDLED:
+                signal.signal(number, signal.SIG_DFL)
+            os.environ.clear()
+            os.environ.update(env)
+            _in_child(self.run)
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = 1e9) -> int | None:
+        until_s = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < until_s:
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+# ---- a rank ------------------------------------------------------------------------------------
+
+
+def train_in_drill(job: Job) -> None:
+    """Train as the command line does, with the faults that the job asks for.
+
+    If it has a folder, writes there: `pid-RANK`, and `steps-RANK.jsonl` with the sample ids of
+    each step that it begins, and the digests of its tensors after each if they are asked for.
+    """
+    if "folder" not in job:
+        cli.run(lambda: trainer.main(job["argv"]))
+        return
+    rank, folder = int(os.environ.get("RANK", 0)), Path(job["folder"])
+    (folder / f"pid-{rank}").write_text(str(os.getpid()))
+    steps = (folder / f"steps-{rank}.jsonl").open("a")
+    poison = Poison(job.get("poison"), rank)
+    next_batch, real_step = TrainLoader.__next__, trainer.train_step
+
+    def next_of_drill(loader: TrainLoader) -> Batch:
+        batch = next_batch(loader)
+        note = {"step": batch.step, "ids": batch.in_dist_ids.tolist(), "pid": os.getpid()}
+        steps.write(json.dumps(note) + "\n")
+        steps.flush()
+        poison.put_into(batch)
+        for number, fault in enumerate(job.get("signals", ())):
+            if fault["rank"] == rank and batch.step >= fault["step"]:
+                _signal_once(folder / f"signal-{number}", fault)
+        return batch
+
+    def step_of_drill(config: Any, world: Any, state: TrainState, *args: Any) -> Any:
+        handle = poison.hook(state)
+        before = _digest(state)
+        result = real_step(config, world, state, *args)
+        if handle:
+            handle.remove()
+        note = {
+            "done": state.step - 1,
+            "counted": result.counted.item(),
+            "before": before,
+            "after": _digest(state),
+            "finite": all(bool(tensor.isfinite().all()) for _, tensor in _tensors(state)),
+        }
+        steps.write(json.dumps(note) + "\n")
+        steps.flush()
+        return result
+
+    TrainLoader.__next__ = next_of_drill  # type: ignore[method-assign]
+    if job.get("digests"):
+        trainer.train_step = step_of_drill
+        real_objective = train.step.objective
+        for module in (train.step, train.forensics):
+            module.objective = lambda *args: poison.on_loss(*real_objective(*args))  # type: ignore[attr-defined]
+    if rank == 0 and job.get("place"):
+        SaveCalls(str(folder), job["place"], "kill").install()
+    cli.run(lambda: trainer.main(job["argv"]))
+
+
+def _signal_once(marker: Path, fault: Mapping[str, Any]) -> None:
+    """Send a signal to this process or to its launcher, unless an earlier start of it has."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    pid = os.getppid() if fault.get("to") == "launcher" else os.getpid()
+
+    def send() -> None:
+        marker.write_text(str(time.time()))
+        os.kill(pid, fault["signal"])
+
+    if fault.get("delay_s"):
+        threading.Timer(fault["delay_s"], send).start()
+    else:
+        send()
+
+
+class Poison:
+    """Puts a value that is not finite into some steps of one rank."""
+
+    def __init__(self, request: Mapping[str, Any] | None, rank: int) -> None:
+        request = request or {"kind": "none", "rank": 0, "steps": [], "value": "nan"}
+        self._kind = request["kind"] if request["rank"] == rank else "none"
+        self._value, self._steps = float(request["value"]), frozenset(request["steps"])
+        self._stays = request.get("stays", False)
+        self._is_due = False
+
+    def put_into(self, batch: Batch) -> None:
+        self._is_due = batch.step in self._steps
+        if self._is_due and self._kind == "pixels":
+            batch.global_views[1, 2, 0, 3, 3] = self._value
+
+    def hook(self, state: TrainState) -> Any:
+        """Of the gradient of one weight; if it `stays`, also for the forensics at the end."""
+        if not self._is_due or self._kind != "gradient":
+            return None
+        weight = dict(state.student.named_parameters())["backbone.blocks.0.mlp.fc1.weight"]
+        self.weight_hook = weight.register_hook(lambda gradient: gradient * self._value)
+        return None if self._stays and state.step == max(self._steps) else self.weight_hook
+
+    def on_loss(self, loss: torch.Tensor, means: dict[str, torch.Tensor]) -> Any:
+        if self._is_due and self._kind == "loss":
+            loss = loss * self._value
+            means = {**means, "loss": loss}
+        return loss, means
+
+
+def _digest(state: TrainState) -> str:
+    """Of everything but the counts of skipped steps."""
+    digest = hashlib.sha256()
+    for name, tensor in _tensors(state):
+        if not name.startswith("scaler."):
+            digest.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tensors(state: TrainState) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from state.network_tensors().items()
+    yield from state.optimizer_tensors().items()
+
+
+if __name__ == "__main__":
+    main()

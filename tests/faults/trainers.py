@@ -1,0 +1,194 @@
+"""What the drills of the trainer need: jobs in forked processes, and what is read of a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shards.build import build
+from shards.plan import BuildRequest
+from tests.shard_cases import random_images
+from tests.train_cases import TrainerServer, tensors_of
+
+IMAGES, BATCH, EPOCH_STEPS = 120, 12, 10
+TINY = (
+    "--global-batch 12 --loader.threads 1 --log-steps 1 --keep-checkpoints 2 --epochs 20 "
+    "--checkpoint-steps 20 --optim.warmup-epochs 0.5 --views.local-views 1 --views.global-px 14 "
+    "--views.local-px 7 --model.width 12 --model.depth 2 --model.heads 2 --head.hidden 16 "
+    "--head.bottleneck 8 --head.prototypes 16 --device cpu --stall-s 30"
+).split()
+"""Milliseconds a step; 10 steps an epoch, 200 in all."""
+
+
+def image_set(folder: Path) -> Path:
+    """The training set of the drills."""
+    np.save(folder / "images.npy", random_images(IMAGES, 14))
+    out = folder / "shards"
+    build(
+        BuildRequest(
+            source="npy",
+            src=folder / "images.npy",
+            split="train",
+            out=out,
+            size_px=14,
+            shard_samples=50,
+        )
+    )
+    return out
+
+
+class Trainers:
+    """Starts trainers, one job at a time (see trainer_child.py)."""
+
+    def __init__(self, folder: Path) -> None:
+        """Jobs work in `folder`."""
+        self._folder = folder
+        self._shards = image_set(folder)
+        self._server = TrainerServer()
+
+    def start(
+        self, name: str, *options: str, ranks: int = 0, new_faults: bool = True, **faults: Any
+    ) -> Running:
+        """Begin, or go on with, the run `name`; `faults` as in trainer_child.py."""
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        if new_faults:
+            for marker in folder.glob("signal-*"):
+                marker.unlink()
+        argv = ["demo-cpu", "--in-dist", str(self._shards), "--out", str(folder / "run"), *TINY]
+        job: dict[str, Any] = {
+            "argv": [*argv, *options],
+            "ranks": ranks,
+            "folder": str(folder),
+            "output": str(folder / "output.txt"),
+            **faults,
+        }
+        (folder / "output.txt").write_text("")
+        self._server.ask(job)
+        return Running(folder, job["argv"], self._server.answer(), self._server)
+
+    def __enter__(self) -> Trainers:
+        """The trainers themselves."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the server."""
+        self._server.close()
+
+
+class Running:
+    """A job: a process, or torchrun with its ranks."""
+
+    def __init__(self, folder: Path, argv: list[str], pid: int, server: TrainerServer) -> None:
+        """Of the run in `folder`, by the command line `argv`."""
+        self.folder, self.argv, self.pid, self._server = folder, argv, pid, server
+
+    def wait(self) -> int:
+        """Its exit status; minus the number of the signal that ended it."""
+        return self._server.answer()
+
+    @property
+    def output(self) -> str:
+        """What all its processes have printed."""
+        return (self.folder / "output.txt").read_text("utf-8", "replace")
+
+    def pid_of(self, rank: int) -> int:
+        """The number of the process of a rank."""
+        return int((self.folder / f"pid-{rank}").read_text())
+
+    def sent_s(self, number: int, timeout_s: float = 120) -> float:
+        """Wait until the job's signal `number` is sent; when that was, by the clock."""
+        marker, until_s = self.folder / f"signal-{number}", time.monotonic() + timeout_s
+        while time.monotonic() < until_s:
+            if marker.exists() and (text := marker.read_text()):
+                return float(text)
+            time.sleep(0.005)
+        raise TimeoutError(f"signal {number} was not sent: {self.output[-2000:]}")
+
+
+def seconds_to_end(pid: int, since_s: float, timeout_s: float = 60) -> float:
+    """Wait until a process has ended; how long after `since_s`, by the clock, that was."""
+    while time.time() < since_s + timeout_s:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except (OSError, IndexError):
+            state = "gone"
+        if state in ("gone", "Z", "X"):
+            break
+        time.sleep(0.005)
+    return time.time() - since_s
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    """Step and loss of each line of metrics.jsonl."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def ids_by_step(folder: Path, ranks: int = 1) -> dict[int, set[tuple[int, ...]]]:
+    """The global batches that were begun at each step, over all starts: one each, if all is well.
+
+    Ranks are put together in their order, start by start.
+    """
+    parts = [steps_of(folder, rank) for rank in range(ranks)]
+    batches: dict[int, set[tuple[int, ...]]] = defaultdict(set)
+    for rank, notes in enumerate(parts):
+        width = BATCH // ranks
+        for note in notes:
+            if "ids" in note:
+                batches[note["step"]].add((rank * width, *note["ids"]))
+    return batches
+
+
+def steps_of(folder: Path, rank: int) -> list[dict[str, Any]]:
+    """What a rank has noted of its steps; a line that a kill cut is left out."""
+    lines = (folder / f"steps-{rank}.jsonl").read_text().splitlines()
+    notes = []
+    for line in lines:
+        try:
+            notes.append(json.loads(line))
+        except ValueError:
+            continue
+    return notes
+
+
+def difference(ours: Path, theirs: Path, step: int) -> str:
+    """What differs between two runs: losses, or a tensor of a checkpoint; empty if nothing."""
+    if losses(ours) != losses(theirs):
+        pairs = zip(losses(ours), losses(theirs), strict=False)
+        return f"losses {next((p for p in pairs if p[0] != p[1]), 'of other steps')}"
+    here, there = tensors_of(ours, step), tensors_of(theirs, step)
+    if here.keys() != there.keys():
+        return f"tensors {here.keys() ^ there.keys()}"
+    unequal = [name for name, value in here.items() if not _equal(value, there[name])]
+    if unequal:
+        return f"{unequal}"
+    states = [
+        json.loads((run / "checkpoints" / f"step-{step:08d}" / "state.json").read_text())
+        for run in (ours, theirs)
+    ]
+    for name in ("train", "loader"):
+        if states[0][name] != states[1][name]:
+            return f"state.json: {name}"
+    return ""
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Bit for bit: a NaN equals itself, and 0 is not -0."""
+    return a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+def seen_once(batches: Mapping[int, set[tuple[int, ...]]], steps: int) -> bool:
+    """Whether each step had one batch, and each epoch each image once."""
+    if sorted(batches) != list(range(steps)):
+        return False
+    ids = [[i for part in batches[step] for i in part[1:]] for step in range(steps)]
+    epochs = [ids[start : start + EPOCH_STEPS] for start in range(0, steps, EPOCH_STEPS)]
+    return all(sorted(sum(epoch, [])) == list(range(IMAGES)) for epoch in epochs)

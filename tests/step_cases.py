@@ -1,0 +1,106 @@
+"""Steps of training on networks of a few thousand weights and views of noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from dali_pipes.batch import Batch, ViewSpec
+from train.config import HeadConfig, ModelConfig, RunConfig
+from train.recipes import RECIPES
+from train.schedules import values_at
+from train.state import TrainState
+from train.step import StepResult, train_step
+from train.world import World
+
+CPU = torch.device("cpu")
+ALONE = World(rank=0, world_size=1, device=CPU)
+STEPS_PER_EPOCH = 2
+
+
+def tiny_run(**changes: Any) -> RunConfig:
+    """The authors' run, made small: four epochs in which everything that is scheduled moves.
+
+    Its rate is large, and its clipping tight, so that every part of a step leaves a mark.
+    `changes` are fields of the run, or of a part of it: `loss__norm="sum"`.
+    """
+    config = RECIPES["icann22-code-cifar10"]()
+    config = dataclasses.replace(
+        config,
+        in_dist=Path("in-dist"),
+        out=Path("out"),
+        epochs=4,
+        global_batch=5,
+        seed=3,
+        views=ViewSpec(global_px=16, local_px=8, local_views=2),
+        model=ModelConfig(patch_px=4, width=12, depth=2, heads=2, drop_path=0.0),
+        head=HeadConfig(prototypes=32, hidden=16, bottleneck=8),
+        optim=dataclasses.replace(config.optim, lr_base=0.5, warmup_epochs=1, clip_norm=0.05),
+    )
+    for name, value in changes.items():
+        part, _, field = name.partition("__")
+        if field:
+            value = dataclasses.replace(getattr(config, part), **{field: value})
+        config = dataclasses.replace(config, **{part: value})
+    config.check()
+    return config
+
+
+def random_batch(config: RunConfig, step: int, sources: int = 1) -> Batch:
+    """Views of noise, another at every step, in the default dtype."""
+    torch.manual_seed(1000 + step)
+    spec, images = config.views, config.global_batch
+    return Batch(
+        step=step,
+        global_views=torch.randn(2 + sources, images, 3, spec.global_px, spec.global_px),
+        local_views=torch.randn(
+            spec.local_views * (1 + sources), images, 3, spec.local_px, spec.local_px
+        ),
+        in_dist_ids=torch.arange(images),
+        aux_ids=None,
+    )
+
+
+def take_step(config: RunConfig, state: TrainState, batch: Batch) -> StepResult:
+    """The step that is next, of a single process."""
+    values = values_at(config, state.step, STEPS_PER_EPOCH)
+    return train_step(config, ALONE, state, state.student, batch, values)
+
+
+def plain_feature(vit: VisionTransformer, views: Tensor, scales: Tensor | None = None) -> Tensor:
+    """[CLS] behind all blocks on all tokens, each branch of each view multiplied by its scale."""
+    if scales is None:
+        return vit(views)
+    hidden = vit._pos_embed(vit.patch_embed(views))
+    for block, of_block in zip(vit.blocks, scales, strict=True):
+        attention, mlp = of_block.to(views.dtype)[:, :, None, None]
+        hidden = hidden + attention * block.attn(block.norm1(hidden))
+        hidden = hidden + mlp * block.mlp(block.norm2(hidden))
+    return vit.norm(hidden)[:, 0]
+
+
+def run_steps(config: RunConfig, steps: int, sources: int = 1) -> TrainState:
+    """The first steps of a run."""
+    state = TrainState.start(config, CPU)
+    for step in range(steps):
+        take_step(config, state, random_batch(config, step, sources))
+    return state
+
+
+@pytest.fixture
+def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Networks, views and everything that a step computes in float64, for exact comparisons."""
+    to_float32 = torch.Tensor.float
+    monkeypatch.setattr(
+        torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float32(x)
+    )
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

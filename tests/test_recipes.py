@@ -1,0 +1,71 @@
+"""The recipe that looks at the images, and what a command line may override."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.cli import UserError
+from train.recipes import auto, demo_cpu, icann22_paper_cifar10, parse_run
+
+
+def test_auto_is_the_demo_at_its_size_and_the_papers_loss_at_its() -> None:
+    demo, paper = demo_cpu(), icann22_paper_cifar10()
+    small, large = auto(6144, 28), auto(50_000, 32)
+    assert (small.head, small.loss, small.views) == (demo.head, demo.loss, demo.views)
+    assert (small.epochs, small.model) == (demo.epochs, demo.model)
+    assert large.head.prototypes == paper.head.prototypes == 4096
+    assert large.loss.negative_weight == pytest.approx(paper.loss.negative_weight)
+    assert large.loss.teacher_temp_start == pytest.approx(0.055)
+    assert large.loss.teacher_temp_end == pytest.approx(0.01)
+
+
+def test_auto_gives_large_images_the_papers_network_and_views() -> None:
+    paper, ours = icann22_paper_cifar10(), auto(50_000, 96)
+    assert (ours.model, ours.views, ours.global_batch) == (paper.model, paper.views, 256)
+    assert ours.negatives == "rot-in"
+
+
+def test_more_images_mean_more_prototypes_and_a_larger_lambda() -> None:
+    runs = [auto(samples, 32) for samples in (500, 6144, 12_000, 25_000, 50_000, 1_000_000)]
+    prototypes = [run.head.prototypes for run in runs]
+    weights = [run.loss.negative_weight for run in runs]
+    assert prototypes == [256, 256, 512, 2048, 4096, 4096]
+    assert weights == sorted(weights) and weights[0] == 0.5 and weights[-1] == 1.0
+
+
+@given(st.integers(2, 2_000_000), st.integers(2, 600))
+def test_auto_can_run_whatever_the_images_are(samples: int, side_px: int) -> None:
+    run = dataclasses.replace(auto(samples, side_px), in_dist=Path("x"), out=Path("y"))
+    run.check()
+    steps = run.epochs * (samples // run.global_batch)
+    assert run.global_batch <= samples and steps >= 1100
+    if side_px <= 64:
+        assert side_px / 2 < run.views.global_px <= side_px
+        assert run.views.global_px == 2 * run.views.local_px
+    # As much of the run is warm-up and freezing as in the recipes that were tuned.
+    base = demo_cpu() if side_px <= 64 else icann22_paper_cifar10()
+    assert run.optim.warmup_epochs / run.epochs == pytest.approx(
+        base.optim.warmup_epochs / base.epochs
+    )
+
+
+def test_what_is_given_counts_before_what_auto_finds(gray_dir: Path) -> None:
+    def parsed(*options: str):
+        return parse_run(["auto", "--in-dist", str(gray_dir), "--out", "run", *options])
+
+    samples = json.loads((gray_dir / "manifest.json").read_text())["samples"]
+    assert parsed().global_batch == min(64, samples)
+    assert parsed("--head.prototypes", "33").head.prototypes == 33
+    assert parsed("--head.prototypes", "33").loss == parsed().loss
+    assert parsed().in_dist == gray_dir
+
+
+def test_auto_without_shards_says_so() -> None:
+    with pytest.raises(UserError, match="no/such"):
+        parse_run(["auto", "--in-dist", "no/such", "--out", "run"])

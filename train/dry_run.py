@@ -1,0 +1,74 @@
+"""What a run would take, from a few of its steps."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+
+import torch
+from torch import nn
+
+from dali_pipes.loader import TrainLoader
+from train.config import RunConfig
+from train.run_folder import to_fields
+from train.schedules import values_at
+from train.state import TrainState
+from train.step import train_step
+from train.world import World
+
+WARM_STEPS, TIMED_STEPS = 2, 3
+
+
+def estimate(
+    config: RunConfig, world: World, state: TrainState, student: nn.Module, loader: TrainLoader
+) -> str:
+    """Take a few steps and say what all would cost; nothing is written."""
+    per_epoch = loader.steps_per_epoch
+    total_steps = config.epochs * per_epoch
+    for number in range(WARM_STEPS + TIMED_STEPS):
+        if number == WARM_STEPS:
+            started_s = _now_s(world.device)
+        values = values_at(config, state.step, per_epoch)
+        train_step(config, world, state, student, next(loader), values)
+    step_s = (_now_s(world.device) - started_s) / TIMED_STEPS
+    if world.device.type == "cuda":
+        where, peak_bytes = "GPU memory a rank", torch.cuda.max_memory_allocated()
+    else:
+        peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        where = "memory a rank"
+    tensors = {**state.network_tensors(), **state.optimizer_tensors()}
+    saved_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    parameters = sum(parameter.numel() for parameter in state.student.parameters())
+    return "\n".join(
+        [
+            json.dumps(to_fields(config), indent=1),
+            f"student      {parameters / 1e6:.1f} million parameters",
+            f"steps        {total_steps} = {config.epochs} epochs x {per_epoch}",
+            f"ranks        {world.world_size}",
+            f"views        engine {loader.engine}",
+            f"step         {step_s:.3f} s = {config.global_batch / step_s:.0f} images/s "
+            f"(mean of {TIMED_STEPS} steps, views included)",
+            f"time         {duration(total_steps * step_s)} in all",
+            f"{where:<12} {peak_bytes / 1e9:.2f} GB at most so far",
+            f"checkpoint   {saved_bytes / 1e6:.0f} MB; {config.keep_checkpoints} are kept, and one "
+            "more while it is written",
+            "Nothing was written (--dry-run).",
+        ]
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    minutes = seconds / 60
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} days"
+
+
+def _now_s(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,103 @@
+"""Whether a run learns: signs of collapse in its reports, and what helps against each.
+
+DINO collapses in two ways, both of which look like a quiet run: to the uniform response (every
+image gets every prototype alike, L_pos = ln K) and to a point (every image gets the same response
+or the same feature). Negatives, which ask for the uniform response, make the first more likely,
+most of all on small data.
+
+The limits are fractions of ln K or of what they cannot exceed, and were set on runs of the recipe
+`demo-cpu`; `tests/faults/health.py` has the drills.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from train.config import RunConfig
+
+UNIFORM = 0.97
+"""Of ln K: an entropy or a loss above it says that hardly anything is preferred."""
+NARROW_SPREAD = 0.01
+"""Features of unit length spread by 0 (all equal) to 1 (all directions alike)."""
+POINT_LOSS = 0.02
+"""Of ln K: views of an image never agree so well unless all images look alike."""
+FEW_PROTOTYPES = 8
+"""In use, of 320 or more; of fewer, one in 40. Healthy runs use some tenths of a small K."""
+OVERFLOWS = 0.1
+"""Share of the steps that float16 may skip."""
+PATIENCE_STEPS = 200
+"""A network starts at the uniform response: so long, or for the warm-up, it may stay there."""
+
+
+class Health:
+    """Looks at each report of a run."""
+
+    def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
+        """Judge by the run's K and lambda, after its warm-up."""
+        self._config = config
+        self._ln_k = math.log(config.head.prototypes)
+        warmup_epochs = max(config.optim.warmup_epochs, config.loss.negative_warmup_epochs)
+        self._patience_steps = max(PATIENCE_STEPS, round(warmup_epochs * steps_per_epoch))
+
+    def look(self, values: Mapping[str, float]) -> list[str]:
+        """What is wrong in a report of `Meters`: a line each, with its remedy."""
+        found = []
+        if self._skips_too_much(values):
+            found.append(
+                f"{values['skipped']:.0f} steps were skipped because something in them was not "
+                "finite; try a lower --optim.lr-base or --precision fp32"
+            )
+        if values["step"] <= self._patience_steps:
+            return found
+        if self._is_point(values):
+            found.append(
+                f"all images look alike to the network (feature spread {values['spread']:.3f}, "
+                f"{values['occupied']:.0f} prototypes in use): it has collapsed to a point; try a "
+                "lower --optim.lr-base, a --loss.centre-momentum of 0.9, or start again"
+            )
+        elif values["positive"] > UNIFORM * self._ln_k:
+            found.append(self._uniform(values))
+        elif self._mixes_up(values):
+            found.append(
+                "the negatives get responses as decided as the positives' (entropies "
+                f"{values['negative_entropy']:.2f} and {values['positive_entropy']:.2f}): try a "
+                "higher --loss.negative-weight or other --negatives"
+            )
+        return found
+
+    def _skips_too_much(self, values: Mapping[str, float]) -> bool:
+        if self._config.precision != "fp16":
+            return values["skipped"] > 0
+        # Its scale is found, and tried again from time to time, by skipping a step.
+        often = values["skipped"] > OVERFLOWS * self._config.log_steps
+        return values["step"] > self._patience_steps and often
+
+    def _uniform(self, values: Mapping[str, float]) -> str:
+        stuck = (
+            f"L_pos is {values['positive']:.2f}, at ln K = {self._ln_k:.2f}: the network prefers "
+            "no prototype"
+        )
+        config = self._config
+        remedies = []
+        if values.get("negative_kl", math.inf) < (1 - UNIFORM) * self._ln_k:
+            weight = config.loss.negative_weight
+            remedies.append(f"a lower --loss.negative-weight than {weight:g} (or a warm-up of it)")
+        if values["teacher_entropy"] > UNIFORM * self._ln_k:
+            remedies.append(
+                f"a lower --loss.teacher-temp-start than {config.loss.teacher_temp_start:g}"
+            )
+        remedies.append(f"fewer --head.prototypes than {config.head.prototypes}")
+        return f"{stuck}; try {', '.join(remedies)}"
+
+    def _is_point(self, values: Mapping[str, float]) -> bool:
+        return (
+            values["spread"] < NARROW_SPREAD
+            or values["positive"] < POINT_LOSS * self._ln_k
+            or values["occupied"] < min(FEW_PROTOTYPES, self._config.head.prototypes / 40)
+        )
+
+    def _mixes_up(self, values: Mapping[str, float]) -> bool:
+        if "negative_entropy" not in values:
+            return False
+        return values["negative_entropy"] < values["positive_entropy"]

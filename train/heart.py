@@ -1,0 +1,172 @@
+"""Tells which rank is stuck, and ends the others: a lost rank must not look like a slow one.
+
+A collective that waits for a rank gives no name. So each rank puts where it is into torchrun's
+store once a second, from a thread of its own, and reads the others' if it does not move itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from shards.cli import UserError
+from train.world import World
+
+BEAT_S = 1.0
+"""Seconds between two looks, at oneself and at the parent process."""
+SILENT_S = 2.5
+"""Seconds without a new beat after which a process is held for stopped or gone."""
+STORE_S = 10.0
+"""Seconds that the launcher's store may take for an answer."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Where a rank was when it was last heard of."""
+
+    rank: int
+    host: str
+    process: int
+    step: int
+    doing: str
+    moved_s: float
+    """How long it had been doing that, in seconds."""
+    number: int
+    """Counts the beats: one that does not rise is that of a process that is stopped or gone."""
+
+
+class Heart:
+    """Watches the ranks of a run under torchrun; every rank must make one."""
+
+    def __init__(self, world: World, stall_s: float) -> None:
+        """Begin to watch, if there is a launcher; for stalls once a step is done.
+
+        The first step may take minutes, of compiling.
+
+        Raises:
+            UserError: the launcher is gone already.
+        """
+        self._world, self._stall_s = world, stall_s
+        self._first_step: int | None = None
+        self._step, self._doing = 0, "starting"
+        self._moved_at_s = time.monotonic()
+        self._number = 0
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        if not world.under_torchrun:
+            return
+        self._parent = os.getppid()
+        self._host = socket.gethostname()
+        try:
+            self._store = self._join()
+            # Before the first step, so that after it there is a beat of every rank.
+            self._beat(0.0)
+        except RuntimeError as error:
+            raise UserError(f"the launcher's store cannot be reached: {error}") from error
+        self._thread = threading.Thread(target=self._watch, name="heart", daemon=True)
+        self._thread.start()
+
+    def at(self, step: int, doing: str) -> None:
+        """Say what this rank does now; costs nothing."""
+        if self._first_step is None:
+            self._first_step = step
+        self._step, self._doing = step, doing
+        self._moved_at_s = time.monotonic()
+
+    def close(self) -> None:
+        """No longer watch; may be called again."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _join(self) -> dist.Store:
+        """A client of the store to which torchrun connects the ranks, for this start alone."""
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            timeout=timedelta(seconds=STORE_S),
+        )
+        # Launchers of several machines do not count restarts alike, so rank 0 names the start.
+        start = torch.tensor([time.time_ns()], device=self._world.device)
+        if self._world.world_size > 1:
+            dist.broadcast(start, 0)
+        return dist.PrefixStore(f"oodino-heart-{start.item()}", store)
+
+    def _watch(self) -> None:
+        try:
+            self._look_until_closed()
+        except RuntimeError as error:
+            if not self._closed.is_set():
+                self._end(f"the launcher's store is gone, so this rank goes too ({error})")
+
+    def _look_until_closed(self) -> None:
+        # Early enough that a process which is silent by then is known to be.
+        look_from_s = min(self._stall_s / 2, max(BEAT_S, self._stall_s - 10 * BEAT_S))
+        # When a beat of a rank was first seen, by our clock: those of machines differ.
+        seen: dict[int, tuple[int, float]] = {}
+        while not self._closed.wait(BEAT_S):
+            if os.getppid() != self._parent:
+                self._end("the launcher is gone, so this rank goes too")
+            now_s = time.monotonic()
+            still_s = now_s - self._moved_at_s
+            self._beat(still_s)
+            is_done_starting = self._first_step is not None and self._step > self._first_step
+            if not is_done_starting or still_s < look_from_s:
+                seen.clear()
+                continue
+            beats = self._beats()
+            for beat in beats:
+                if seen.get(beat.rank, (0, 0.0))[0] != beat.number:
+                    seen[beat.rank] = (beat.number, now_s)
+            if still_s >= self._stall_s:
+                self._end(culprit(beats, {r: now_s - at_s for r, (_, at_s) in seen.items()}))
+
+    def _beat(self, still_s: float) -> None:
+        self._number += 1
+        ours = Beat(
+            self._world.rank, self._host, os.getpid(), self._step, self._doing, still_s,
+            self._number,
+        )  # fmt: skip
+        self._store.set(str(ours.rank), json.dumps(dataclasses.asdict(ours)))
+
+    def _beats(self) -> list[Beat]:
+        texts = self._store.multi_get([str(rank) for rank in range(self._world.world_size)])
+        return [Beat(**json.loads(text)) for text in texts]
+
+    def _end(self, why: str) -> None:
+        rank, step = self._world.rank, self._step
+        print(f"error: rank {rank} at step {step}: {why}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
+    """Name the rank that the others wait for: the most silent one, or the one that is behind."""
+    quiet = [beat for beat in beats if silent_s.get(beat.rank, 0) >= SILENT_S]
+    if quiet:
+        beat = max(quiet, key=lambda beat: silent_s[beat.rank])
+        heard = f"is not heard of for {silent_s[beat.rank]:.0f} s"
+    else:
+        # Who waits for others is computing.
+        places = [(beat.step, beat.doing == "computing") for beat in beats]
+        if len(beats) > 1 and len(set(places)) == 1:
+            return (
+                f"no rank has moved for {min(beat.moved_s for beat in beats):.0f} s, all are "
+                f"{beats[0].doing} at step {beats[0].step}"
+            )
+        beat = beats[places.index(min(places))]
+        heard = f"has not moved for {beat.moved_s:.0f} s"
+    return (
+        f"rank {beat.rank} (process {beat.process} on {beat.host}) {heard}, "
+        f"last seen {beat.doing} at step {beat.step}"
+    )

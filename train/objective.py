@@ -1,0 +1,189 @@
+"""The loss of some images (paper, Eq. 3-5), and what else a step says about them.
+
+Legend: S negative sources, N local views, B images of a rank, b of a micro-batch, K prototypes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from dali_pipes.batch import GLOBAL_VIEWS, Batch
+from shards.order import rank_slice
+from train.config import RunConfig
+from train.losses import (
+    entropy,
+    negative_loss,
+    positive_loss,
+    positive_terms,
+    student_log_p,
+    teacher_p,
+)
+from train.schedules import StepValues
+from train.state import TrainState
+from train.stochastic_depth import draw_branch_scales
+from train.world import World
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+"""What the networks' matrix products are computed in."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """All views of some of a rank's images."""
+
+    global_views: Tensor
+    """[2 + S, b, 3, G, G]"""
+    local_views: Tensor
+    """[N (1 + S), b, 3, L, L]"""
+    scales: tuple[Tensor | None, Tensor | None]
+    """Of the student's branches: [depth, 2, views x b] for the global, and for the local views."""
+    first: int
+    """Where in the rank's batch they begin."""
+    rank_images: int
+    """B."""
+
+    @property
+    def images(self) -> int:
+        """Their number b."""
+        return self.global_views.shape[1]
+
+    @property
+    def share(self) -> float:
+        """Their part of the rank's batch."""
+        return self.images / self.rank_images
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the rank's batch ends with them."""
+        return self.first + self.images == self.rank_images
+
+    def gradient_sync(self, student: nn.Module) -> contextlib.AbstractContextManager:
+        """Ranks add up their gradients once, when they are complete."""
+        if isinstance(student, DistributedDataParallel) and not self.is_last:
+            return student.no_sync()
+        return contextlib.nullcontext()
+
+
+def micro_batches(
+    config: RunConfig, world: World, step: int, batch: Batch, depth: int | None = None
+) -> Iterator[MicroBatch]:
+    """The batch of a rank in parts of `config.micro_batch` images, or whole.
+
+    `depth` is the student's `scaled_blocks`; None = that of the configuration's ViT.
+    """
+    images = batch.global_views.shape[1]
+    globals_ = len(batch.global_views)
+    scales = draw_branch_scales(
+        config.model.depth if depth is None else depth,
+        config.model.drop_path,
+        globals_ + len(batch.local_views),
+        config.global_batch,
+        config.seed,
+        step,
+    )
+    first = rank_slice(config.global_batch, world.rank, world.world_size).start
+    device = batch.global_views.device
+    size = config.micro_batch or images
+    for start in range(0, images, size):
+        part = slice(start, min(start + size, images))
+        ours: tuple[Tensor | None, Tensor | None] = (None, None)
+        if scales is not None:
+            # pinned, so that the copy to a GPU is not waited for
+            here = scales[..., first + part.start : first + part.stop]
+            here = here.pin_memory() if device.type == "cuda" else here
+            here = here.to(device, non_blocking=True)
+            ours = (here[:, :, :globals_].flatten(2), here[:, :, globals_:].flatten(2))
+        yield MicroBatch(
+            batch.global_views[:, part],
+            batch.local_views[:, part],
+            ours,
+            first=start,
+            rank_images=images,
+        )
+
+
+def objective(
+    config: RunConfig,
+    state: TrainState,
+    student: nn.Module,
+    part: MicroBatch,
+    values: StepValues,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a micro-batch, and means over its images that are not differentiated.
+
+    Returns:
+        The loss; and `loss`, `positive`, `negative_kl` (with negatives), `teacher_entropy`,
+        `kl`, `positive_entropy`, `negative_entropy`: scalars; `centre`: what the centre moves to,
+        [1, K]; `teacher_p`: the mean response to each prototype, [K]; `direction`: the mean of the
+        teacher's features at unit length, [d].
+    """
+    # ---- forward: the student takes all views, the teacher the positive global ones ------------
+    sources = len(part.global_views) - GLOBAL_VIEWS
+    locals_ = len(part.local_views) // (1 + sources)
+    sizes = 2 if len(part.local_views) else 1  # no backbone takes no views
+    views = [part.global_views.flatten(0, 1), part.local_views.flatten(0, 1)]
+    device_type = part.global_views.device.type
+    dtype = AUTOCAST[config.precision]
+    with torch.autocast(device_type, dtype, enabled=dtype != torch.float32):
+        logits, _ = student(views[:sizes], part.scales[:sizes])
+        with torch.no_grad():
+            of_teacher, features = state.teacher(
+                [part.global_views[:GLOBAL_VIEWS].flatten(0, 1)], [None]
+            )
+    temp = config.loss.student_temp
+    log_p = [student_log_p(out, temp).unflatten(0, (-1, part.images)) for out in logits]
+    of_global, of_local = log_p[0], log_p[1] if sizes == 2 else log_p[0][:0]  # [views, b, K]
+    teacher = of_teacher[0].unflatten(0, (GLOBAL_VIEWS, part.images))  # [2, b, K]
+
+    # ---- loss ---------------------------------------------------------------------------------
+    positives = torch.cat([of_global[:GLOBAL_VIEWS], of_local[:locals_]])
+    q = teacher_p(teacher, state.centre, values.teacher_temp)
+    positive = positive_loss(positives, q)
+    sums = config.loss.norm == "sum"
+    loss = positive * (positive_terms(positives, q) if sums else 1)
+    measured: dict[str, Tensor] = {}
+    with torch.no_grad():
+        measured["teacher_entropy"] = torch.special.entr(q).sum(-1).mean()
+        measured["kl"] = positive - measured["teacher_entropy"]
+        measured["positive_entropy"] = entropy(positives)
+    if sources:
+        negatives = torch.cat([of_global[GLOBAL_VIEWS:], of_local[locals_:]])
+        negative = negative_loss(negatives)
+        weight = values.negative_weight * negative_share(config, state)
+        loss = loss + weight * negative * (len(negatives) if sums else 1)
+        with torch.no_grad():
+            measured["negative_kl"] = negative - math.log(config.head.prototypes)
+            measured["negative_entropy"] = entropy(negatives)
+    if config.compat.loss_x1_5 and sources == 1:
+        loss = 1.5 * loss
+
+    # ---- what the moving averages take ---------------------------------------------------------
+    if config.compat.centre_first_rows:
+        # two rows of the rank's batch, however it is cut: the parts' add up to their mean
+        rows = teacher[0, : max(0, 2 - part.first)]
+        centre = rows.sum(0, keepdim=True) / (min(2, part.rank_images) * part.share)
+    else:
+        centre = teacher.mean((0, 1)).unsqueeze(0)
+    return loss, {
+        "loss": loss,
+        "positive": positive,
+        **measured,
+        "centre": centre,
+        "teacher_p": q.mean((0, 1)),
+        "direction": functional.normalize(features.float(), dim=-1).mean(0),
+    }
+
+
+def negative_share(config: RunConfig, state: TrainState) -> Tensor | float:
+    """How much of lambda counts: all of it, or as much as the positives have left of ln K."""
+    if not config.loss.negative_adaptive:
+        return 1.0
+    return (1 - state.positive / math.log(config.head.prototypes)).clamp(0, 1)

@@ -1,0 +1,97 @@
+"""One step of the method: views -> loss -> gradients -> vote of the ranks -> update.
+
+Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dali_pipes.batch import Batch
+from train.batch_norm import RunningStatistics
+from train.config import RunConfig
+from train.ema import follow, update_teacher
+from train.finite import all_finite
+from train.objective import micro_batches, objective
+from train.optim import apply_schedule, clip_each, gradients_of, step_where
+from train.schedules import StepValues
+from train.state import TrainState, seed_step
+from train.world import World
+
+USAGE_MOMENTUM = 0.99
+"""Of the mean response to each prototype, which says how many are in use."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step says, as float32 tensors on the device, equal on all ranks."""
+
+    values: Mapping[str, Tensor]
+    """Scalars: means over the images of all ranks; 0 in a step that was skipped."""
+    counted: Tensor
+    """[]: 1, or 0 for a step that was skipped."""
+    control: Tensor
+    """[2]: whether a rank was asked to stop (more than 0), and the steps skipped in a row."""
+
+
+def train_step(
+    config: RunConfig,
+    world: World,
+    state: TrainState,
+    student: nn.Module,
+    batch: Batch,
+    values: StepValues,
+    asked_to_stop: bool = False,
+) -> StepResult:
+    """Take the step; `student` is `state.student`, or what wraps it."""
+    state.student.train()
+    seed_step(config.seed, state.step, world.rank)
+    apply_schedule(state.optimizer, values)
+    means: dict[str, Tensor] = {}
+    statistics = RunningStatistics(state.student, state.teacher)
+    depth = state.student.scaled_blocks
+    for part in micro_batches(config, world, state.step, batch, depth):
+        with part.gradient_sync(student):
+            loss, measured = objective(config, state, student, part, values)
+            (loss * (part.share * state.scaler.scale)).backward()
+        for name, value in measured.items():
+            means[name] = means.get(name, 0) + part.share * value.detach()
+
+    # ---- vote: the step counts if it is finite everywhere --------------------------------------
+    gradients = gradients_of(state.student)
+    state.scaler.unscale(gradients)
+    norms = clip_each(gradients, config.optim.clip_norm)
+    ours = all_finite([norms, *means.values()]).float()
+    asked = torch.full_like(ours, float(asked_to_stop))
+    ballot = [ours, asked, *(value.flatten() for value in means.values())]
+    voted = world.mean(torch.cat([item.reshape(-1) for item in ballot]))
+    finite = voted[0] == 1
+    shapes = [value.shape for value in means.values()]
+    parts = voted[2:].split([shape.numel() for shape in shapes])
+    means = {k: v.view(s) for k, v, s in zip(means, parts, shapes, strict=True)}
+
+    # ---- update -------------------------------------------------------------------------------
+    if values.last_layer_frozen:
+        for parameter in state.student.head.prototypes.parameters():
+            parameter.grad = None
+    step_where(state.optimizer, finite)
+    state.optimizer.zero_grad(set_to_none=True)
+    update_teacher(state.teacher, state.student, values.ema_momentum, finite)
+    follow(state.centre, means.pop("centre"), config.loss.centre_momentum, finite)
+    follow(state.usage, means.pop("teacher_p"), USAGE_MOMENTUM, finite)
+    follow(state.positive, means["positive"], config.loss.centre_momentum, finite)
+    statistics.restore_unless(finite)
+    state.scaler.update(finite)
+    state.step += 1
+
+    means["spread"] = 1 - means.pop("direction").square().sum()
+    means["occupied"] = (state.usage > 1 / config.head.prototypes).sum().float()
+    return StepResult(
+        values={name: torch.where(finite, value, 0) for name, value in means.items()},
+        counted=finite.float(),
+        control=torch.stack([voted[1], state.scaler.skips_in_a_row]),
+    )

@@ -1,0 +1,94 @@
+"""The forward pass of timm's ViT for what the method needs of it: [CLS] and nothing else.
+
+Legend: n views, T tokens, d embedding size, h heads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+
+def is_plain_vit(backbone: nn.Module) -> bool:
+    """Whether `cls_feature` computes what `backbone` itself does."""
+    if type(backbone) is not VisionTransformer:  # a subclass may join other tokens to [CLS]
+        return False
+    unused = (backbone.attn_pool, backbone.fc_norm, backbone.patch_drop, backbone.head)
+    return (
+        backbone.cls_token is not None
+        and backbone.global_pool == "token"
+        and all(module is None or isinstance(module, nn.Identity) for module in unused)
+        and all(type(block) is Block for block in backbone.blocks)
+        and all(_is_plain_attention(block.attn) for block in backbone.blocks)
+        and not any(isinstance(m, nn.Dropout) and m.p for m in backbone.modules())
+    )
+
+
+def _is_plain_attention(attention: object) -> bool:
+    extras = (getattr(attention, "norm", None), getattr(attention, "gate", None))
+    return type(attention) is Attention and all(
+        extra is None or isinstance(extra, nn.Identity) for extra in extras
+    )
+
+
+def cls_feature(
+    vit: VisionTransformer, views: Tensor, scales: Tensor | None = None, recompute: bool = False
+) -> Tensor:
+    """[n, 3, s, s] -> [CLS] after the final LayerNorm, [n, d].
+
+    In the last block only [CLS] asks and only it goes through the MLP: nobody reads the other
+    tokens behind it. This saves 5 of 6 parts of the block, 7 % of a ViT-S.
+
+    Args:
+        vit: one that `is_plain_vit`; its own stochastic depth is not used.
+        views: normalised images.
+        scales: [depth, 2, n]: what each branch is multiplied by for each view; None = 1.
+        recompute: whether the backward pass computes the blocks again.
+    """
+    tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(views)))
+    for number, block in enumerate(vit.blocks):
+        scale = None if scales is None else scales[number]
+        run = _all_tokens if number + 1 < len(vit.blocks) else _cls_only
+        if recompute:
+            tokens = checkpoint(run, block, tokens, scale, use_reentrant=False)
+        else:
+            tokens = run(block, tokens, scale)
+    return vit.norm(tokens)
+
+
+def _all_tokens(block: Any, tokens: Tensor, scale: Tensor | None) -> Tensor:
+    attended = block.ls1(block.attn(block.norm1(tokens)))
+    tokens = tokens + _scaled(attended, scale, 0)
+    return tokens + _scaled(block.ls2(block.mlp(block.norm2(tokens))), scale, 1)
+
+
+def _cls_only(block: Any, tokens: Tensor, scale: Tensor | None) -> Tensor:
+    attended = block.ls1(_cls_attention(block.attn, block.norm1(tokens)))
+    cls = tokens[:, 0] + _scaled(attended, scale, 0)
+    return cls + _scaled(block.ls2(block.mlp(block.norm2(cls))), scale, 1)
+
+
+def _cls_attention(attention: Any, tokens: Tensor) -> Tensor:
+    """What [CLS] gets of all tokens [n, T, d]: [n, d]."""
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    width = attention.num_heads * attention.head_dim
+    biases = (None, None) if bias is None else (bias[:width], bias[width:])
+    split = (-1, attention.num_heads, attention.head_dim)
+    query = functional.linear(tokens[:, :1], weight[:width], biases[0]).unflatten(-1, split[1:])
+    both = functional.linear(tokens, weight[width:], biases[1]).unflatten(-1, (2, *split[1:]))
+    keys, values = both.transpose(1, 3).unbind(2)  # [n, h, T, d / h]
+    query = attention.q_norm(query.transpose(1, 2))
+    keys = attention.k_norm(keys)
+    shares = (query * attention.scale @ keys.transpose(-2, -1)).softmax(-1)
+    return attention.proj((shares @ values)[:, :, 0].flatten(1))
+
+
+def _scaled(branch: Tensor, scale: Tensor | None, number: int) -> Tensor:
+    """The output of a branch [n, ...], by view."""
+    if scale is None:
+        return branch
+    return branch * scale[number].to(branch.dtype).view(-1, *[1] * (branch.ndim - 1))
