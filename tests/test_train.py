@@ -56,7 +56,8 @@ def test_a_run_writes_its_configuration_metrics_events_and_checkpoints(finished)
     assert checkpoints == ["step-00000010", "step-00000020"]
     names = {path.name for path in finished.iterdir()}
     assert names == {
-        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "lock", "README.md")
+        *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "lock"),
+        *("README.md", "curves.png"),
     }
 
 

@@ -1,4 +1,4 @@
-"""C5: checkpoints that are removed while others read them: a run that goes on keeps the newest.
+"""C5: checkpoints that are removed, slowly, while others read them: a run that goes on.
 
 The reader gets a whole one each time, of a step that is not before the one it got last.
 """
@@ -6,19 +6,22 @@ The reader gets a whole one each time, of a step that is not before the one it g
 from __future__ import annotations
 
 import threading
+import time
+from pathlib import Path
+from unittest import mock
 
 import torch
 
+from shards.cli import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
 from tests.faults.trial import Trial
-from train.checkpoint import Snapshot, load_teacher
+from train.checkpoint import COMPLETE, Snapshot, load_teacher
 
 
 def drill(trial: Trial) -> dict[str, object]:
     """One process saves, keeping one; its other thread loads."""
     saves = trial.count(100, 500)
     config, state = tiny_run(trial.folder / "run", keep_checkpoints=1)
-    names = list(state.network_tensors())
 
     def save(step: int) -> None:
         state.step = step
@@ -36,17 +39,31 @@ def drill(trial: Trial) -> dict[str, object]:
         finally:
             finished.set()
 
-    writer = threading.Thread(target=save_all)
-    writer.start()
     loads, last = 0, 0
-    while not finished.is_set():
-        loaded = load_teacher(trial.folder / "run", CPU)
-        values = torch.cat([tensor.flatten() for tensor in loaded.backbone.state_dict().values()])
-        holds = bool((values == loaded.step).all()) and loaded.step >= last
-        trial.expect(holds, f"load {loads}: step {loaded.step} after {last}, values {values}")
-        loads, last = loads + 1, loaded.step
-    writer.join()
+    with mock.patch("train.checkpoint.shutil.rmtree", slowly_remove):
+        writer = threading.Thread(target=save_all)
+        writer.start()
+        while not finished.is_set():
+            try:
+                loaded = load_teacher(trial.folder / "run", CPU)
+            except (UserError, OSError) as error:
+                trial.expect(False, f"load {loads}, after step {last}: {error}")
+                continue
+            tensors = loaded.backbone.state_dict().values()
+            values = torch.cat([tensor.flatten() for tensor in tensors])
+            holds = bool((values == loaded.step).all()) and loaded.step >= last
+            trial.expect(holds, f"load {loads}: step {loaded.step} after {last}, values {values}")
+            loads, last = loads + 1, loaded.step
+        writer.join()
     left = [path.name for path in (trial.folder / "run" / "checkpoints").iterdir()]
     trial.expect(left == [f"step-{saves:08d}"], f"left: {left}")
     trial.expect(loads > saves // 20, f"only {loads} loads")
-    return {"saves": saves, "loads": loads, "tensors": len(names)}
+    return {"saves": saves, "loads": loads}
+
+
+def slowly_remove(directory: Path) -> None:
+    """Remove a checkpoint as a slow disk does, COMPLETE.json last."""
+    for path in sorted(directory.iterdir(), key=lambda path: path.name == COMPLETE):
+        time.sleep(0.003)
+        path.unlink()
+    directory.rmdir()
