@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -39,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.images import image_set
 from shards import cli
 from shards.reader import ShardSet
-from tests.public_code import PublicStep
+from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
 from train.checkpoint import CheckpointWriter
 from train.config import RunConfig
 from train.main import build_loader, wrap_student
@@ -135,9 +136,20 @@ class Peers:
 
     def _reference(self) -> Callable[[], object]:
         config = self._config("fp32")
-        state = TrainState.start(config, self._device)
-        reference = PublicStep(state.student, state.teacher, config)
-        return lambda: reference.step(self.batch.global_views, self.batch.local_views, 0)
+        student, teacher = (
+            PublicNetwork(
+                build_backbone(config, self._device, drop_path),
+                PublicHead(config.model.width, config.head.prototypes).to(self._device),
+            )
+            for drop_path in (config.model.drop_path, 0.0)
+        )
+        for network in (student, teacher):
+            for module in network.modules():
+                if hasattr(module, "fused_attn"):  # that code multiplies matrices
+                    module.fused_attn = False  # type: ignore[assignment]
+        reference = PublicStep(student, teacher, PublicOptions(steps_per_epoch=STEPS_PER_EPOCH))
+        batch, iterations = self.batch, itertools.count()
+        return lambda: reference.step(batch.global_views, batch.local_views, next(iterations))
 
     def seconds(self, name: str) -> float:
         """One step of a peer."""

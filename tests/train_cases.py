@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,11 +50,12 @@ def run_script(
 class TrainerServer:
     """Starts trainers by forking a process that has them imported (tests/faults/trainer_child.py).
 
-    One job at a time; whoever starts one reads its number and then its status from `answer`.
+    One job at a time.
     """
 
     def __init__(self) -> None:
         """Start it; that takes as long as importing torch."""
+        self._job = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.trainer_child"],
             cwd=ROOT,
@@ -63,18 +66,28 @@ class TrainerServer:
             text=True,
         )
 
-    def ask(self, job: dict[str, Any]) -> None:
-        """Start a job."""
+    def start(self, job: dict[str, Any]) -> int:
+        """Start a job; the number of its process."""
         assert self._process.stdin is not None
         print(json.dumps(job), file=self._process.stdin, flush=True)
+        self._job = self._answer()
+        return self._job
 
-    def answer(self) -> int:
-        """Wait for the next number."""
+    def wait(self) -> int:
+        """The exit status of the job; minus the number of the signal that ended it."""
+        status = self._answer()
+        self._job = 0
+        return status
+
+    def _answer(self) -> int:
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End the server."""
+        """End the server, and a job that nobody has waited for: it may be a stopped one."""
+        if self._job:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._job, signal.SIGKILL)
         self._process.communicate()
 
 
@@ -91,9 +104,8 @@ def train(in_dist: Path, out: Path, *options: str, ranks: int = 0) -> subprocess
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("output", "errors")]
         job = {"argv": argv, "ranks": ranks, "output": str(files[0]), "errors": str(files[1])}
-        _server().ask(job)
-        _server().answer()
-        status = _server().answer()
+        _server().start(job)
+        status = _server().wait()
         return subprocess.CompletedProcess(argv, status, *(file.read_text() for file in files))
 
 

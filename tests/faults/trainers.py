@@ -71,8 +71,7 @@ class Trainers:
             **faults,
         }
         (folder / "output.txt").write_text("")
-        self._server.ask(job)
-        return Running(folder, job["argv"], self._server.answer(), self._server)
+        return Running(folder, job["argv"], self._server.start(job), self._server)
 
     def __enter__(self) -> Trainers:
         """The trainers themselves."""
@@ -92,7 +91,7 @@ class Running:
 
     def wait(self) -> int:
         """Its exit status; minus the number of the signal that ended it."""
-        return self._server.answer()
+        return self._server.wait()
 
     @property
     def output(self) -> str:
