@@ -94,10 +94,9 @@ class Peers:
         self.batch = next(build_loader(self._config("fp32"), self._world))
         self.steps: dict[str, Callable[[], object]] = {}
         self.states: dict[str, TrainState] = {}
-        precisions = ["bf16", "fp32"] + (["fp16"] if self._device.type == "cuda" else [])
-        for precision in precisions:
+        for precision in ["bf16", "fp32"] + (["fp16"] if self._device.type == "cuda" else []):
             self.steps[f"bare {precision}"] = self._bare(precision)
-            self.steps[f"ours {precision}"] = self._ours(precision, precision=precision)
+            self.steps[f"ours {precision}"] = self._ours(f"ours {precision}", precision)
         if request.compile:
             self.steps["compiled bf16"] = self._ours("compiled bf16", "bf16", compile=True)
         if has_apex() and self._device.type == "cuda":

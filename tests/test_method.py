@@ -528,7 +528,7 @@ def test_ranks_and_micro_batches_share_the_draws_of_the_global_batch(ranks, micr
             ids,
             None,
         )
-        parts = list(micro_batches(config, World(rank, ranks, CPU), 9, batch))
+        parts = list(micro_batches(config, World(rank, ranks, CPU), 9, batch, config.model.depth))
         assert [part.is_last for part in parts] == [False] * (len(parts) - 1) + [True]
         assert sum(part.share for part in parts) == pytest.approx(1, abs=1e-15)
         assert torch.equal(torch.cat([p.global_views for p in parts], 1), batch.global_views)

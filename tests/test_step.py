@@ -129,7 +129,7 @@ def test_the_loss_and_its_gradient_are_eq_3_to_5(in_float64, norm, sources, drop
     state.student.zero_grad()
 
     state.student.train()
-    (part,) = micro_batches(config, ALONE, 2, batch)
+    (part,) = micro_batches(config, ALONE, 2, batch, config.model.depth)
     loss, _ = objective(config, state, state.student, part, values)
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)

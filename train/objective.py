@@ -73,16 +73,16 @@ class MicroBatch:
 
 
 def micro_batches(
-    config: RunConfig, world: World, step: int, batch: Batch, depth: int | None = None
+    config: RunConfig, world: World, step: int, batch: Batch, depth: int
 ) -> Iterator[MicroBatch]:
     """The batch of a rank in parts of `config.micro_batch` images, or whole.
 
-    `depth` is the student's `scaled_blocks`; None = that of the configuration's ViT.
+    `depth` is the student's `scaled_blocks`.
     """
     images = batch.global_views.shape[1]
     globals_ = len(batch.global_views)
     scales = draw_branch_scales(
-        config.model.depth if depth is None else depth,
+        depth,
         config.model.drop_path,
         globals_ + len(batch.local_views),
         config.global_batch,
