@@ -32,7 +32,9 @@ def config(**values) -> RunConfig:
 
 
 def told(changes: dict[str, float], **values) -> str:
-    return " / ".join(Health(config(**values), steps_per_epoch=96).look({**HEALTHY, **changes}))
+    return " / ".join(
+        Health(config(**values), steps_per_epoch=96).look({**HEALTHY, **changes}).values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_each_sign_names_its_remedies_and_no_other(changes, remedies) -> None:
 def test_a_healthy_run_hears_nothing() -> None:
     assert told({}) == ""
     without = {k: v for k, v in HEALTHY.items() if not k.startswith("negative")}
-    assert Health(config(negatives="none"), 96).look(without) == []
+    assert Health(config(negatives="none"), 96).look(without) == {}
 
 
 def test_the_uniform_start_is_no_collapse_until_the_warm_up_is_over() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from train.state import TrainState, part_of
 
 NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "state.json"
 COMPLETE = "COMPLETE.json"
+NAME = re.compile(r"step-\d{8,}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,11 @@ class CheckpointWriter:
         if self._writing is not None:
             self._writing.result()
             self._writing = None
+
+    def check(self) -> None:
+        """Raise what `wait` would, if that is known already."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def close(self) -> None:
         """Write what was saved."""
@@ -197,7 +204,8 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def _directories(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoints/step-*"), reverse=True)
+    names = [path for path in run.glob("checkpoints/step-*") if NAME.fullmatch(path.name)]
+    return sorted(names, reverse=True)
 
 
 def _verified(directory: Path) -> Checkpoint | str:

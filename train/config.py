@@ -112,7 +112,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class CompatConfig:
-    """Quirks of the authors' public code that may have shaped its figures (method, section 3)."""
+    """Quirks of the authors' public code that may have shaped its figures (docs/training.md)."""
 
     centre_first_rows: bool = False
     """The centre follows the teacher's output for the first two images of the first global view of
@@ -132,7 +132,8 @@ class RunConfig:
     in_dist: Path
     """Folder of in-distribution training shards."""
     out: Path
-    """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/. A run that
+    """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/,
+    and at the end README.md with curves.png. A run that
     is already there and has the same configuration is resumed."""
     aux: Path | None = None
     """Folder of auxiliary shards, at the same image size; for negatives that are made of them."""

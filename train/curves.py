@@ -23,7 +23,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
 
 
 def draw_curves(metrics: Path, prototypes: int, out: Path) -> None:
-    """Draw `metrics` (metrics.jsonl) into a PNG; dotted: ln K, or K."""
+    """Draw `metrics` (metrics.jsonl) into a PNG; dotted: ln K."""
     reports = [json.loads(line) for line in metrics.read_text().splitlines()]
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (label, lines) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):

@@ -30,7 +30,6 @@ class LossScale:
         """Since the scale has changed."""
         self.skips_in_a_row = torch.zeros((), device=device)
         """Not counted while the scale could still fall: an overflow is no fault of the data."""
-        self.skips = torch.zeros((), device=device)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name; float32 []."""
@@ -44,7 +43,6 @@ class LossScale:
     def update(self, finite: Tensor) -> None:
         """Count the step and choose the next one's scale; `finite`, bool [], of all ranks."""
         skipped = (~finite).float()
-        self.skips += skipped
         self.skips_in_a_row.copy_((self.skips_in_a_row + (self.scale <= 1)) * skipped)
         if self._moves:
             self.good_steps.copy_((self.good_steps + 1) * finite)

@@ -21,7 +21,8 @@ def describe_skipped(
 ) -> str:
     """Compute the last step once more, on each rank by itself, and write what is not finite.
 
-    Nothing has changed since the first of the skipped steps, so that this shows what it saw.
+    While steps are skipped nothing changes, so that the earlier ones saw the same networks. On a
+    GPU, which tells of a skipped step some steps late, it is the one that was begun last.
 
     Returns:
         The message that ends the run.

@@ -40,26 +40,26 @@ class Health:
         warmup_epochs = max(config.optim.warmup_epochs, config.loss.negative_warmup_epochs)
         self._patience_steps = max(PATIENCE_STEPS, round(warmup_epochs * steps_per_epoch))
 
-    def look(self, values: Mapping[str, float]) -> list[str]:
-        """What is wrong in a report of `Meters`: a line each, with its remedy."""
-        found = []
+    def look(self, values: Mapping[str, float]) -> dict[str, str]:
+        """What is wrong in a report of `Meters`: its kind, and a line with its remedy."""
+        found = {}
         if self._skips_too_much(values):
-            found.append(
+            found["skipped steps"] = (
                 f"{values['skipped']:.0f} steps were skipped because something in them was not "
                 "finite; try a lower --optim.lr-base or --precision fp32"
             )
         if values["step"] <= self._patience_steps:
             return found
         if self._is_point(values):
-            found.append(
+            found["collapse to a point"] = (
                 f"all images look alike to the network (feature spread {values['spread']:.3f}, "
                 f"{values['occupied']:.0f} prototypes in use): it has collapsed to a point; try a "
                 "lower --optim.lr-base, a --loss.centre-momentum of 0.9, or start again"
             )
         elif values["positive"] > UNIFORM * self._ln_k:
-            found.append(self._uniform(values))
+            found["uniform response"] = self._uniform(values)
         elif self._mixes_up(values):
-            found.append(
+            found["negatives not told apart"] = (
                 "the negatives get responses as decided as the positives' (entropies "
                 f"{values['negative_entropy']:.2f} and {values['positive_entropy']:.2f}): try a "
                 "higher --loss.negative-weight or other --negatives"

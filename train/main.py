@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(config: RunConfig, world: World) -> TrainState | None:
     """Run, or go on with, the training of `config`; None if it was asked to stop before the end."""
     check_run(config)
-    stop = StopRequest()
     loader = build_loader(config, world)
     state = TrainState.start(config, world.device)
+    init = "as it was"
     if config.model.init and latest_checkpoint(config.out) is None:
-        backbones = state.student.backbone, state.teacher.backbone
-        world.check_equal("--model.init", load_init(config.model, *backbones))
+        init = load_init(config.model, state.student.backbone, state.teacher.backbone)
+    world.check_equal("--model.init, or --out", init)
     student = wrap_student(config, world, state)
     total_steps = config.epochs * loader.steps_per_epoch
     with contextlib.ExitStack() as stack:
@@ -94,7 +94,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
         meters = stack.enter_context(contextlib.closing(Meters(config, world, state, total_steps)))
         writer = stack.enter_context(contextlib.closing(CheckpointWriter(config)))
         heart = stack.enter_context(contextlib.closing(Heart(world, config.stall_s)))
-        control, stopping = LateReader(world.device), False
+        stop, control, stopping = StopRequest(), LateReader(world.device), False
         health = Health(config, loader.steps_per_epoch)
         while state.step < total_steps and not stopping:
             heart.at(state.step, "waiting for views")
@@ -115,6 +115,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
             if saving or state.step % config.log_steps == 0:
                 epoch = state.step / loader.steps_per_epoch
                 meters.report({"epoch": epoch, **dataclasses.asdict(values)}, health)
+                writer.check()
             if saving and world.is_main:
                 heart.at(state.step, "saving")
                 writer.save(state, loader.state_dict())

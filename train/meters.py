@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,11 +39,12 @@ class Meters:
         self._total_steps = total_steps
         self._global_batch = config.global_batch
         self._names: list[str] = []
+        self._told: set[str] = set()
         self._start_window()
         if world.is_main:
             self._file = _reopen(config.out / METRICS_FILE_NAME, state.step)
             self._tensorboard = SummaryWriter(
-                str(config.out / "tensorboard"), purge_step=state.step
+                str(config.out / "tensorboard"), purge_step=state.step + 1
             )
             self._progress = _progress_bar()
             self._task = self._progress.add_task("", total=total_steps, completed=state.step)
@@ -98,7 +99,7 @@ class Meters:
             self._file.close()
             self._tensorboard.close()
 
-    def _write(self, values: Mapping[str, float], warnings: Sequence[str]) -> None:
+    def _write(self, values: Mapping[str, float], warnings: Mapping[str, str]) -> None:
         line = {**values, "warnings": warnings} if warnings else values
         # NaN, of a report without a finite step, is no JSON.
         finite = {k: None if v != v else v for k, v in line.items()}
@@ -107,9 +108,11 @@ class Meters:
         for name, value in values.items():
             if name != "step":
                 self._tensorboard.add_scalar(name, value, self._step)
-        for text in warnings:
-            self._tensorboard.add_text("warnings", text, self._step)
-            self._progress.console.print(f"warning: step {self._step}: {text}", soft_wrap=True)
+        for kind, text in warnings.items():
+            self._tensorboard.add_text(f"warnings/{kind}", text, self._step)
+            if kind not in self._told:  # once, when it begins
+                self._progress.console.print(f"warning: step {self._step}: {text}", soft_wrap=True)
+        self._told = set(warnings)
         shown = progress_line(values)
         if self._progress.console.is_terminal:
             self._progress.update(self._task, description=shown)
@@ -123,6 +126,8 @@ def progress_line(values: Mapping[str, float]) -> str:
     negative = f"  L_neg-lnK {values['negative_kl']:.4f}" if "negative_kl" in values else ""
     return (
         f"loss {values['loss']:.4f}  L_pos {values['positive']:.4f}{negative}  "
+        f"H_t {values['teacher_entropy']:.2f}  spread {values['spread']:.2f}  "
+        f"prototypes {values['occupied']:.0f}  "
         f"{values['images_per_s']:.0f} img/s  data wait {values['data_wait_pct']:.1f}%"
     )
 

@@ -96,8 +96,8 @@ def micro_batches(
         part = slice(start, min(start + size, images))
         ours: tuple[Tensor | None, Tensor | None] = (None, None)
         if scales is not None:
-            # pinned, so that the copy to a GPU is not waited for
-            here = scales[..., first + part.start : first + part.stop]
+            here = scales[..., first + part.start : first + part.stop].contiguous()
+            # pinned, and without gaps, so that the copy to a GPU is not waited for
             here = here.pin_memory() if device.type == "cuda" else here
             here = here.to(device, non_blocking=True)
             ours = (here[:, :, :globals_].flatten(2), here[:, :, globals_:].flatten(2))

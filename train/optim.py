@@ -27,7 +27,10 @@ def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Opti
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.impl == "apex":
-        return _fused_adam(parameters[0].is_cuda)(groups, lr=0.0, adam_w_mode=True)
+        try:
+            return _fused_adam(parameters[0].is_cuda)(groups, lr=0.0, adam_w_mode=True)
+        except RuntimeError as error:
+            raise UserError(f"optim.impl is apex, which does not start: {error}") from error
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 

@@ -21,7 +21,8 @@ from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, Opti
 PARTIAL, LOCK = "config.partial", "lock"
 """What a start that was killed may leave."""
 
-# Fields that may differ between a run and its continuation: they do not change what is computed.
+# Fields that may differ between a run and its continuation: they do not change what is computed,
+# but for the rounding of another device.
 FREE_FIELDS = frozenset(
     {"out", "in_dist", "aux", "device", "log_steps", "checkpoint_steps", "keep_checkpoints"}
     | {"dry_run", "skips_in_a_row", "stall_s", "model.recompute"}

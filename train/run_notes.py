@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 
@@ -22,7 +23,9 @@ SHOWN = (
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
     """Write, or replace, the files."""
-    draw_curves(config.out / METRICS_FILE_NAME, config.head.prototypes, config.out / CURVES)
+    metrics = config.out / METRICS_FILE_NAME
+    if metrics.read_text():
+        draw_curves(metrics, config.head.prototypes, config.out / CURVES)
     path = config.out / "README.md"
     partial = path.with_suffix(".partial")
     partial.write_text(notes(config, world, state, total_steps))
@@ -31,9 +34,18 @@ def write_notes(config: RunConfig, world: World, state: TrainState, total_steps:
 
 def notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> str:
     """The text, in Markdown."""
-    reports = (config.out / METRICS_FILE_NAME).read_text().splitlines()
-    last = json.loads(reports[-1])
-    warnings = [text for line in reports for text in json.loads(line).get("warnings", ())]
+    reports = [
+        json.loads(line) for line in (config.out / METRICS_FILE_NAME).read_text().splitlines()
+    ]
+    last = reports[-1] if reports else {}
+    told: dict[str, list[tuple[int, str]]] = {}
+    for report in reports:
+        for kind, text in report.get("warnings", {}).items():
+            told.setdefault(kind, []).append((report["step"], text))
+    warnings = [
+        f"- {kind}, {len(found)} times from step {found[0][0]} to {found[-1][0]}: {found[-1][1]}"
+        for kind, found in told.items()
+    ]
     model = config.model
     network = (
         f"ViT, {model.depth} blocks of width {model.width}, patches of {model.patch_px} px"
@@ -44,8 +56,12 @@ def notes(config: RunConfig, world: World, state: TrainState, total_steps: int) 
         f", lambda {config.loss.negative_weight:g}" if config.strategy != "none" else ""
     )
     finished = state.step == total_steps
-    ranks = f"--nproc-per-node {world.world_size} " if world.world_size > 1 else ""
-    launcher = f"torchrun {ranks}" if ranks else "python "
+    launcher = "python "
+    if world.under_torchrun:
+        machines = int(os.environ["GROUP_WORLD_SIZE"])
+        launcher = f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} "
+        if machines > 1:
+            launcher += f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
     rows = [
         ("images", f"`{config.in_dist}`" + (f", auxiliary `{config.aux}`" if config.aux else "")),
         ("negatives", negatives),
@@ -70,7 +86,7 @@ def notes(config: RunConfig, world: World, state: TrainState, total_steps: int) 
             "",
             "## Warnings of the health monitor",
             "",
-            *([f"- {text}" for text in dict.fromkeys(warnings)] or ["None."]),
+            *(warnings or ["None."]),
             "",
             "## Score with it",
             "",

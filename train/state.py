@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shards.cli import UserError
 from train.config import RunConfig
 from train.finite import LossScale
 from train.model import Network, build_networks
@@ -83,10 +84,16 @@ class TrainState:
     def load(
         self, networks: dict[str, Tensor], optimizer: dict[str, Tensor], values: dict[str, Any]
     ) -> None:
-        """Take over what the three methods above gave."""
+        """Take over what the three methods above gave.
+
+        Raises:
+            UserError: a part of it is missing.
+        """
         self.student.load_state_dict(part_of(networks, "student"))
         self.teacher.load_state_dict(part_of(networks, "teacher"))
         for key, running in self.running_tensors().items():
+            if key not in networks:
+                raise UserError(f"the checkpoint has no {key}: another version of oodino wrote it")
             running.copy_(networks[key])
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in optimizer.items():

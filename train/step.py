@@ -1,6 +1,6 @@
 """One step of the method: views -> loss -> gradients -> vote of the ranks -> update.
 
-Nothing here waits for the device.
+Nothing here waits for the device (but apex, which has no step that the device can skip).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def train_step(
         for parameter in state.student.head.prototypes.parameters():
             parameter.grad = None
     step_where(state.optimizer, finite)
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()  # to None, and by apex too
     update_teacher(state.teacher, state.student, values.ema_momentum, finite)
     follow(state.centre, means.pop("centre"), config.loss.centre_momentum, finite)
     follow(state.usage, means.pop("teacher_p"), USAGE_MOMENTUM, finite)

@@ -54,7 +54,9 @@ def cls_feature(
         scale = None if scales is None else scales[number]
         run = _all_tokens if number + 1 < len(vit.blocks) else _cls_only
         if recompute:
-            tokens = checkpoint(run, block, tokens, scale, use_reentrant=False)
+            tokens = checkpoint(
+                run, block, tokens, scale, use_reentrant=False, preserve_rng_state=False
+            )
         else:
             tokens = run(block, tokens, scale)
     return vit.norm(tokens)
