@@ -48,7 +48,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """DINO's projection head g (method, section 2)."""
+    """DINO's projection head g (paper, section 3.1; DINO's code)."""
 
     prototypes: int = 4096
     """K, the number of soft classes (paper, section 4)."""

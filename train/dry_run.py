@@ -33,26 +33,30 @@ def estimate(
         train_step(config, world, state, student, next(loader), values)
     step_s = (_now_s(world.device) - started_s) / TIMED_STEPS
     if world.device.type == "cuda":
-        where, peak_bytes = "GPU memory a rank", torch.cuda.max_memory_allocated()
+        where, peak_bytes = "torch's GPU memory a rank", torch.cuda.max_memory_allocated()
     else:
         peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         where = "memory a rank"
-    tensors = {**state.network_tensors(), **state.optimizer_tensors()}
-    saved_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    parameters = sum(parameter.numel() for parameter in state.student.parameters())
+    parameters = [parameter for parameter in state.student.parameters() if parameter.requires_grad]
+    # Two moments each; those of frozen prototypes are not there yet.
+    saved = [*state.network_tensors().values(), *parameters, *parameters]
+    facts = {
+        "student": f"{sum(parameter.numel() for parameter in parameters) / 1e6:.1f} million "
+        "parameters",
+        "steps": f"{total_steps} = {config.epochs} epochs x {per_epoch}",
+        "ranks": f"{world.world_size}",
+        "view engine": loader.engine,
+        "step": f"{step_s:.3f} s = {config.global_batch / step_s:.0f} images/s (mean of "
+        f"{TIMED_STEPS} steps, views included)",
+        "time": f"{duration(total_steps * step_s)} in all",
+        where: f"{peak_bytes / 1e9:.2f} GB at most so far",
+        "checkpoint": f"{sum(tensor.nbytes for tensor in saved) / 1e6:.0f} MB; "
+        f"{config.keep_checkpoints} are kept, and one more while it is written",
+    }
     return "\n".join(
         [
             json.dumps(to_fields(config), indent=1),
-            f"student      {parameters / 1e6:.1f} million parameters",
-            f"steps        {total_steps} = {config.epochs} epochs x {per_epoch}",
-            f"ranks        {world.world_size}",
-            f"views        engine {loader.engine}",
-            f"step         {step_s:.3f} s = {config.global_batch / step_s:.0f} images/s "
-            f"(mean of {TIMED_STEPS} steps, views included)",
-            f"time         {duration(total_steps * step_s)} in all",
-            f"{where:<12} {peak_bytes / 1e9:.2f} GB at most so far",
-            f"checkpoint   {saved_bytes / 1e6:.0f} MB; {config.keep_checkpoints} are kept, and one "
-            "more while it is written",
+            *(f"{name:<26} {fact}" for name, fact in facts.items()),
             "Nothing was written (--dry-run).",
         ]
     )

@@ -1,4 +1,4 @@
-"""DINO's projection head: feature -> K prototype logits (paper, section 3.1; method, section 2)."""
+"""DINO's projection head: feature -> K prototype logits (paper, section 3.1)."""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def train(config: RunConfig, world: World) -> TrainState | None:
         meters = stack.enter_context(contextlib.closing(Meters(config, world, state, total_steps)))
         writer = stack.enter_context(contextlib.closing(CheckpointWriter(config)))
         heart = stack.enter_context(contextlib.closing(Heart(world, config.stall_s)))
-        stop, control, stopping = StopRequest(), LateReader(world.device), False
+        stop = stack.enter_context(contextlib.closing(StopRequest()))
+        control, stopping = LateReader(world.device), False
         health = Health(config, loader.steps_per_epoch)
         while state.step < total_steps and not stopping:
             heart.at(state.step, "waiting for views")
