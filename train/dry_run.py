@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -35,8 +36,7 @@ def estimate(
     if world.device.type == "cuda":
         where, peak_bytes = "torch's GPU memory a rank", torch.cuda.max_memory_allocated()
     else:
-        peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        where = "memory a rank"
+        where, peak_bytes = "memory a rank", _peak_bytes()
     parameters = [parameter for parameter in state.student.parameters() if parameter.requires_grad]
     # Two moments each; those of frozen prototypes are not there yet.
     saved = [*state.network_tensors().values(), *parameters, *parameters]
@@ -70,6 +70,13 @@ def duration(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes:.0f} min"
     return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.1f} days"
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had; getrusage would tell of its parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * int(peak_kib)
 
 
 def _now_s(device: torch.device) -> float:
