@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -22,9 +22,8 @@ PANELS: Mapping[str, Mapping[str, str]] = {
 """Axis, and what it shows by its name in metrics.jsonl."""
 
 
-def draw_curves(metrics: Path, prototypes: int, out: Path) -> None:
-    """Draw `metrics` (metrics.jsonl) into a PNG; dotted: ln K."""
-    reports = [json.loads(line) for line in metrics.read_text().splitlines()]
+def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path) -> None:
+    """Draw the reports of a run, one or more lines of metrics.jsonl, as a PNG; dotted: ln K."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (label, lines) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for name, legend in lines.items():
@@ -42,7 +41,7 @@ def draw_curves(metrics: Path, prototypes: int, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def _line(reports: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+def _line(reports: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
     """Steps and values, without those of reports that had none."""
     found = [(report["step"], report[name]) for report in reports if report.get(name) is not None]
     return [step for step, _ in found], [value for _, value in found]

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from train.config import RunConfig
 from train.curves import draw_curves
@@ -23,20 +25,24 @@ SHOWN = (
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
     """Write, or replace, the files."""
-    metrics = config.out / METRICS_FILE_NAME
-    if metrics.read_text():
-        draw_curves(metrics, config.head.prototypes, config.out / CURVES)
+    metrics = (config.out / METRICS_FILE_NAME).read_text()
+    reports = [json.loads(line) for line in metrics.splitlines()]
+    if reports:
+        draw_curves(reports, config.head.prototypes, config.out / CURVES)
     path = config.out / "README.md"
     partial = path.with_suffix(".partial")
-    partial.write_text(notes(config, world, state, total_steps))
+    partial.write_text(notes(config, world, state, total_steps, reports))
     partial.replace(path)
 
 
-def notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> str:
+def notes(
+    config: RunConfig,
+    world: World,
+    state: TrainState,
+    total_steps: int,
+    reports: Sequence[Mapping[str, Any]],
+) -> str:
     """The text, in Markdown."""
-    reports = [
-        json.loads(line) for line in (config.out / METRICS_FILE_NAME).read_text().splitlines()
-    ]
     last = reports[-1] if reports else {}
     told: dict[str, list[tuple[int, str]]] = {}
     for report in reports:

@@ -67,8 +67,8 @@ def train_step(
     norms = clip_each(gradients, config.optim.clip_norm)
     ours = all_finite([norms, *means.values()]).float()
     asked = torch.full_like(ours, float(asked_to_stop))
-    ballot = [ours, asked, *(value.flatten() for value in means.values())]
-    voted = world.mean(torch.cat([item.reshape(-1) for item in ballot]))
+    ballot = [ours, asked, *means.values()]
+    voted = world.mean(torch.cat([item.flatten() for item in ballot]))
     finite = voted[0] == 1
     shapes = [value.shape for value in means.values()]
     parts = voted[2:].split([shape.numel() for shape in shapes])

@@ -10,12 +10,12 @@ import os
 import random
 import resource
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from shards import build, cli
 from tests.faults.calls import Calls
+from tests.faults.forked import in_child
 
 
 def run(job: dict[str, Any]) -> None:
@@ -73,18 +73,7 @@ def main() -> None:
         job = json.loads(line)
         pid = os.fork()
         if not pid:
-            status = 1
-            try:
-                run(job)
-                status = 0
-            except SystemExit as error:
-                status = int(error.code or 0)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                sys.stdout.flush()
-                os._exit(status)
+            in_child(lambda job=job: run(job))
         _, status = os.waitpid(pid, 0)
         sys.stdout.write(json.dumps(os.waitstatus_to_exitcode(status)) + "\n")
         sys.stdout.flush()

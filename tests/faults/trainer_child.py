@@ -16,8 +16,7 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from shards import cli
 from tests.faults.calls import Calls
+from tests.faults.forked import in_child
 from train.state import TrainState
 
 Job = Mapping[str, Any]
@@ -54,7 +54,7 @@ def main() -> None:
         job = json.loads(line)
         pid = os.fork()
         if not pid:
-            _in_child(lambda job=job: _start(job))
+            in_child(lambda job=job: _start(job))
         _answer(pid)
         _, status = os.waitpid(pid, 0)
         _answer(os.waitstatus_to_exitcode(status))
@@ -63,22 +63,6 @@ def main() -> None:
 def _answer(number: int) -> None:
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
-
-
-def _in_child(body: Callable[[], object]) -> None:
-    """Run what a forked process is for, and end it."""
-    status = 1
-    try:
-        body()
-        status = 0
-    except SystemExit as error:
-        status = int(error.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        sys.stdout.flush()
-        os._exit(status)
 
 
 def _start(job: Job) -> None:
@@ -115,7 +99,7 @@ class _Forked:
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
-            _in_child(self.run)
+            in_child(self.run)
 
     def run(self) -> None:
         raise NotImplementedError
