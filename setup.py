@@ -1,7 +1,7 @@
 """Packaging.
 
-Extras: `cuda13` or `cuda12` bring DALI, `lmdb` what LSUN needs, `dev` what the tests and the checks
-need.
+Extras: `cuda13` or `cuda12` bring DALI, `lmdb` what LSUN needs, `export` what writes and reads
+ONNX, `dev` what the tests, the checks and the benchmarks need.
 
 DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
 NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra
@@ -9,6 +9,8 @@ has it.
 """
 
 from setuptools import setup
+
+EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.20"]
 
 setup(
     name="oodino",
@@ -28,7 +30,10 @@ setup(
     # One directory for all packages: an editable install is then a plain path entry, which beats
     # any other package called `train` or `eval`.
     package_dir={"": "."},
-    package_data={"shards.sample": ["*.gz", "LICENSE", "README.md"]},
+    package_data={
+        "shards.sample": ["*.gz", "LICENSE", "README.md"],
+        "eval": ["*.jinja", "*.css"],
+    },
     py_modules=[],
     install_requires=[
         "torch>=2.6",
@@ -45,11 +50,16 @@ setup(
         "rich>=13.7",
         "tensorboard>=2.15",
         "matplotlib>=3.8",
+        "jinja2>=3.1",
     ],
     extras_require={
         "cuda13": ["nvidia-dali-cuda130>=2.0"],
         "cuda12": ["nvidia-dali-cuda120>=2.0"],
         "lmdb": ["lmdb>=1.4"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "lmdb>=1.4", "ruff>=0.8", "mypy>=1.13"],
+        "export": EXPORT,
+        "dev": [
+            *("pytest>=8", "hypothesis>=6.100", "lmdb>=1.4", "ruff>=0.8", "mypy>=1.13"),
+            *("faiss-cpu>=1.8", *EXPORT),
+        ],
     },
 )

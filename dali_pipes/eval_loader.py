@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from dali_pipes.dali_engine import dali_stream, pipeline_options
-from shards.reader import ShardSet
+
+
+class ImageSource(Protocol):
+    """Images of one size by id, 0 .. len-1: a `ShardSet`, or what a user has in memory."""
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """Int64 [B] -> uint8 [B, H, W, C]."""
 
 
 class EvalLoader:
-    """One pass over a set in order of id: (ids int64 [B] on the CPU, images [B, 3, G, G])."""
+    """One pass over images in order of id: (ids int64 [B] on the CPU, images [B, 3, G, G])."""
 
     def __init__(
         self,
-        shards: ShardSet,
+        images: ImageSource,
         crop_px: int,
         batch: int,
         device: torch.device,
         num_threads: int = 2,
+        ids: range | None = None,
     ) -> None:
-        """The images come out at `crop_px` squared; the last batch may be smaller."""
-        self._shards = shards
+        """The images of `ids`, all by default, come out at `crop_px` squared.
+
+        The last batch may be smaller.
+        """
+        self._images = images
+        self._all = range(len(images)) if ids is None else ids
         self._crop_px = crop_px
         self._batch = batch
         self._device = device
@@ -31,10 +50,12 @@ class EvalLoader:
 
     def __len__(self) -> int:
         """Batches in the pass."""
-        return -(-len(self._shards) // self._batch)
+        return -(-len(self._all) // self._batch)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Start a pass."""
+        if not self._all:
+            return
         from nvidia.dali.plugin.pytorch import feed_ndarray
 
         from dali_pipes.eval_pipe import eval_graph
@@ -42,9 +63,9 @@ class EvalLoader:
         pipeline = eval_graph(
             self._read,
             self._crop_px,
-            self._shards.manifest.channels,
+            self._images.channels,
             device="gpu" if self._device.type == "cuda" else "cpu",
-            batch_size=min(self._batch, len(self._shards)),
+            batch_size=min(self._batch, len(self._all)),
             **pipeline_options(self._device, self._num_threads),
         )
         pipeline.build()
@@ -57,10 +78,9 @@ class EvalLoader:
             yield torch.from_numpy(ids), images
 
     def _ids(self, number: int) -> np.ndarray:
-        start = number * self._batch
-        return np.arange(start, min(start + self._batch, len(self._shards)))
+        return np.array(self._all[number * self._batch : (number + 1) * self._batch])
 
     def _read(self, number: int) -> np.ndarray:
         if number >= len(self):
             raise StopIteration
-        return self._shards.read(self._ids(number))
+        return self._images.read(self._ids(number))

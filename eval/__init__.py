@@ -2,15 +2,34 @@
 
 Start with `score.py`, the command line; it tells the story in order and every step is one file:
 
-    config.py    the command's options
-    sets.py      opens the shard sets and refuses leakage (a set that meets itself)
-    embed.py     images -> features [N, d] of the teacher's backbone (or raw pixels)
-    scorer.py    features and the bank of in-distribution features -> scores [N] (paper, Eq. 6)
-    metrics.py   scores -> AUROC; the sign convention stands there
-    results.py   everything that is known about one scoring, as plain containers, and the CSV files
-    table.py     results -> table.md and the terminal
-    figures.py   scores -> histogram.png
-    publish.py   puts a complete output folder in place, or nothing
+    config.py         the command's options
+    sets.py           opens the shard sets and refuses leakage (a set that meets itself)
+    contents.py       finds images that sets share
+    networks.py       where features come from: a run's teacher, its start, pixels, timm, a file
+    embed.py          images -> features [N, d], shared out among ranks
+    feature_cache.py  keeps them beside the run
+    scores.py         features -> all scores of a network
+      scorer.py         Eq. 6 of the paper, cosines and neighbours, streamed (arithmetic: tiles.py)
+      mahalanobis.py    SSD's score
+      prototypes.py     entropy, energy and occupied classes of the teacher's head
+    metrics.py        scores -> AUROC, AUPR, FPR95; the sign convention stands there
+      intervals.py      how sure they are
+    details.py        what else features tell: probes.py
+    shortcuts.py      what trivial statistics tell of a set
+    results.py        everything that is known about one scoring, as plain containers
+    table.py          results -> tables, with the figures of paper.py; table_formats.py writes them
+    figures.py        scores -> pictures
+    report.py         all of it on one page (report_*.py, report.html.jinja)
+    publish.py        puts a complete output folder in place, or nothing
+
+One's own images:
+
+    own_images.py     `score.py --images`; verdicts.py decides and tells
+    images.py         files -> pixels as the shards have them
+    detector.py       the same in three lines of Python
+    conformal.py      p-values and decisions by in-distribution images alone
+    export.py         all of it in one ONNX file (onnx_graph.py, compress.py)
+    exported.py       scores with such a file, without torch, DALI or the trainer
 
 One convention holds everywhere: a higher score is more OOD, and OOD is the positive class.
 This package reads shard sets and checkpoints; it never trains and nothing imports it.

@@ -5,15 +5,17 @@ Legend: B batch, G view size in pixels, N images of the set, d feature width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from dali_pipes.eval_loader import ImageSource
 from shards.cli import UserError
-from shards.reader import ShardSet
+from train.world import World
 
 Precision = Literal["fp32", "bf16"]
 PIXEL_CHUNK = 4096
@@ -27,7 +29,7 @@ def embed(
     device: torch.device,
     precision: Precision = "fp32",
     *,
-    samples: int,
+    ids: range,
 ) -> Tensor:
     """Features of every image that the loader yields, each id exactly once.
 
@@ -37,63 +39,103 @@ def embed(
             in any order.
         device: where the backbone and the images are.
         precision: "fp32", or "bf16" for autocast in the backbone.
-        samples: N, the number of images that the set has; ids are 0 .. N-1.
+        ids: the N consecutive ids that the loader has to yield.
 
     Returns:
-        float32 [N,d] on `device`; row i is the feature of id i.
+        float32 [N,d] on `device`; row i is the feature of ids[i]. [0,0] if there are none.
 
     Raises:
-        UserError: an id is missing, is not in 0 .. N-1, or came more than once.
+        UserError: an id is missing, is not among `ids`, or came more than once.
         ValueError: the backbone does not return [B,d], or the precision is unknown.
     """
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision is {precision!r}, expected 'fp32' or 'bf16'")
     backbone.eval()
-    id_parts: list[Tensor] = []
+    id_parts = [torch.empty(0, dtype=torch.int64)]
     feature_parts: list[Tensor] = []
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        for ids, images in loader:
+        for batch_ids, images in loader:
             features = backbone(images)
-            if features.ndim != 2 or len(features) != len(ids):
-                raise ValueError(f"backbone returned {list(features.shape)} for {len(ids)} images")
-            id_parts.append(ids.cpu())
+            if features.ndim != 2 or len(features) != len(batch_ids):
+                shape = list(features.shape)
+                raise ValueError(f"backbone returned {shape} for {len(batch_ids)} images")
+            id_parts.append(batch_ids.cpu())
             feature_parts.append(features.float())
-    ids = torch.cat(id_parts) if id_parts else torch.empty(0, dtype=torch.int64)
-    _check_each_once(ids, samples)
-    if samples == 0:
+    seen = torch.cat(id_parts)
+    _check_each_once(seen, ids)
+    if not feature_parts:
         return torch.empty((0, 0), device=device)
-    return torch.cat(feature_parts)[torch.argsort(ids).to(device)]
+    return torch.cat(feature_parts)[torch.argsort(seen).to(device)]
 
 
-def pixel_features(shard_set: ShardSet) -> Tensor:
+def share_of_rank(count: int, rank: int, world_size: int) -> range:
+    """The ids of 0 .. count-1 that are a rank's: consecutive, as many as another's but for one.
+
+    Together the ranks have each id once; with fewer images than ranks some have none.
+    """
+    return range(count * rank // world_size, count * (rank + 1) // world_size)
+
+
+def over_ranks(count: int, world: World, features_of: Callable[[range], Tensor]) -> Tensor:
+    """Features of a whole set, of which every rank computes its share; every rank must call it.
+
+    Args:
+        count: N, images of the set.
+        world: the ranks.
+        features_of: ids -> float32 [len(ids), d] on the rank's device; [0,0] for no ids.
+
+    Returns:
+        float32 [N,d], on every rank, row i = id i.
+    """
+    ours = features_of(share_of_rank(count, world.rank, world.world_size))
+    if world.world_size == 1:
+        return ours
+    width = torch.tensor(ours.shape[1], device=world.device)
+    dist.all_reduce(width, dist.ReduceOp.MAX)
+    # A collective takes equal shapes: shares are padded to the longest, and cut again.
+    padded = torch.zeros(-(-count // world.world_size), int(width), device=world.device)
+    padded[: len(ours), : ours.shape[1]] = ours
+    parts = [torch.empty_like(padded) for _ in range(world.world_size)]
+    dist.all_gather(parts, padded)
+    lengths = [len(share_of_rank(count, rank, world.world_size)) for rank in range(len(parts))]
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def pixel_features(images: ImageSource, ids: range) -> Tensor:
     """Raw pixels as features, for the pixel-cosine baseline.
 
     Args:
-        shard_set: an open set of N images, H x W x C.
+        images: of H x W x C.
+        ids: N of them.
 
     Returns:
-        float32 [N, H*W*C] on the CPU, in [0, 1], in id order. An all-black image, whose cosine is
-        undefined, counts as a uniform gray one.
+        float32 [N, H*W*C] on the CPU, in [0, 1], in the order of `ids`; [0,0] for none. An
+        all-black image, whose cosine is undefined, counts as a uniform gray one.
     """
-    count, shape = len(shard_set), shard_set.manifest.sample_shape
-    features = torch.empty((count, int(np.prod(shape))), dtype=torch.float32)
-    for first in range(0, count, PIXEL_CHUNK):
-        ids = np.arange(first, min(first + PIXEL_CHUNK, count), dtype=np.int64)
-        images = np.ascontiguousarray(shard_set.read(ids))  # uint8 [b,H,W,C]
-        features[first : first + len(ids)] = torch.from_numpy(images).flatten(1)
+    parts = [torch.empty((0, 0))]
+    for first in range(0, len(ids), PIXEL_CHUNK):
+        pixels = images.read(np.array(ids[first : first + PIXEL_CHUNK]))  # uint8 [b,H,W,C]
+        parts.append(torch.from_numpy(np.ascontiguousarray(pixels)).flatten(1).float())
+    features = torch.cat(parts[1:] or parts)
     features[~features.any(dim=1)] = 1
     return features.div_(255)
 
 
-def _check_each_once(ids: Tensor, samples: int) -> None:
-    outside = ids[(ids < 0) | (ids >= samples)]
+def _check_each_once(seen: Tensor, ids: range) -> None:
+    outside = seen[(seen < ids.start) | (seen >= ids.stop)]
     if len(outside):
-        raise UserError(f"the loader gave ids outside 0..{samples - 1}: {_first(outside)}")
-    times = torch.bincount(ids, minlength=samples)
+        raise UserError(f"the loader gave ids outside {_span(ids)}: {_first(outside)}")
+    times = torch.bincount(seen - ids.start, minlength=len(ids))
     if (times == 0).any():
-        raise UserError(f"the loader left out ids {_first((times == 0).nonzero())} of {samples}")
+        missing = (times == 0).nonzero() + ids.start
+        raise UserError(f"the loader left out ids {_first(missing)} of {_span(ids)}")
     if (times > 1).any():
-        raise UserError(f"the loader gave ids more than once: {_first((times > 1).nonzero())}")
+        repeated = (times > 1).nonzero() + ids.start
+        raise UserError(f"the loader gave ids more than once: {_first(repeated)}")
+
+
+def _span(ids: range) -> str:
+    return f"{ids.start}..{ids.stop - 1}"
 
 
 def _first(ids: Tensor) -> str:

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from eval.metrics import auroc
-from eval.results import METHODS, Scores, pooled_ood
+from eval.results import Scores, pooled_ood
 from eval.sets import TEST
 
 BINS = 60
@@ -25,17 +25,16 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
 
     Args:
         path: the PNG file to write.
-        scores: method (a key of `eval.results.METHODS`) -> scores of each set, higher = more OOD.
+        scores: label of a method -> scores of each set, higher = more OOD.
 
     Raises:
         UserError: see `eval.metrics.auroc`.
     """
-    methods = [method for method in METHODS if method in scores]
-    figure = Figure(figsize=(7, 0.9 + 2.8 * len(methods)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7, 0.9 + 2.8 * len(scores)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(methods), 1, squeeze=False)[:, 0]
-    for axis, method in zip(axes, methods, strict=True):
-        in_dist, ood = scores[method][TEST], pooled_ood(scores[method])
+    axes = figure.subplots(len(scores), 1, squeeze=False)[:, 0]
+    for axis, (label_of_method, of_sets) in zip(axes, scores.items(), strict=True):
+        in_dist, ood = of_sets[TEST], pooled_ood(of_sets)
         edges = np.histogram_bin_edges(np.concatenate([in_dist, ood]), BINS)
         for values, label, colour in (
             (in_dist, "in-distribution test", IN_DIST_COLOUR),
@@ -49,7 +48,7 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
                 alpha=0.55,
                 label=f"{label} ({len(values):,})",
             )
-        axis.set_title(f"{METHODS[method]}: AUROC {100 * auroc(in_dist, ood):.2f} %")
+        axis.set_title(f"{label_of_method}: AUROC {100 * auroc(in_dist, ood):.2f} %")
         axis.set_ylabel("images, %")
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()

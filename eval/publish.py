@@ -12,10 +12,18 @@ from shards.cli import UserError
 from shards.disk import sync
 
 RESULTS_FILE = "results.json"
-TABLE_FILE = "table.md"
-HISTOGRAM_FILE = "histogram.png"
+TABLE_FILES = "table.md", "table.csv", "table.json", "table.tex"
+HISTOGRAM_FILE, ROC_FILE = "histogram.png", "roc.png"
+REPORT_FILE = "report.html"
 SCORES_FOLDER = "scores"
-OWN_NAMES = frozenset({RESULTS_FILE, TABLE_FILE, HISTOGRAM_FILE, SCORES_FOLDER})
+SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
+"""Of one's own images."""
+OWN_NAMES = frozenset(
+    {
+        *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE),
+        *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE),
+    }
+)
 
 
 def check_replaceable(out: Path) -> None:

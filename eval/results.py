@@ -1,10 +1,20 @@
-"""What one scoring found, as plain containers (results.json), and one CSV file a set."""
+"""What one scoring found, as plain containers (results.json), and one CSV file a set.
+
+    methods     network -> score -> column -> AUROC, AUPR, FPR95 with intervals, and the count
+    probes      what else the headline's features tell: k-NN accuracy, occupied classes, sensitivity
+    shortcuts   what trivial statistics tell of each OOD set
+    the rest    what the numbers are of: sets, counts, digests, settings, versions, command
+
+Columns are the OOD sets, `near` and `far` where the sets are grouped, `mean` over the sets, and
+`all`, the sets pooled. The headline is one network's Eq. 6.
+"""
 
 from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,21 +23,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.metrics import auroc
-from eval.sets import ALL, TEST, EvalSets
+from eval.config import ScoreConfig
+from eval.contents import Shared
+from eval.metrics import mean_of_sets, measure
+from eval.paper import groups_of
+from eval.sets import ALL, FAR, MEAN, NEAR, TEST, EvalSets
+from shards.cli import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
+from train.checkpoint import LoadedTeacher
+from train.world import World
 
-FORMAT_VERSION = 1
-TEACHER = "teacher"
-METHODS = {
-    "pixel": "pixel cosine",
-    "untrained": "untrained network",
-    TEACHER: "trained teacher",
-}
-"""Key in results.json -> what a reader sees; in the order of the table's rows."""
+FORMAT_VERSION = 2
 Scores = Mapping[str, NDArray[np.float64]]
 """Set name -> float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more OOD."""
+Groups = Mapping[str, Sequence[str]]
+"""`near` and `far` -> names of OOD sets; empty where no set is called near."""
 
 
 def pooled_ood(scores: Scores) -> NDArray[np.float64]:
@@ -35,58 +46,90 @@ def pooled_ood(scores: Scores) -> NDArray[np.float64]:
     return np.concatenate([values for name, values in scores.items() if name != TEST])
 
 
-def auroc_per_set(scores: Scores) -> dict[str, dict[str, Any]]:
-    """AUROC in [0, 1] and the number of OOD images, for each OOD set and for `all` of them.
+def columns(scores: Scores, groups: Groups) -> dict[str, dict[str, Any]]:
+    """Every metric of every column, as `eval.metrics.measure` gives it.
 
     Raises:
-        UserError: see `eval.metrics.auroc`.
+        UserError: see `eval.metrics.measure`.
     """
+    in_dist = scores[TEST]
     ood = {name: values for name, values in scores.items() if name != TEST}
-    ood[ALL] = pooled_ood(scores)
-    return {
-        name: {"auroc": auroc(scores[TEST], values), "samples": len(values)}
-        for name, values in ood.items()
-    }
+    found = {name: measure(in_dist, values) for name, values in ood.items()}
+    for group in (NEAR, FAR):
+        if groups.get(group):
+            found[group] = mean_of_sets(in_dist, [ood[name] for name in groups[group]])
+    found[MEAN] = mean_of_sets(in_dist, list(ood.values()))
+    found[ALL] = measure(in_dist, pooled_ood(scores))
+    return found
+
+
+@dataclass(frozen=True)
+class Method:
+    """One network: what it is called, and all its scores."""
+
+    label: str
+    feature_dim: int
+    scores: Mapping[str, Scores]
+    """Score (see `eval.scores`) -> scores of each set."""
 
 
 def collect(
-    scores: Mapping[str, Scores],
+    methods: Mapping[str, Method],
     sets: EvalSets,
     *,
+    headline: str,
     tau: float,
-    checkpoint: Mapping[str, Any],
+    groups: Groups,
+    teacher: LoadedTeacher | None,
+    probes: Mapping[str, Any],
+    shortcuts: Mapping[str, Any],
+    overlap: Sequence[Shared],
     settings: Mapping[str, Any],
-    bank_is_training_set: bool,
+    command: Sequence[str],
 ) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
-        scores: method (a key of `METHODS`, `teacher` among them) -> scores of each set.
+        methods: network -> its scores, in the order of the table's rows.
         sets: the sets that were scored.
+        headline: the network of the headline.
         tau: temperature of Eq. 6.
-        checkpoint: the teacher's `step` and `sha256`.
-        bank_is_training_set: whether the run was trained on the bank.
-        settings: what else shaped the numbers (precision, view size, device kind, ...).
+        groups: which OOD sets are near, which far.
+        teacher: of the run, if a run was scored.
+        probes: see `eval.details.probes`.
+        shortcuts: see `eval.shortcuts.audit`.
+        overlap: images that sets share, where that was allowed.
+        settings: see `settings`.
+        command: the arguments that the scoring was started with.
 
     Raises:
-        UserError: see `eval.metrics.auroc`.
+        UserError: see `eval.metrics.measure`.
     """
+    training_set = teacher.manifests["in-dist"] if teacher else None
     return {
         "format_version": FORMAT_VERSION,
         "higher_is": "ood",
-        "score": "-log(mean over the bank of exp(cosine / tau))",
+        "headline": headline,
         "tau": tau,
         "protocol": protocol_name(shards.manifest for shards in sets.named.values()),
-        "sets": auroc_per_set(scores[TEACHER]),
-        "baselines": {
-            method: auroc_per_set(per_set)
-            for method, per_set in scores.items()
-            if method != TEACHER
-        },
-        "bank_size": len(sets.bank),
-        "bank_is_training_set": bank_is_training_set,
         "counts": {name: len(shards) for name, shards in sets.named.items()},
-        "checkpoint": dict(checkpoint),
+        "groups": {group: list(names) for group, names in groups.items()},
+        "methods": {
+            key: {
+                "label": method.label,
+                "feature_dim": method.feature_dim,
+                "scores": {
+                    score: columns(of_sets, groups) for score, of_sets in method.scores.items()
+                },
+            }
+            for key, method in methods.items()
+        },
+        "probes": dict(probes),
+        "shortcuts": dict(shortcuts),
+        "overlap": {f"{shared.one} and {shared.other}": len(shared.ids) for shared in overlap},
+        "bank_size": len(sets.bank),
+        "bank_is_training_set": sets.bank.manifest.sha256 == training_set,
+        "checkpoint": {"step": teacher.step, "sha256": teacher.sha256} if teacher else None,
         "manifests": {
             name: {
                 "name": shards.manifest.name,
@@ -98,6 +141,40 @@ def collect(
         },
         "settings": dict(settings),
         "versions": versions(),
+        "command": list(command),
+    }
+
+
+def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
+    """Near and far OOD sets by name, as the user or else the protocol has it; {} if none is near.
+
+    Raises:
+        UserError: a name is none of the OOD sets.
+    """
+    for name in near:
+        if name not in sets.ood:
+            held = ", ".join(sets.ood)
+            raise UserError(f"--near is {name}, which is none of the OOD sets: {held}")
+    if not near:
+        protocol = protocol_name(shards.manifest for shards in sets.named.values())
+        return groups_of(protocol, sets.test.manifest.name, list(sets.ood))
+    return {NEAR: [n for n in sets.ood if n in near], FAR: [n for n in sets.ood if n not in near]}
+
+
+def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -> dict[str, Any]:
+    """What shapes the numbers besides sets and networks, and how the teacher was trained."""
+    trained: dict[str, Any] = {}
+    if teacher is not None:
+        aux = teacher.config.aux
+        trained["negatives"] = teacher.config.strategy
+        trained["aux"] = aux.name if aux else None
+    return {
+        **trained,
+        "precision": config.precision,
+        "batch": config.batch,
+        "k": list(config.k),
+        "device": world.device.type,
+        "ranks": world.world_size,
     }
 
 
@@ -123,7 +200,7 @@ def write_scores(path: Path, shards: ShardSet, scores: NDArray[np.float64]) -> N
     """
     manifest = shards.manifest
     header = ["id", "score"]
-    columns: list[list[Any]] = [list(range(len(scores))), [repr(float(s)) for s in scores]]
+    columns: list[list[Any]] = [list(range(len(scores))), scores.tolist()]
     if manifest.classes:
         labels = shards.labels(np.arange(len(scores), dtype=np.int64))
         header.append("class")
@@ -131,6 +208,7 @@ def write_scores(path: Path, shards: ShardSet, scores: NDArray[np.float64]) -> N
     header.append("name")
     columns.append(shards.names())
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # Quoted whatever is in them: a name may hold a carriage return.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(zip(*columns, strict=True))

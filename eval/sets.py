@@ -16,8 +16,10 @@ from shards.sources.registry import FORMATS
 
 BANK = "in-dist-train"
 TEST = "in-dist-test"
-ALL = "all"
-"""Reserved: the OOD sets pooled."""
+NEAR, FAR, MEAN, ALL = "near", "far", "mean", "all"
+"""Columns beside the sets' own: means over the near, the far and all OOD sets, and the OOD sets
+pooled."""
+RESERVED = (BANK, TEST, NEAR, FAR, MEAN, ALL)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def open_sets(
         for own, path in ((BANK, in_dist_train), (TEST, in_dist_test)):
             if directory.resolve() == path.resolve():
                 raise UserError(f"{own} and {name} are the same folder, {directory}")
-        if name in (BANK, TEST, ALL):
+        if name in RESERVED:
             raise UserError(f"--ood {directory}: the set name {name!r} is reserved, rename it")
         if name in directories:
             raise UserError(f"--ood: {directories[name]} and {directory} are both named {name!r}")

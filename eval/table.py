@@ -1,89 +1,260 @@
-"""The AUROC table of one scoring: rows = methods, columns = OOD sets and `all` of them.
+"""The tables of one scoring, in the layout of the paper's Tables 1 and 2, as plain containers.
 
-Reads the dict that `eval.results.collect` makes (or results.json, loaded). AUROC in %, two
-decimals; the best of each column is bold, and so is every other that prints the same number.
+    AUROC              rows = networks by the headline score, and what the paper has for them
+    AUROC by score     rows = scores of the headline network
+    all metrics        rows = metrics of the headline network and score, with their intervals
+
+Columns are the OOD sets, `near` and `far` where the sets are grouped, the `mean` over the sets, and
+`all`, the sets pooled. Values are in %, two decimals in print; the best of each column is marked,
+and so is every other that prints the same number. `eval.table_formats` writes and prints them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from eval import paper
+from eval.metrics import METRICS
+from eval.scores import HEADLINE, label_of
+from eval.sets import ALL, BANK, MEAN, TEST
 
-from eval.results import METHODS, TEACHER
-from eval.sets import ALL, BANK, TEST
-
-Cell = tuple[str, bool]
-"""What it says, and whether it is the best of its column."""
-LABEL_WIDTH = max(map(len, METHODS.values()))
-COLUMN_GAP = 2
+Results = Mapping[str, Any]
+"""What `eval.results.collect` makes, or results.json, loaded."""
 
 
-def cells(results: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
-    """Column names (OOD sets, then `all`), and per method its label and one cell a column."""
-    per_method = {**results["baselines"], TEACHER: results["sets"]}
-    columns = [name for name in results["sets"] if name != ALL] + [ALL]
-    texts = {
-        method: [f"{100 * per_method[method][name]['auroc']:.2f}" for name in columns]
-        for method in METHODS
-        if method in per_method
-    }
-    best = [max(column, key=float) for column in zip(*texts.values(), strict=True)]
-    rows = [
-        (METHODS[method], [(text, text == top) for text, top in zip(row, best, strict=True)])
-        for method, row in texts.items()
+@dataclass(frozen=True)
+class Cell:
+    """One number: a rate in %, or a count; None where there is none."""
+
+    value: float | int | None
+    low: float | None = None
+    """Of its 95 % interval."""
+    high: float | None = None
+    is_best: bool = False
+    is_difference: bool = False
+
+    @property
+    def text(self) -> str:
+        """The number as it is printed."""
+        if self.value is None:
+            return "–"
+        if isinstance(self.value, int):
+            return f"{self.value:,}"
+        return f"{self.value:+.2f}" if self.is_difference else f"{self.value:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """Its 95 % interval, or ""."""
+        return "" if self.low is None else f"{self.low:.2f}–{self.high:.2f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label, and a cell for each column."""
+
+    label: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of the same columns; `corner` says what the rows are."""
+
+    title: str
+    corner: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Tables, and what must be known to read them."""
+
+    tables: Sequence[Table]
+    notes: Sequence[str]
+
+
+def sheet_of(results: Results) -> Sheet:
+    """All tables of a scoring and their notes."""
+    methods, headline = results["methods"], results["headline"]
+    of_headline = methods[headline]["scores"]
+    columns = list(of_headline[HEADLINE])
+    label = methods[headline]["label"]
+    networks = [
+        Row(method["label"], metric_cells(method["scores"][HEADLINE], "auroc", columns))
+        for method in methods.values()
     ]
-    return columns, rows
+    scores = [
+        Row(label_of(score), metric_cells(found, "auroc", columns))
+        for score, found in of_headline.items()
+    ]
+    metrics = [
+        Row(shown, metric_cells(of_headline[HEADLINE], metric, columns))
+        for metric, shown in METRICS.items()
+    ]
+    networks = [*with_best(networks), *_paper_rows(results, columns)]
+    tables = [
+        Table(f"AUROC in %, {label_of(HEADLINE)}", "method", columns, without_intervals(networks)),
+        Table(f"AUROC in % of other scores, {label}", "score", columns, _plain_best(scores)),
+        Table(f"In %, with 95 % intervals, {label}", "metric", columns, metrics),
+    ]
+    return Sheet(tables, notes(results))
 
 
-def notes(results: Mapping[str, Any]) -> list[str]:
-    """What must be known to read the table: the measure, the counts, the bank, the protocol."""
-    counts = results["counts"]
-    other = "" if results["bank_is_training_set"] else " (not those the run was trained on)"
-    ood = [f"{name} {counts[name]:,}" for name in results["sets"] if name != ALL]
+def metric_cells(found: Results, metric: str, columns: Sequence[str]) -> list[Cell]:
+    """A metric of each column, in %, with its interval."""
     return [
-        "AUROC in %, OOD is the positive class, a higher score is more OOD.",
-        f"In-distribution test images: {counts[TEST]:,}. "
-        f"OOD images: {', '.join(ood)}; {ALL} {results['sets'][ALL]['samples']:,}.",
-        f"Bank: {counts[BANK]:,} in-distribution training images{other}; tau {results['tau']:g}.",
-        f"Protocol: {results['protocol']}. Checkpoint: step {results['checkpoint']['step']:,}.",
+        Cell(*(100 * found[column][metric][end] for end in ("value", "low", "high")))
+        for column in columns
     ]
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
-    """The table and its notes as Markdown."""
-    columns, rows = cells(results)
-    lines = ["| method | " + " | ".join(map(_escape, columns)) + " |"]
-    lines.append("|---|" + "---:|" * len(columns))
-    for label, row in rows:
-        shown = [f"**{text}**" if best else text for text, best in row]
-        lines.append(f"| {label} | " + " | ".join(shown) + " |")
-    return "\n".join([*lines, "", *(f"- {_escape(note)}" for note in notes(results))]) + "\n"
+def with_best(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the highest number of each column marked, and all that print the same."""
+    columns = zip(*([cell.text for cell in row.cells] for row in rows), strict=True)
+    best = [max(texts, key=lambda text: -1 if text == "–" else float(text)) for texts in columns]
+    return [
+        Row(
+            row.label,
+            [
+                replace(cell, is_best=cell.value is not None and cell.text == top)
+                for cell, top in zip(row.cells, best, strict=True)
+            ],
+        )
+        for row in rows
+    ]
 
 
-def print_table(results: Mapping[str, Any], console: Console) -> None:
-    """The same table and notes on the terminal, in several tables if it is too narrow for one."""
-    columns, rows = cells(results)
-    width = max(len(text) for _, row in rows for text, _ in row)
-    fit = max(1, (console.width - LABEL_WIDTH) // (width + COLUMN_GAP))
-    for first in range(0, len(columns), fit):
-        part = slice(first, first + fit)
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-        table.add_column("method", no_wrap=True)
-        for name in columns[part]:
-            table.add_column(Text(name), justify="right", overflow="fold")
-        for label, row in rows:
-            shown = [Text(text, style="bold" if best else "") for text, best in row[part]]
-            table.add_row(label, *shown)
-        console.print(table)
-        console.print()
-    for note in notes(results):
-        console.print(Text(note, style="dim"))
+def without_intervals(rows: Sequence[Row]) -> list[Row]:
+    """The rows with bare numbers."""
+    return [Row(r.label, [replace(c, low=None, high=None) for c in r.cells]) for r in rows]
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _plain_best(rows: Sequence[Row]) -> list[Row]:
+    return without_intervals(with_best(rows))
+
+
+# ------------------------------------------------------------------------------------- the paper
+
+
+def in_dist_of(results: Results) -> str:
+    """Name of the in-distribution test set."""
+    return results["manifests"][TEST]["name"]
+
+
+def paper_name_of(results: Results) -> str | None:
+    """What the paper calls the run's negatives; None if it has no such row for these sets."""
+    negatives = results["settings"].get("negatives")
+    if results["protocol"] != paper.PROTOCOL or negatives is None:
+        return None
+    name = paper.name_of(negatives, results["settings"].get("aux") or "imagenet")
+    return name if name in paper.OURS.get(paper.data_set(in_dist_of(results)), {}) else None
+
+
+def paper_cells(
+    results: Results, columns: Sequence[str], published: Callable[[str], float | None]
+) -> list[Cell]:
+    """What the paper has for each column: sets as printed, groups as the mean over their sets.
+
+    Args:
+        results: the scoring.
+        columns: of the table.
+        published: OOD set -> AUROC in %, or None.
+    """
+    groups = {**results["groups"], MEAN: ood_sets(results), ALL: ()}
+    cells = []
+    for column in columns:
+        values = [published(name) for name in groups.get(column, (column,))]
+        known = [value for value in values if value is not None]
+        is_whole = bool(values) and len(known) == len(values)
+        cells.append(Cell(sum(known) / len(known) if is_whole else None))
+    return cells
+
+
+def _paper_rows(results: Results, columns: Sequence[str]) -> list[Row]:
+    """The paper's row for the run's negatives, the difference to it, and the paper's baselines."""
+    in_dist = in_dist_of(results)
+    if results["protocol"] != paper.PROTOCOL or paper.data_set(in_dist) not in paper.OURS:
+        return []
+    rows = []
+    name = paper_name_of(results)
+    if name is not None:
+        settings = results["settings"]
+        there = paper_cells(
+            results,
+            columns,
+            lambda ood: paper.published(
+                in_dist, settings["negatives"], ood, settings.get("aux") or "imagenet"
+            ),
+        )
+        found = results["methods"][results["headline"]]["scores"][HEADLINE]
+        here = metric_cells(found, "auroc", columns)
+        difference = [
+            Cell(
+                None if a.value is None or b.value is None else a.value - b.value,
+                is_difference=True,
+            )
+            for a, b in zip(here, there, strict=True)
+        ]
+        rows += [Row(f"paper, {name}", there), Row("difference to it", difference)]
+    for method, row in paper.BASELINES[paper.data_set(in_dist)].items():
+        cells = paper_cells(results, columns, partial(paper.cell, in_dist, row))
+        rows.append(Row(f"paper, {method}", cells))
+    return rows
+
+
+# ------------------------------------------------------------------------------------- the notes
+
+
+def ood_sets(results: Results) -> list[str]:
+    """The OOD sets, in the order of the columns."""
+    return [name for name in results["counts"] if name not in (BANK, TEST)]
+
+
+def notes(results: Results) -> list[str]:
+    """What must be known to read the tables: measures, counts, groups, bank, protocol, probes."""
+    counts = results["counts"]
+    ood = ood_sets(results)
+    is_other = results["checkpoint"] and not results["bank_is_training_set"]
+    other = " (not those the run was trained on)" if is_other else ""
+    step = f" Checkpoint: step {results['checkpoint']['step']:,}." if results["checkpoint"] else ""
+    found = [
+        "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
+        "in-distribution images above the threshold that 95 % of OOD images reach.",
+        f"In-distribution test images: {counts[TEST]:,}. "
+        f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
+        f"{ALL} {sum(counts[name] for name in ood):,}.",
+        f"{MEAN} is over the sets, {ALL} has their images in one.",
+        f"Bank: {counts[BANK]:,} in-distribution training images{other}; tau {results['tau']:g}.",
+        f"Protocol: {results['protocol']}.{step}",
+        "Intervals are of the choice of images; another training run may differ by more.",
+    ]
+    for group, names in results["groups"].items():
+        if names:
+            found.append(f"{group}: {', '.join(names)}.")
+    if paper_name_of(results):
+        found.append("The paper's means are over the same sets; its other rows are of Table 1.")
+    if results.get("probes"):
+        label = results["methods"][results["headline"]]["label"]
+        found.append(f"{label}: {'; '.join(_probe_texts(results['probes']))}.")
+    return found
+
+
+def _probe_texts(probes: Results) -> list[str]:
+    texts = []
+    if probes.get("knn_accuracy"):
+        each = [f"{name} {100 * value:.2f} %" for name, value in probes["knn_accuracy"].items()]
+        texts.append(f"k-NN accuracy {', '.join(each)}")
+    if "linear_probe" in probes:
+        texts.append(f"linear probe {100 * probes['linear_probe']:.2f} %")
+    if "occupied" in probes:
+        texts.append(
+            f"occupied soft classes {probes['occupied']['count']:,} of {probes['occupied']['of']:,}"
+        )
+    if "sensitivity" in probes:
+        value, low, high = (100 * probes["sensitivity"][end] for end in ("value", "low", "high"))
+        texts.append(f"AUROC of train against test {value:.2f} % ({low:.2f}–{high:.2f})")
+    return texts

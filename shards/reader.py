@@ -58,6 +58,11 @@ class ShardSet:
         """The number of samples."""
         return self.manifest.samples
 
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.manifest.channels
+
     def read(self, ids: np.ndarray) -> np.ndarray:
         """The pixels of samples, in the order of `ids`; encoded ones are decoded here, by Pillow.
 

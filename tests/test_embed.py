@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
-from eval.embed import embed, pixel_features
+from eval.embed import embed, over_ranks, pixel_features, share_of_rank
 from shards.cli import UserError
+from tests.image_cases import MemoryImages
+from train.world import World
 
 CPU = torch.device("cpu")
 
@@ -37,7 +38,7 @@ def batches(*id_lists):
 
 
 def test_rows_stand_in_id_order():
-    features = embed(Backbone(), batches([3, 0], [4, 1], [2]), CPU, samples=5)
+    features = embed(Backbone(), batches([3, 0], [4, 1], [2]), CPU, ids=range(5))
     assert features.dtype == torch.float32
     assert features.tolist() == [[float(i), 1.0] for i in range(5)]
 
@@ -47,22 +48,22 @@ def test_rows_stand_in_id_order():
 )
 def test_backbone_runs_for_inference_at_the_wanted_precision(precision, dtype):
     backbone = Backbone().train()
-    features = embed(backbone, batches([0, 1]), CPU, precision, samples=2)
+    features = embed(backbone, batches([0, 1]), CPU, precision, ids=range(2))
     assert backbone.seen == [(False, True, dtype)]
     assert features.dtype == torch.float32
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="precision is 'fp8'"):
-        embed(Backbone(), batches([0]), CPU, "fp8", samples=1)
+        embed(Backbone(), batches([0]), CPU, "fp8", ids=range(1))
 
 
 @pytest.mark.parametrize(
     ("id_lists", "message"),
     [
-        (([0, 1], [3]), "left out ids 2 of 4"),
-        (([0, 1], [2]), "left out ids 3 of 4"),
-        ((), "left out ids 0, 1, 2, 3 of 4"),
+        (([0, 1], [3]), "left out ids 2 of 0..3"),
+        (([0, 1], [2]), "left out ids 3 of 0..3"),
+        ((), "left out ids 0, 1, 2, 3 of 0..3"),
         (([0, 1], [1, 2, 3]), "more than once: 1"),
         (([0, 1, 2, 3], [4]), r"outside 0\.\.3: 4"),
         (([-1, 0, 1, 2, 3],), r"outside 0\.\.3: -1"),
@@ -70,27 +71,59 @@ def test_an_unknown_precision_is_refused():
 )
 def test_each_id_must_come_once(id_lists, message):
     with pytest.raises(UserError, match=message):
-        embed(Backbone(), batches(*id_lists), CPU, samples=4)
+        embed(Backbone(), batches(*id_lists), CPU, ids=range(4))
 
 
 def test_a_backbone_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"returned \[2, 3, 4, 4\] for 2 images"):
-        embed(torch.nn.Identity(), batches([0, 1]), CPU, samples=2)
+        embed(torch.nn.Identity(), batches([0, 1]), CPU, ids=range(2))
+
+
+def test_the_ids_of_a_share_are_its_own():
+    features = embed(Backbone(), batches([6, 5], [7]), CPU, ids=range(5, 8))
+    assert features[:, 0].tolist() == [5, 6, 7]
+    with pytest.raises(UserError, match=r"outside 5\.\.7: 4"):
+        embed(Backbone(), batches([4, 5, 6, 7]), CPU, ids=range(5, 8))
+    with pytest.raises(UserError, match=r"left out ids 6 of 5\.\.7"):
+        embed(Backbone(), batches([5, 7]), CPU, ids=range(5, 8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 10])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_shares_have_each_id_once(count, world_size):
+    shares = [share_of_rank(count, rank, world_size) for rank in range(world_size)]
+    assert [i for share in shares for i in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert max(map(len, shares)) == -(-count // world_size)
+
+
+def gather(rank: int, store: str, count: int, results: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
+    world = World(rank, 3, CPU)
+
+    def features(ids):
+        columns = [[float(i), 10.0 * i] for i in ids]
+        return torch.tensor(columns) if columns else torch.empty(0, 0)
+
+    np.save(f"{results}-{rank}.npy", over_ranks(count, world, features).numpy())
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("count", [2, 7])  # with 2, a rank has no image
+def test_every_rank_gets_the_whole_set(tmp_path, count):
+    arguments = (str(tmp_path / "store"), count, str(tmp_path / "features"))
+    torch.multiprocessing.spawn(gather, arguments, nprocs=3)
+    for rank in range(3):
+        features = np.load(tmp_path / f"features-{rank}.npy")
+        assert features.tolist() == [[i, 10 * i] for i in range(count)]
 
 
 def test_pixel_features_are_the_pixels(monkeypatch):
-    images = np.random.default_rng(0).integers(0, 256, (10, 2, 4, 3), dtype=np.uint8)
-
-    class Shards:
-        manifest = SimpleNamespace(sample_shape=(2, 4, 3))
-
-        def __len__(self):
-            return len(images)
-
-        def read(self, ids):
-            return images[ids]
-
+    images = np.random.default_rng(0).integers(0, 256, (12, 2, 4, 3), dtype=np.uint8)
+    images[5] = 0
     monkeypatch.setattr("eval.embed.PIXEL_CHUNK", 4)  # three reads, the last shorter
-    features = pixel_features(Shards())
+    features = pixel_features(MemoryImages(images), range(1, 11))
     assert features.dtype == torch.float32 and features.shape == (10, 24)
-    np.testing.assert_allclose(features.numpy(), images.reshape(10, 24) / 255, rtol=1e-6)
+    expected = images[1:11].reshape(10, 24) / 255
+    expected[4] = 1 / 255
+    np.testing.assert_allclose(features.numpy(), expected, rtol=1e-6)

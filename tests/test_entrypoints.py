@@ -10,6 +10,8 @@ COMMANDS = {
     "train/main.py": "demo-cpu",
     "eval/score.py": "--in-dist-train",
     "-m eval.score": "--in-dist-train",
+    "eval/export.py": "--calibration",
+    "-m eval.exported": "FOLDER",
     "-m shards.build": "--size-px",
     "-m shards.sets": "--protocol",
     "-m shards.verify": "--full",
@@ -27,7 +29,7 @@ def test_help_is_shown_from_the_root(command) -> None:
     assert COMMANDS[command] in result.stdout
 
 
-@pytest.mark.parametrize("script", ["train/main.py", "eval/score.py"])
+@pytest.mark.parametrize("script", ["train/main.py", "eval/score.py", "eval/export.py"])
 def test_scripts_run_from_elsewhere(tmp_path, script) -> None:
     result = run_script(ROOT / script, "--help", cwd=tmp_path)
     assert result.returncode == 0 and COMMANDS[script] in result.stdout

@@ -26,6 +26,7 @@ from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from tests import source_cases
+from tests.train_cases import ROOT, run_script
 from train.checkpoint import Snapshot, load_teacher
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.model import untrained_backbone
@@ -80,6 +81,8 @@ def run(sets, tmp_path_factory):
     config = RunConfig(
         in_dist=Path("train"),
         out=directory,
+        negatives="rot-in",
+        global_batch=10,
         views=ViewSpec(global_px=SIDE_PX, local_px=4),  # images keep their size: an easy oracle
         model=ModelConfig(patch_px=4, width=12, depth=1, heads=2),
         head=HeadConfig(prototypes=8, hidden=8, bottleneck=4),
@@ -192,7 +195,7 @@ def test_two_ood_sets_with_one_name_are_refused(sets, tmp_path):
         opened(sets / "train", sets / "test", sets / "ood-a", other)
 
 
-@pytest.mark.parametrize("name", ["all", "in-dist-test", "in-dist-train"])
+@pytest.mark.parametrize("name", ["all", "near", "mean", "in-dist-test", "in-dist-train"])
 def test_reserved_names_are_refused(sets, tmp_path, name):
     reserved = npy_set(tmp_path / name, 5, seed=9)
     with pytest.raises(UserError, match=f"'{name}' is reserved"):
@@ -288,7 +291,18 @@ def test_a_file_is_no_output_folder(tmp_path):
 def command(run, sets, out, *more, ood=("ood-a", "ood-b")):
     paths = [str(sets / name) for name in ood]
     sources = ["--in-dist-train", str(sets / "train"), "--in-dist-test", str(sets / "test")]
-    return [str(run), *sources, "--ood", *paths, "--out", str(out), "--device", "cpu", *more]
+    options = ["--k", "1", "5", "--device", "cpu"]
+    return [str(run), *sources, "--ood", *paths, "--out", str(out), *options, *more]
+
+
+def results_of(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def eq6_aurocs(results, method="teacher"):
+    """Column -> AUROC."""
+    found = results["methods"][method]["scores"]["eq6"]
+    return {column: metrics["auroc"]["value"] for column, metrics in found.items()}
 
 
 def scores_by_definition(sets, features_of):
@@ -345,28 +359,30 @@ def test_scores_are_those_of_the_definition(run, sets, scored):
 def test_aurocs_are_those_of_the_definition(run, sets, scored):
     loaded = load_teacher(run, CPU)
     untrained = untrained_backbone(loaded.config, CPU)
-    results = json.loads((scored / "results.json").read_text())
-    found = {**results["baselines"], "teacher": results["sets"]}
+    results = results_of(scored)
     features_of = {
         "pixel": lambda images: images.reshape(len(images), -1),
         "untrained": lambda images: backbone_features(untrained, images),
         "teacher": lambda images: backbone_features(loaded.backbone, images),
     }
-    assert found.keys() == features_of.keys()
+    assert list(results["methods"]) == list(features_of)
     seen = set()
     for method, features in features_of.items():
         scores = scores_by_definition(sets, features)
         gaps = np.diff(np.sort(np.concatenate(list(scores.values()))))
         assert gaps.min() > 5e-6  # so that rounding cannot change the order
         expected = aurocs(scores)
-        assert [found[method][name]["auroc"] for name in ("ood-a", "ood-b", "all")] == expected
-        assert [values["samples"] for values in found[method].values()] == [14, 9, 23]
+        found = eq6_aurocs(results, method)
+        assert [found[name] for name in ("ood-a", "ood-b", "all")] == pytest.approx(expected)
+        assert found["mean"] == pytest.approx((expected[0] + expected[1]) / 2)
+        samples = results["methods"][method]["scores"]["eq6"]
+        assert [samples[name]["samples"] for name in ("ood-a", "ood-b", "all")] == [14, 9, 23]
         seen.add(tuple(expected))
     assert len(seen) == 3  # no method's numbers can stand for another's
 
 
 def test_results_say_what_was_scored(run, sets, scored):
-    results = json.loads((scored / "results.json").read_text())
+    results = results_of(scored)
     assert results["higher_is"] == "ood"
     assert results["tau"] == 0.04
     assert results["bank_size"] == 30
@@ -381,7 +397,8 @@ def test_results_say_what_was_scored(run, sets, scored):
     with ShardSet.open(sets / "ood-b") as shards:
         assert results["manifests"]["ood-b"]["sha256"] == shards.manifest.sha256
     assert results["versions"]["torch"] == torch.__version__
-    assert str(sets) not in json.dumps(results)
+    assert results["command"] == command(run, sets, scored, "--baselines", "--batch", "5")
+    assert str(sets) not in json.dumps({**results, "command": []})
 
 
 def test_csv_has_name_and_class_where_it_is_known(sets, scored):
@@ -396,11 +413,11 @@ def test_csv_has_name_and_class_where_it_is_known(sets, scored):
 
 
 def test_table_and_histogram_are_there(scored, capsys):
-    results = json.loads((scored / "results.json").read_text())
+    results = results_of(scored)
     table = (scored / "table.md").read_text()
     for method in ("pixel cosine", "untrained network", "trained teacher"):
         assert f"| {method} |" in table
-    assert f"{100 * results['sets']['all']['auroc']:.2f}" in table
+    assert f"{100 * eq6_aurocs(results)['all']:.2f}" in table
     with Image.open(scored / "histogram.png") as image:
         assert min(image.size) > 400
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
@@ -408,12 +425,76 @@ def test_table_and_histogram_are_there(scored, capsys):
 
 def test_one_ood_set_without_baselines(run, sets, scored, tmp_path, capsys):
     main(command(run, sets, tmp_path / "out", ood=("ood-b",)))
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    with_baselines = json.loads((scored / "results.json").read_text())
-    assert results["baselines"] == {}
-    assert results["sets"]["ood-b"] == with_baselines["sets"]["ood-b"]
-    assert results["sets"]["all"] == results["sets"]["ood-b"]
+    results = results_of(tmp_path / "out")
+    with_baselines = results_of(scored)
+    assert list(results["methods"]) == ["teacher"]
+    alone = eq6_aurocs(results)
+    assert alone["ood-b"] == eq6_aurocs(with_baselines)["ood-b"]
+    assert alone["all"] == alone["mean"] == alone["ood-b"]
     assert "trained teacher" in capsys.readouterr().out
+
+
+def test_two_ranks_find_what_one_does(run, sets, scored, tmp_path):
+    """And each image is scored once: the rows of the CSV are those of one rank."""
+    arguments = command(run, sets, tmp_path / "out", "--baselines", "--cache", str(tmp_path / "c"))
+    result = run_script(ROOT / "eval" / "score.py", *arguments, ranks=2)
+    assert result.returncode == 0, result.stderr
+    one, two = results_of(scored), results_of(tmp_path / "out")
+    assert two["settings"]["ranks"] == 2
+    for method in one["methods"]:
+        assert eq6_aurocs(one, method) == eq6_aurocs(two, method)
+    for path in (scored / "scores").iterdir():
+        ours, theirs = read_csv(path), read_csv(tmp_path / "out" / "scores" / path.name)
+        assert [row["id"] for row in ours] == [row["id"] for row in theirs]
+        np.testing.assert_allclose(
+            [float(row["score"]) for row in ours],
+            [float(row["score"]) for row in theirs],
+            rtol=0,
+            atol=1e-5,
+        )
+
+
+def test_shared_images_are_refused_or_recorded(run, sets, tmp_path):
+    with ShardSet.open(sets / "train") as train:
+        images = train.read(np.array([0, 1, 2, 3, 4]))
+    images[:3] = 255 - images[:3]
+    np.save(tmp_path / "leaky.npy", images)
+    build(BuildRequest(**npy_request(tmp_path / "leaky.npy", tmp_path / "leaky")))
+    arguments = command(run, sets, tmp_path / "out", ood=("ood-a", tmp_path / "leaky"))
+    with pytest.raises(UserError, match="2 of leaky are in in-dist-train too"):
+        main(arguments)
+    assert not (tmp_path / "out").exists()
+    main([*arguments, "--allow-overlap"])
+    assert results_of(tmp_path / "out")["overlap"] == {"in-dist-train and leaky": 2}
+
+
+def test_features_of_a_file_need_no_run_and_give_the_same_table(run, sets, scored, tmp_path):
+    teacher = load_teacher(run, CPU).backbone
+    arrays = {}
+    for folder, name in (
+        ("train", "in-dist-train"),
+        ("test", "in-dist-test"),
+        ("ood-a",) * 2,
+        ("ood-b",) * 2,
+    ):
+        with ShardSet.open(sets / folder) as shards:
+            arrays[name] = backbone_features(teacher, shards.read(np.arange(len(shards))))
+    np.savez(tmp_path / "mine.npz", **arrays)
+    arguments = command(run, sets, tmp_path / "out", "--features", str(tmp_path / "mine.npz"))
+    main(arguments[1:])
+    results = results_of(tmp_path / "out")
+    assert results["headline"] == "npz:mine" and list(results["methods"]) == ["npz:mine"]
+    assert results["checkpoint"] is None
+    assert eq6_aurocs(results, "npz:mine") == eq6_aurocs(results_of(scored))
+
+
+def test_near_and_far_sets_have_their_means(run, sets, scored, tmp_path):
+    main(command(run, sets, tmp_path / "out", "--near", "ood-b"))
+    results = results_of(tmp_path / "out")
+    assert results["groups"] == {"near": ["ood-b"], "far": ["ood-a"]}
+    found = eq6_aurocs(results)
+    assert (found["near"], found["far"]) == (found["ood-b"], found["ood-a"])
+    assert results_of(scored)["groups"] == {}
 
 
 @pytest.mark.parametrize(
@@ -423,6 +504,11 @@ def test_one_ood_set_without_baselines(run, sets, scored, tmp_path, capsys):
         (("--num-threads", "-1"), "--num-threads is -1"),
         (("--tau", "0"), "--tau is 0"),
         (("--tau", "nan"), "--tau is nan"),
+        (("--k", "0"), "--k is 0"),
+        (("--fpr", "1"), "--fpr is 1"),
+        (("--backbone", "resnet18"), "--backbone is resnet18, expected timm:NAME"),
+        (("--images", "folder"), "--ood: expected at least one folder, or --images instead"),
+        (("--near", "ood-c"), "--near is ood-c, which is none of the OOD sets: ood-a, ood-b"),
     ],
 )
 def test_options_out_of_range_are_named(run, sets, tmp_path, more, message):
@@ -462,8 +548,8 @@ def test_a_black_image_counts_as_a_gray_one_in_the_pixel_baseline(run, sets, tmp
         build(BuildRequest(**npy_request(tmp_path / f"{name}.npy", tmp_path / name)))
         out = tmp_path / f"out-{name}"
         main(command(run, sets, out, "--baselines", ood=("ood-a", tmp_path / name)))
-        results = json.loads((out / "results.json").read_text())
-        found.append(results["baselines"]["pixel"][name]["auroc"])
+        results = results_of(out)
+        found.append(eq6_aurocs(results, "pixel")[name])
     assert found[0] == found[1]
 
 
@@ -488,11 +574,11 @@ def test_another_bank_than_the_training_set_is_said(run, sets, tmp_path):
         for argument in command(run, sets, tmp_path / "out")
     ]
     main(arguments)
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = results_of(tmp_path / "out")
     assert results["bank_is_training_set"] is False
     assert "not those the run was trained on" in (tmp_path / "out" / "table.md").read_text()
     main(command(run, sets, tmp_path / "usual"))
-    results = json.loads((tmp_path / "usual" / "results.json").read_text())
+    results = results_of(tmp_path / "usual")
     assert results["bank_is_training_set"] is True
 
 

@@ -1,4 +1,4 @@
-"""Eq. 6 in tiles: its value, its order, its memory, its errors."""
+"""Scores by cosines in tiles: their values, their order, their memory, their errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
+from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from eval.scorer import eq6, score
+from eval.scorer import TILE_SHAPE, eq6, nearest, nearest_scores, score
 from shards.cli import UserError
 
 
@@ -141,3 +143,110 @@ def test_tau_must_be_positive(tau):
 def test_shapes_must_fit():
     with pytest.raises(ValueError, match=r"\[3, 16\] and bank \[3, 8\]"):
         score(features(3), features(3, width=8))
+
+
+def cosines_by_definition(test, bank):
+    """float64 [N, M]."""
+    test, bank = test.double().numpy(), bank.double().numpy()
+    test = test / np.linalg.norm(test, axis=1, keepdims=True)
+    return test @ (bank / np.linalg.norm(bank, axis=1, keepdims=True)).T
+
+
+# Banks and tiles with and without whole groups of 32, less than k in a tile, many tiles to merge.
+@pytest.mark.parametrize("bank_size", [9, 64, 700])
+@pytest.mark.parametrize("tile_bank", [5, 32, 100, 8192])
+def test_all_scores_in_one_pass(bank_size, tile_bank):
+    test, bank = features(50), features(bank_size, seed=1)
+    bank[3::4] = bank[::4][: len(bank[3::4])] * 2  # ties: of every cosine to these there are two
+    test[0] = bank[5] * 3
+    found = nearest_scores(test, bank, 0.04, [1, 4, 9], tile_rows=16, tile_bank=tile_bank)
+    assert list(found) == ["eq6", "max-cosine", "knn-1", "knn-4", "knn-9"]
+    assert {values.dtype for values in found.values()} == {torch.float64}
+    sorted_cosines = -np.sort(-cosines_by_definition(test, bank), axis=1)
+    for name, k in (("max-cosine", 1), ("knn-1", 1), ("knn-4", 4), ("knn-9", 9)):
+        np.testing.assert_allclose(found[name], -sorted_cosines[:, k - 1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(eq6(found["eq6"]), eq6_by_definition(test, bank), rtol=1e-5)
+    assert torch.equal(found["eq6"], score(test, bank, tile_rows=16, tile_bank=tile_bank))
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_neighbours_in_a_sorted_bank(rising):
+    test, bank = features(1), features(2000, seed=1)
+    order = np.argsort(cosines_by_definition(test, bank)[0])
+    bank = bank[torch.from_numpy(order if rising else order[::-1].copy())]
+    expected = -np.sort(-cosines_by_definition(test, bank)[0])[29]
+    found = nearest_scores(test, bank, 0.04, [30], tile_bank=128)["knn-30"]
+    assert float(found) == pytest.approx(-expected, abs=1e-6)
+
+
+def test_weights_count_features():
+    test, bank = features(40), features(90, seed=1)
+    counts = torch.arange(90) % 4 + 1
+    found = score(test, bank, weights=counts.float(), tile_bank=16)
+    expected = -np.log(-eq6_by_definition(test, bank.repeat_interleave(counts, 0)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("tau", [0.002, 0.0145])
+def test_powers_beyond_float32(tau):
+    test, bank = features(40), features(90, seed=1)
+    test[0] = bank[5]
+    exponents = cosines_by_definition(test, bank) / tau
+    expected = np.log(90) - logsumexp(exponents, axis=1)
+    found = score(test, bank, tau, tile_rows=16, tile_bank=32)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_nearest_and_their_ids(monkeypatch):
+    monkeypatch.setitem(TILE_SHAPE, "cpu", (8, 20))
+    test, bank = features(30), features(70, seed=1)
+    cosines, ids = nearest(test, bank, 6)
+    expected = cosines_by_definition(test, bank)
+    np.testing.assert_array_equal(ids, np.argsort(-expected, axis=1)[:, :6])
+    np.testing.assert_allclose(cosines, -np.sort(-expected, axis=1)[:, :6], rtol=0, atol=1e-6)
+
+
+def test_of_equal_ones_the_first_is_nearest(monkeypatch):
+    monkeypatch.setitem(TILE_SHAPE, "cpu", (8, 20))
+    bank = features(25, seed=1).repeat(3, 1)
+    _, ids = nearest(bank[:25], bank, 3)
+    assert ids.tolist() == [[i, i + 25, i + 50] for i in range(25)]
+
+
+def test_auroc_does_not_depend_on_tiles_or_type():
+    test, bank = features(400, 64).half().float(), features(300, 64, seed=1).half().float()
+    test[200:] += 0.1
+    is_ood = np.arange(400) >= 200
+    for name in ("eq6", "max-cosine", "knn-5"):
+        areas = [
+            roc_auc_score(is_ood, nearest_scores(*sets, 0.04, [5], **tiles)[name])
+            for sets in ((test, bank), (test.double(), bank.half()))
+            for tiles in ({}, {"tile_rows": 7, "tile_bank": 13}, {"tile_bank": 256})
+        ]
+        areas.append(
+            roc_auc_score(
+                is_ood, torch.cat([nearest_scores(t, bank, 0.04, [5])[name] for t in test.split(9)])
+            )
+        )
+        assert len(set(areas)) == 1
+
+
+@pytest.mark.parametrize("k", [0, -3])
+def test_k_must_be_positive(k):
+    with pytest.raises(UserError, match=f"^k is {k}, expected at least 1"):
+        nearest_scores(features(3), features(9), 0.04, [5, k])
+    with pytest.raises(UserError, match=f"^k is {k}, expected at least 1"):
+        nearest(features(3), features(9), k)
+
+
+def test_a_bank_smaller_than_k_is_named():
+    with pytest.raises(UserError, match="^train: 9 features, too few for 10 neighbours"):
+        nearest_scores(features(3), features(9), 0.04, [5, 10], names=("test", "train"))
+    with pytest.raises(UserError, match="^bank: 9 features, too few for 10 neighbours"):
+        nearest(features(3), features(9), 10)
+
+
+@pytest.mark.parametrize("weights", [torch.ones(8), torch.zeros(9), torch.full((9,), math.nan)])
+def test_weights_must_be_positive_and_fit(weights):
+    with pytest.raises(ValueError, match="not 9 positive numbers"):
+        score(features(3), features(9), weights=weights)

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from shards.cli import UserError
 from shards.disk import sync, write_file
+from train.backbone import build_backbone, feature_width
 from train.config import RunConfig
-from train.model import build_backbone
+from train.head import Head
 from train.run_folder import from_fields, to_fields
 from train.state import TrainState, part_of
 
@@ -250,6 +251,10 @@ class LoadedTeacher:
 
     backbone: nn.Module
     """[n, 3, s, s] -> [n, width]; in evaluation mode."""
+    head: Head
+    """[n, width] -> logits [n, K]."""
+    centre: Tensor
+    """What is subtracted from the teacher's logits: float32 [1, K]."""
     config: RunConfig
     step: int
     sha256: str
@@ -259,7 +264,7 @@ class LoadedTeacher:
 
 
 def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
-    """The teacher's backbone from the newest whole checkpoint of `run`.
+    """The teacher from the newest whole checkpoint of `run`.
 
     Raises:
         UserError: there is no such folder, or no whole checkpoint in it.
@@ -278,8 +283,17 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
                 raise
             # A run that goes on has removed it meanwhile, and has a newer one.
     config = from_fields(state["config"])
+    weights = part_of(networks, "teacher")
     backbone = build_backbone(config, device)
-    backbone.load_state_dict(part_of(part_of(networks, "teacher"), "backbone"))
+    backbone.load_state_dict(part_of(weights, "backbone"))
+    head = Head(feature_width(backbone), config.head).to(device)
+    head.load_state_dict(part_of(weights, "head"))
     return LoadedTeacher(
-        backbone.eval(), config, checkpoint.step, checkpoint.sha256, state["loader"]["manifests"]
+        backbone=backbone.eval(),
+        head=head.eval(),
+        centre=networks["centre"],
+        config=config,
+        step=checkpoint.step,
+        sha256=checkpoint.sha256,
+        manifests=state["loader"]["manifests"],
     )

@@ -61,6 +61,14 @@ class World:
                     f"{value}); the folder must be shared, or equal, on all machines"
                 )
 
+    def everywhere(self, holds: bool) -> bool:
+        """Whether something holds on all ranks; every rank must call it."""
+        if self.world_size == 1:
+            return holds
+        flag = torch.tensor(int(holds), device=self.device)
+        dist.all_reduce(flag, dist.ReduceOp.MIN)
+        return bool(flag)
+
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """The mean of `value` over all ranks, in place; every rank must call it."""
         if self.world_size > 1:

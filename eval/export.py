@@ -1,0 +1,147 @@
+"""One file that scores images without this project's trainer: network, bank and calibration.
+
+    python eval/export.py RUN --in-dist-train DIR --calibration DIR --out FILE.onnx
+    python -m eval.exported FILE.onnx FOLDER --out scores.csv
+
+The file is written only if onnxruntime gives the calibration images the scores that torch and DALI
+give them. With --bank N the bank is N weighted centres (`compress.py`); --ood tells what that costs
+in AUROC.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Run as a script, this folder is first on sys.path; the repository's root must stand there instead.
+here = Path(__file__).absolute().parent
+sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.compress import Bank, compressed_bank, full_bank
+from eval.conformal import Calibration
+from eval.detector import Detector
+from eval.export_config import ExportConfig
+from eval.exported import FORMAT_VERSION, Header, Model
+from eval.metrics import auroc
+from eval.onnx_graph import PixelsToScore, to_onnx, with_metadata
+from eval.sets import TEST, open_sets
+from shards import cli
+from shards.cli import UserError
+from shards.disk import refuse_existing, write_new_file
+from shards.reader import ShardSet
+
+TOLERANCE = 1e-4
+"""Between a score by torch and DALI and the same by onnxruntime."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the file, check it and put it in place.
+
+    Raises:
+        UserError: an option, a set or the run is not as it must be, or scores differ; nothing is
+            written then.
+    """
+    config = cli.parse(ExportConfig, argv)
+    centres = config.check()
+    refuse_existing(config.out)
+    detector = Detector.load(
+        config.run,
+        in_dist_train=config.in_dist_train,
+        calibration=config.calibration,
+        device=config.device,
+        tau=config.tau,
+        batch=config.batch,
+        cache=config.cache,
+    )
+    detector.calibration.check_fpr(config.fpr)
+
+    bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)
+    aurocs = _aurocs(config, detector, bank)
+    for name, (full, kept) in aurocs.items():
+        change = f", compressed {100 * kept:.2f} ({100 * (kept - full):+.2f})" if centres else ""
+        print(f"{name}: AUROC {100 * full:.2f} %{change}")
+
+    network = PixelsToScore(
+        detector.teacher.backbone,
+        bank,
+        config.tau,
+        detector.rule.size_px,
+        detector.teacher.config.views.global_px,
+    )
+    model = to_onnx(network, detector.rule)
+    scores = _checked_scores(config, detector, bank, model.SerializeToString())
+    header = Header(
+        format_version=FORMAT_VERSION,
+        fpr=config.fpr,
+        threshold=Calibration(scores).threshold(config.fpr),
+        calibration_scores=np.sort(scores).tolist(),
+        **dataclasses.asdict(detector.rule),
+        tau=config.tau,
+        bank={
+            "features": len(detector.bank),
+            "centres": len(bank.centres),
+            "auroc": {name: {"full": full, "kept": kept} for name, (full, kept) in aurocs.items()},
+        },
+        checkpoint=detector.described["checkpoint"],
+        manifests=detector.described["manifests"],
+    )
+    content = with_metadata(model, header.to_metadata())
+    write_new_file(config.out, [content])
+    print(
+        f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
+        f"{len(detector.bank):,} features"
+    )
+
+
+def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, tuple[float, float]]:
+    """AUROC of each OOD set against the calibration set: by the full bank, and by `bank`."""
+    found = {}
+    of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
+    with ExitStack() as stack:
+        sets = open_sets(config.in_dist_train, config.calibration, config.ood, stack)
+        for name, shards in sets.ood.items():
+            features = detector.features_of_set(name, shards)
+            full = detector.score_features(features, name)
+            found[name] = (
+                auroc(detector.calibration_scores, full),
+                auroc(of_calibration, bank.scores(features, config.tau, name)),
+            )
+    return found
+
+
+def _checked_scores(
+    config: ExportConfig, detector: Detector, bank: Bank, model: bytes
+) -> NDArray[np.float32]:
+    """Scores of the calibration images by onnxruntime, in the order of their ids.
+
+    Raises:
+        UserError: one is not what torch and DALI give.
+    """
+    expected = bank.scores(detector.calibration_features, config.tau, TEST)
+    runtime = Model(model)
+    parts = []
+    with ShardSet.open(config.calibration) as shards:
+        for first in range(0, len(shards), config.batch):
+            ids = np.arange(first, min(first + config.batch, len(shards)))
+            parts.append(runtime.score(shards.read(ids)))
+    scores = np.concatenate(parts)
+    difference = np.abs(scores - expected)
+    worst = int(np.argmax(difference))
+    if not difference[worst] <= TOLERANCE:
+        raise UserError(
+            f"{config.out}: not written: onnxruntime gives calibration image {worst} the score "
+            f"{scores[worst]:.6f}, expected {expected[worst]:.6f}"
+        )
+    print(f"scores of {len(scores):,} images differ by {difference[worst]:.1e} at most")
+    return scores
+
+
+if __name__ == "__main__":
+    cli.run(main)

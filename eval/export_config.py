@@ -1,0 +1,59 @@
+"""The options of `python eval/export.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from eval.config import Folder
+from eval.scorer import TAU
+from shards.cli import UserError
+
+FULL = "full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Export a run as one ONNX file: pixels in, score out, with what decisions need.
+
+    The file is checked in onnxruntime: its scores of the calibration images must be those of the
+    run.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run directory that train/main.py wrote; its newest complete checkpoint is used."""
+    in_dist_train: Folder
+    """Shard set of in-distribution training images: the bank."""
+    calibration: Folder
+    """Shard set of other in-distribution images; p-values and the threshold are taken from it."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")]
+    """New file."""
+    ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
+    """Shard sets of OOD images, on which the loss of AUROC by a compressed bank is measured."""
+    fpr: float = 0.05
+    """False-positive rate at which the file decides unless another is asked for."""
+    bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
+    """All features of the bank, or N weighted centres of them."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where features are computed; auto = cuda if there is one."""
+    batch: int = 256
+    """Images a forward pass."""
+    tau: float = TAU
+    """Temperature of Eq. 6."""
+    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder that keeps features; by default RUN/features."""
+
+    def check(self) -> int:
+        """The number of centres that are asked for; 0 = the full bank.
+
+        Raises:
+            UserError: --bank is neither.
+        """
+        if self.bank == FULL:
+            return 0
+        if not self.bank.isdecimal() or int(self.bank) < 1:
+            raise UserError(f"--bank is {self.bank}, expected full or a number of centres")
+        return int(self.bank)

@@ -1,0 +1,147 @@
+"""Score a folder of images with a file of `eval/export.py`: no trainer, no torch, no DALI.
+
+    python -m eval.exported FILE.onnx FOLDER --out scores.csv
+
+The file holds everything that decides: network, bank, calibration scores, the images' size and how
+they are brought to it. Needed are numpy, Pillow, tyro and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnxruntime
+import tyro
+from numpy.typing import NDArray
+
+from eval.conformal import Calibration
+from eval.images import folder_images
+from eval.verdicts import judge, scores_csv, summary
+from shards import cli
+from shards.cli import UserError
+from shards.convert import Target
+from shards.disk import refuse_existing, write_new_file
+
+FORMAT_VERSION = 1
+INPUT, OUTPUT = "images", "score"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file says of itself: `metadata_props` of the ONNX model, each value as JSON."""
+
+    format_version: int
+    fpr: float
+    """False-positive rate at which the file decides, unless another is asked for."""
+    threshold: float
+    """A score above it is called OOD at that rate."""
+    calibration_scores: list[float]
+    """Ascending; by onnxruntime on a CPU."""
+    size_px: int
+    """Height and width of the images that the model takes."""
+    channels: int
+    encoding: str
+    resize: str
+    """How the images of the training came to be: see `shards.convert.Target`."""
+    tau: float
+    bank: dict[str, Any]
+    """features: M of the training images; centres: what is left of them in the file; auroc: with
+    either, of OOD sets."""
+    checkpoint: dict[str, Any]
+    """step, sha256."""
+    manifests: dict[str, Any]
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the model holds it."""
+        return {name: json.dumps(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_metadata(cls, path: Path, metadata: Mapping[str, str]) -> Header:
+        """Read it.
+
+        Raises:
+            UserError: the file is not one of ours, or of another version.
+        """
+        try:
+            found = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path}: was not made by eval/export.py ({error})") from error
+        if found["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: format_version is {found['format_version']}, expected {FORMAT_VERSION}"
+            )
+        return cls(**found)
+
+    @property
+    def rule(self) -> Target:
+        """What is done to the pixels of an image."""
+        return Target(self.size_px, self.channels, self.encoding, self.resize)  # type: ignore[arg-type]
+
+
+class Model:
+    """The network and the bank in onnxruntime, on a CPU."""
+
+    def __init__(self, model: bytes | str) -> None:
+        """Of a file's content, or its name."""
+        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return self._session.get_modelmeta().custom_metadata_map
+
+    def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [N, H, W, C] -> [N]; higher = more OOD."""
+        return np.concatenate(
+            [
+                self._session.run([OUTPUT], {INPUT: pixels[first : first + BATCH]})[0]
+                for first in range(0, len(pixels), BATCH)
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class ExportedConfig:
+    """Score a folder of images with an exported file."""
+
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
+    """File that eval/export.py wrote."""
+    images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Folder of image files."""
+    out: Path
+    """New CSV file: file, score, p_value, is_ood."""
+    fpr: float | None = None
+    """False-positive rate; by default that of the file."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score what the command names and write the CSV.
+
+    Raises:
+        UserError: the file, the folder or the rate is not as it must be; nothing is written then.
+    """
+    config = cli.parse(ExportedConfig, argv)
+    refuse_existing(config.out)
+    if not config.file.is_file():
+        raise UserError(f"{config.file}: no such file")
+    try:
+        model = Model(str(config.file))
+    except Exception as error:  # onnxruntime's errors are of no common kind
+        raise UserError(f"{config.file}: onnxruntime cannot load it: {error}") from error
+    header = Header.from_metadata(config.file, model.metadata)
+    fpr = header.fpr if config.fpr is None else config.fpr
+    names, reads = folder_images(config.images)
+    calibration = Calibration(header.calibration_scores)
+    verdicts = judge(reads, header.rule, model.score, calibration, fpr)
+    write_new_file(config.out, [scores_csv(names, verdicts)])
+    print(summary(names, verdicts, len(calibration.scores), fpr))
+
+
+if __name__ == "__main__":
+    cli.run(main)

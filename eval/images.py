@@ -1,0 +1,147 @@
+"""Image files, Pillow images and arrays -> pixels, by the rule that a shard set was built with.
+
+So an image has the same pixels, and gets the same score, whether it comes from a folder or from a
+set. Needs neither torch nor DALI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from shards.cli import UserError
+from shards.convert import Target
+from shards.decode import decode, encode, is_stored_as_is
+from shards.manifest import Manifest
+from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
+from shards.sources.archives import open_files
+from shards.sources.files import EXTENSIONS
+
+CHUNK_BYTES = 64 << 20
+"""Pixels that are held at a time."""
+
+Item = bytes | Image.Image | np.ndarray
+"""An image: the content of its file, or as Pillow has it, or uint8 [H, W, 1 or 3]."""
+Read = Callable[[], Item]
+"""Gets an image when its turn has come."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images, those that can be read and those that cannot, by their numbers."""
+
+    numbers: list[int]
+    pixels: np.ndarray
+    """uint8 [len(numbers), H, W, C]."""
+    unreadable: dict[int, str]
+    """Number -> reason."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images in memory, as the evaluation loader takes them."""
+
+    images: np.ndarray
+    """uint8 [N, H, W, C]."""
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.images.shape[3]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.images)
+
+    def read(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [B] -> uint8 [B, H, W, C]."""
+        return self.images[ids]
+
+
+def rule_of(calibration: Manifest, bank: Manifest) -> Target:
+    """How an image is to be treated so that it can stand among those of the calibration set.
+
+    A set none of whose images was resized does not know a rule: then it is the bank's, and if that
+    has none either, that of `shards.build`.
+    """
+    rules: dict[str, Resize] = {rule: rule for rule in RESIZES}
+    resize = rules.get(calibration.resize) or rules.get(bank.resize) or RESIZES[0]
+    size_px, _, channels = calibration.sample_shape
+    return Target(size_px, channels, calibration.encoding, resize)
+
+
+def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
+    """Name and content of each file below a folder, or in an archive, sorted by name.
+
+    Hidden files and links are passed over; what is no image by its name is unreadable.
+
+    Raises:
+        UserError: there is no such folder, or no image in it.
+    """
+    files = open_files(folder)
+    images = set(files.images())
+    reads: list[Read] = [
+        partial(files.read, number) if number in images else _no_image
+        for number in range(len(files.names))
+    ]
+    return files.names, reads
+
+
+def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:
+    """Read images, some at a time, in threads; one that cannot be read is no error."""
+    size = max(1, CHUNK_BYTES // rule.sample_bytes)
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(reads), size):
+            numbers = range(first, min(first + size, len(reads)))
+            found = pool.map(lambda number: _pixels_or_reason(reads[number], rule), numbers)
+            pixels, unreadable = {}, {}
+            for number, item in zip(numbers, found, strict=True):
+                if isinstance(item, str):
+                    unreadable[number] = item
+                else:
+                    pixels[number] = item
+            shape = (0, rule.size_px, rule.size_px, rule.channels)
+            together = np.stack(list(pixels.values())) if pixels else np.empty(shape, np.uint8)
+            yield Chunk(list(pixels), together, unreadable)
+
+
+def prepare(item: Item, rule: Target) -> np.ndarray:
+    """The pixels that a set of this rule would give for an image: uint8 [size, size, C].
+
+    Raises:
+        BadImage: it cannot be used; says why.
+    """
+    image = fit(_decoded(item, rule.channels), rule.size_px, rule.resize)
+    is_kept = isinstance(item, bytes) and is_stored_as_is(item, rule.size_px, rule.channels)
+    if rule.encoding == "jpg" and not is_kept:
+        image = decode(encode(image, "jpg"), rule.channels)
+    return to_pixels(image)
+
+
+def _decoded(item: Item, channels: int) -> Image.Image:
+    if isinstance(item, bytes):
+        return decode(item, channels)
+    if isinstance(item, np.ndarray):
+        return in_channels(to_image(item), channels)
+    if item.mode.startswith(("I", "F")):
+        raise BadImage(f"has mode {item.mode}; give the name of its file, or 8 bits")
+    return in_channels(ImageOps.exif_transpose(item), channels)
+
+
+def _pixels_or_reason(read: Read, rule: Target) -> np.ndarray | str:
+    try:
+        return prepare(read(), rule)
+    except (BadImage, UserError) as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _no_image() -> Item:
+    raise BadImage(f"is no image by its name ({' '.join(EXTENSIONS)})")

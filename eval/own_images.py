@@ -1,0 +1,79 @@
+"""The story of `python eval/score.py RUN --images FOLDER`: a verdict on each file of a folder.
+
+scores.csv        file, score, p-value and decision, in the order of the names
+unreadable.csv    the files that cannot be read, and why
+results.json      what was found, and what the numbers are of
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from eval.config import ScoreConfig
+from eval.detector import IMAGES, Detector
+from eval.images import folder_images
+from eval.publish import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
+from eval.results import FORMAT_VERSION, versions
+from eval.sets import BANK, TEST
+from eval.verdicts import Verdicts, scores_csv, summary, unreadable_csv
+from shards.cli import UserError
+
+
+def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
+    """Score the files of `config.images` and write the output folder.
+
+    Args:
+        config: checked options.
+        command: the arguments that they came from.
+
+    Raises:
+        UserError: the folder, a set or the run is not as it must be, the rate cannot be promised,
+            or no file can be read; nothing is written then.
+    """
+    assert config.images is not None
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("--images is for one process; start it without torchrun")
+    names, reads = folder_images(config.images)
+    print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
+    detector = Detector.of(config)
+    verdicts = detector.judge(reads, config.fpr)
+    results = _results(config, detector, verdicts, command)
+    with complete_folder(config.out) as folder:
+        (folder / SCORES_FILE).write_bytes(scores_csv(names, verdicts))
+        (folder / UNREADABLE_FILE).write_bytes(unreadable_csv(names, verdicts))
+        (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
+    print(summary(names, verdicts, len(detector.calibration_scores), config.fpr))
+
+
+def _results(
+    config: ScoreConfig, detector: Detector, verdicts: Verdicts, command: Sequence[str]
+) -> dict[str, Any]:
+    calibrated_on = len(detector.calibration_scores)
+    scored = len(verdicts.score) - len(verdicts.errors)
+    return {
+        "format_version": FORMAT_VERSION,
+        "higher_is": "ood",
+        "tau": config.tau,
+        "headline": detector.network.key,
+        "counts": {BANK: len(detector.bank), TEST: calibrated_on, IMAGES: scored},
+        IMAGES: {
+            "unreadable": len(verdicts.errors),
+            "called_ood": int(verdicts.is_ood.sum()),
+            "fpr": config.fpr,
+            "threshold": detector.calibration.threshold(config.fpr),
+            "rule": dataclasses.asdict(detector.rule),
+        },
+        **detector.described,
+        "settings": {
+            "device": detector.bank.device.type,
+            "precision": config.precision,
+            "batch": config.batch,
+        },
+        "versions": versions(),
+        "command": list(command),
+    }

@@ -1,0 +1,220 @@
+"""report.html: one scoring in one page that needs nothing but a browser, and no network.
+
+The headline with what speaks against it, the tables, the curves, images at both ends of each set
+with their nearest training images, the training, the shortcuts, and what the numbers are of. Style,
+drawings and images are in the file; there are no scripts, and the page forbids itself to load or to
+run anything. Every text of the user's (names of files, classes, folders) is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from torch import Tensor
+
+from dali_pipes.preview import Column
+from eval import report_charts as charts
+from eval import report_text as text
+from eval.metrics import METRICS
+from eval.report_images import Gallery, Picture, picture
+from eval.results import Scores
+from eval.scores import HEADLINE, label_of
+from eval.sets import TEST
+from eval.shortcuts import ALONE, STATISTICS, is_shortcut
+from shards.reader import ShardSet
+from train.curves import PANELS
+
+TEMPLATE = "report.html.jinja"
+LEARNING_RATE = {"learning rate": {"lr": "learning rate"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that a report shows; what is left out of the optional parts is left out of the page."""
+
+    results: Mapping[str, Any]
+    """The content of results.json; see `eval.results.collect`."""
+    scores: Scores
+    """Of the headline's network, Eq. 6: in-dist-test, then each OOD set."""
+    sets: Mapping[str, ShardSet]
+    """The bank and the sets of `scores`, open."""
+    features: Mapping[str, Tensor] | None = None
+    """Of the headline's network, of each of `sets`: float32 [N, d], on one device."""
+    reports: Sequence[Mapping[str, Any]] = ()
+    """Lines of the run's metrics.jsonl."""
+    run_config: Mapping[str, Any] | None = None
+    """The content of the run's config.json."""
+    views: Sequence[Column] = field(default_factory=list)
+    """Views and negatives as the network saw them; see `eval.report_views`."""
+
+
+@dataclass(frozen=True)
+class AurocRow:
+    """A row of a table of AUROCs."""
+
+    label: str
+    values: list[tuple[float, bool]]
+    """AUROC of each column, and whether it is the best of the column."""
+    is_headline: bool
+
+
+def write_report(path: Path, data: ReportData) -> None:
+    """Write the page; the same data give the same bytes.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    # A name of a folder may hold bytes that are no text.
+    path.write_text(page(data), encoding="utf-8", errors="backslashreplace")
+
+
+def page(data: ReportData) -> str:
+    """The page as text.
+
+    Raises:
+        UserError: see `write_report`.
+    """
+    environment = Environment(
+        loader=PackageLoader("eval", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": text.percent,
+        "between": text.between,
+        "score": text.score_text,
+    }
+    results = data.results
+    names = text.ood_names(results)
+    gallery = Gallery(data.sets, data.features)
+    in_dist = data.scores[TEST]
+    edges = charts.histogram_edges(list(data.scores.values()))
+    ends = {name: gallery.ends(name, scores) for name, scores in data.scores.items()}
+    return environment.get_template(TEMPLATE).render(
+        results=results,
+        headline=text.headline_columns(results),
+        headline_label=results["methods"][results["headline"]]["label"],
+        headline_score=label_of(HEADLINE),
+        labels={column: text.column_label(column) for column in text.headline_columns(results)},
+        meaning=text.meaning(results),
+        warnings=text.warnings(results, data.reports),
+        names=names,
+        metrics=METRICS,
+        interval_bar=charts.interval_bar,
+        networks=network_rows(results),
+        scores=score_rows(results, results["headline"]),
+        all_scores={
+            method["label"]: score_rows(results, key) for key, method in results["methods"].items()
+        },
+        roc=charts.roc_chart(in_dist, [data.scores[name] for name in names]),
+        legend=[(charts.swatch(charts.kind_of(i)), name) for i, name in enumerate(names)],
+        histograms=[
+            (
+                name,
+                charts.histogram(
+                    f"Scores of {name} and of in-distribution test images",
+                    edges,
+                    in_dist,
+                    data.scores[name],
+                ),
+            )
+            for name in names
+        ],
+        ends=ends,
+        has_neighbours=data.features is not None,
+        training=training_panels(data.reports, data.run_config),
+        last_report=data.reports[-1] if data.reports else None,
+        views=view_rows(data.views),
+        statistics=STATISTICS,
+        alone=ALONE,
+        is_shortcut=is_shortcut,
+        probes=text.probe_facts(results.get("probes", {})),
+        facts=text.provenance(results),
+        health=text.health(data.reports),
+        command=shlex.join(["python", "eval/score.py", *results.get("command", [])]),
+        config=json.dumps(data.run_config, indent=1) if data.run_config is not None else None,
+        test=TEST,
+    )
+
+
+def network_rows(results: Mapping[str, Any]) -> list[AurocRow]:
+    """One row a network, by Eq. 6."""
+    rows = {
+        key: (method["label"], method["scores"][HEADLINE])
+        for key, method in results["methods"].items()
+        if HEADLINE in method["scores"]
+    }
+    return _auroc_rows(rows, list(text.headline_columns(results)), results["headline"])
+
+
+def score_rows(results: Mapping[str, Any], method: str) -> list[AurocRow]:
+    """One row a score of a network."""
+    rows = {
+        key: (label_of(key), columns)
+        for key, columns in results["methods"][method]["scores"].items()
+    }
+    highlighted = HEADLINE if method == results["headline"] else ""
+    return _auroc_rows(rows, list(text.headline_columns(results)), highlighted)
+
+
+def _auroc_rows(
+    rows: Mapping[str, tuple[str, Mapping[str, Any]]], columns: Sequence[str], headline: str
+) -> list[AurocRow]:
+    values = {
+        key: [of_columns[column]["auroc"]["value"] for column in columns]
+        for key, (_, of_columns) in rows.items()
+    }
+    shown = {key: [text.percent(value) for value in row] for key, row in values.items()}
+    best = [max(column, key=float) for column in zip(*shown.values(), strict=True)]
+    return [
+        AurocRow(
+            label,
+            [
+                (value, len(rows) > 1 and as_text == top)
+                for value, as_text, top in zip(values[key], shown[key], best, strict=True)
+            ],
+            key == headline,
+        )
+        for key, (label, _) in rows.items()
+    ]
+
+
+def training_panels(
+    reports: Sequence[Mapping[str, Any]], run_config: Mapping[str, Any] | None
+) -> list[tuple[str, Markup, list[tuple[Markup, str]]]]:
+    """Of each panel of the training its label, its chart, and its legend (swatch, what it is)."""
+    warned = [report["step"] for report in reports if report.get("warnings")]
+    ln_k = math.log(run_config["head"]["prototypes"]) if run_config else None
+    panels = []
+    for label, of_panel in {**PANELS, **LEARNING_RATE}.items():
+        lines: list[Any] = []
+        legend: list[tuple[Markup, str]] = []
+        for key, what in of_panel.items():
+            found = [(r["step"], r[key]) for r in reports if r.get(key) is not None]
+            finite = np.array([pair for pair in found if math.isfinite(pair[1])], np.float64)
+            if len(finite):
+                legend.append((charts.swatch(charts.kind_of(len(lines))), what))
+                lines.append((finite[:, 0], finite[:, 1]))
+        if lines:
+            level = ln_k if label.endswith("[nats]") else None
+            if level is not None:
+                legend.append((charts.swatch("guide"), f"ln K = {level:.2f}"))
+            panels.append((label, charts.training_chart(label, lines, warned, level), legend))
+    return panels
+
+
+def view_rows(columns: Sequence[Column]) -> tuple[list[str], list[list[Picture]]]:
+    """Titles of the columns of views, and the pictures by row, one row an image."""
+    pictures = [[picture(image) for image in images] for _, images in columns]
+    return [title for title, _ in columns], [list(row) for row in zip(*pictures, strict=True)]

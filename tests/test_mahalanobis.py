@@ -1,0 +1,92 @@
+"""SSD's score against scipy and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import mahalanobis
+from sklearn.cluster import KMeans
+from sklearn.covariance import EmpiricalCovariance
+
+from eval.mahalanobis import SHRINKAGE, Mahalanobis
+from shards.cli import UserError
+
+
+def features(count, width=8, seed=0, centre=0.0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(count, width, generator=draw) * torch.arange(1, width + 1) + centre
+
+
+def unit(rows):
+    rows = rows.double().numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def shrunk_distances(bank, test):
+    """Squared distance of each unit test feature, from scikit-learn's covariance and scipy."""
+    fitted = EmpiricalCovariance().fit(bank)
+    width = bank.shape[1]
+    covariance = (1 - SHRINKAGE) * fitted.covariance_
+    covariance += SHRINKAGE * np.trace(fitted.covariance_) / width * np.eye(width)
+    inverse = np.linalg.inv(covariance)
+    return np.array([mahalanobis(row, fitted.location_, inverse) ** 2 for row in test])
+
+
+def test_one_cluster(monkeypatch):
+    monkeypatch.setattr("eval.mahalanobis.TILE", 64)  # several, the last shorter
+    bank, test = features(300, centre=3), features(150, seed=1)
+    scores = Mahalanobis.fit(bank).score(test)
+    assert scores.dtype == torch.float64
+    expected = shrunk_distances(unit(bank), unit(test))
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
+
+
+def test_nearest_of_three_clusters():
+    bank = torch.cat([features(n, seed=n, centre=c) for n, c in ((90, 40), (60, -40), (70, 0))])
+    test = features(50, seed=1, centre=20)
+    labels = KMeans(3, n_init=10, random_state=0).fit(unit(bank)).labels_
+    expected = np.min(
+        [shrunk_distances(unit(bank)[labels == c], unit(test)) for c in range(3)], axis=0
+    )
+    scores = Mahalanobis.fit(bank, clusters=3).score(test)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
+
+
+def test_higher_is_more_ood():
+    bank = features(200, centre=30)
+    scores = Mahalanobis.fit(bank).score(torch.cat([bank, -bank]))
+    assert scores[:200].max() < scores[200:].min()
+
+
+def test_fewer_features_than_dimensions():
+    bank, test = features(20, width=64), features(10, width=64, seed=1)
+    scores = Mahalanobis.fit(bank).score(test)
+    np.testing.assert_allclose(scores.numpy(), shrunk_distances(unit(bank), unit(test)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("value", "fault"), [(math.nan, "NaN or Inf"), (0.0, "zero norm")])
+def test_features_without_direction_are_named(value, fault):
+    fitted, bad = Mahalanobis.fit(features(30)), features(30)
+    bad[7] = value
+    with pytest.raises(UserError, match=f"^train: 1 of 30 features have {fault}.*; ids 7$"):
+        Mahalanobis.fit(bad, name="train")
+    with pytest.raises(UserError, match=f"^test: 1 of 30 features have {fault}.*; ids 7$"):
+        fitted.score(bad, name="test")
+
+
+@pytest.mark.parametrize("clusters", [0, 31])
+def test_clusters_must_fit(clusters):
+    with pytest.raises(UserError, match=f"^bank: clusters is {clusters}, expected 1 to 30"):
+        Mahalanobis.fit(features(30), clusters)
+
+
+def test_equal_features_have_no_covariance():
+    with pytest.raises(
+        UserError, match="^bank: cluster 0 of 1 holds 30 features that do not differ"
+    ):
+        Mahalanobis.fit(features(1).repeat(30, 1) * torch.arange(1, 31)[:, None])
+    with pytest.raises(UserError, match="holds 1 features"):
+        Mahalanobis.fit(features(1))

@@ -1,0 +1,129 @@
+"""Probes of the features: k-NN accuracy, linear probe, sensitivity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler, normalize
+
+from eval import probes
+from eval.probes import class_probes, knn_accuracy, linear_probe, sensitivity
+from shards.cli import UserError
+
+
+def clouds(seed, count, classes=4, width=6, spread=1.1):
+    """Features around one centre a class, and their labels: float32 [N, d], int64 [N]."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(classes, width))
+    labels = rng.integers(0, classes, count)
+    features = centres[labels] + spread * rng.normal(size=(count, width))
+    return torch.from_numpy(features.astype(np.float32)), labels
+
+
+def by_hand(bank, bank_labels, test, test_labels, k, temperature):
+    """The vote, image by image."""
+    unit = [normalize(features.numpy().astype(np.float64)) for features in (bank, test)]
+    right = 0
+    for feature, truth in zip(unit[1], test_labels, strict=True):
+        cosines = unit[0] @ feature
+        votes = {}
+        for near in np.argsort(-cosines)[:k]:
+            label = bank_labels[near]
+            votes[label] = votes.get(label, 0) + np.exp(cosines[near] / temperature)
+        right += max(votes, key=votes.get) == truth
+    return right / len(test)
+
+
+def test_knn_accuracy_is_the_weighted_vote(monkeypatch):
+    monkeypatch.setattr(probes, "TILE_ROWS", 64)
+    monkeypatch.setattr(probes, "TILE_COLUMNS", 37)
+    sets = (*clouds(0, 300), *clouds(1, 200))
+    found = knn_accuracy(*sets)
+    assert list(found) == ["k10-t0.04", "k10-t0.07", "k20-t0.04", "k20-t0.07"]
+    for k in (10, 20):
+        for temperature in (0.04, 0.07):
+            assert found[f"k{k}-t{temperature}"] == by_hand(*sets, k, temperature)
+    assert len(set(found.values())) > 2  # k and T make a difference here
+
+
+def test_weights_decide_against_the_majority():
+    bank = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6]])  # cosines 1, 0.8, 0.8
+    labels, test = np.array([0, 1, 1]), torch.tensor([[2.0, 0.0]])
+    found = knn_accuracy(bank, labels, test, np.array([0]), [3], [0.04, 10.0])
+    assert found == {"k3-t0.04": 1.0, "k3-t10": 0.0}
+
+
+def test_of_equal_votes_the_lowest_class_wins():
+    bank = torch.tensor([[0.6, 0.8], [0.6, -0.8]])
+    test = torch.tensor([[1.0, 0.0]])
+    for labels in ([1, 3], [3, 1]):
+        assert knn_accuracy(bank, np.array(labels), test, np.array([1]), [2], [0.07]) == {
+            "k2-t0.07": 1.0
+        }
+
+
+def test_linear_probe_is_logistic_regression():
+    (bank, labels), (test, truth) = clouds(2, 120, spread=1.5), clouds(3, 400, spread=1.5)
+    bank[:, 0] *= 30  # scales differ, and one column says nothing
+    test[:, 0] *= 30
+    labels, truth = 10 * labels + 5, 10 * truth + 5  # labels need not count from 0
+    scaler = StandardScaler().fit(normalize(bank.numpy()))
+    fitted = LogisticRegression(C=1.0, tol=1e-8, max_iter=5000).fit(
+        scaler.transform(normalize(bank.numpy())), labels
+    )
+    expected = fitted.score(scaler.transform(normalize(test.numpy())), truth)
+    assert 0.3 < expected < 0.9
+    assert linear_probe(bank, labels, test, truth) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_column_that_never_changes_is_no_harm():
+    (bank, labels), (test, truth) = clouds(2, 120), clouds(3, 200)
+    unit = [features / features.norm(dim=1, keepdim=True) for features in (bank, test)]
+    padded = [torch.cat([features, torch.zeros(len(features), 1)], 1) for features in unit]
+    assert linear_probe(padded[0], labels, padded[1], truth) == linear_probe(
+        unit[0], labels, unit[1], truth
+    )
+
+
+def test_a_class_that_the_bank_lacks_is_never_right():
+    bank, labels = clouds(4, 60, classes=2)
+    found = class_probes(bank, labels, bank, np.full(60, 7))
+    assert found["linear_probe"] == 0.0 and set(found["knn_accuracy"].values()) == {0.0}
+
+
+def test_without_classes_there_are_no_probes():
+    features, labels = clouds(5, 30)
+    assert class_probes(features, np.zeros(30, int), features, labels) == {}
+    assert class_probes(features, None, features, labels) == {}
+    assert class_probes(features, labels, features, None) == {}
+
+
+def test_a_small_bank_leaves_out_the_k_that_it_cannot_have():
+    features, labels = clouds(6, 12)
+    assert list(class_probes(features, labels, features, labels)["knn_accuracy"]) == [
+        "k10-t0.04",
+        "k10-t0.07",
+    ]
+
+
+def test_errors_name_what_is_wrong():
+    features, labels = clouds(7, 12)
+    with pytest.raises(UserError, match="k is 20, the bank has 12 images"):
+        knn_accuracy(features, labels, features, labels)
+    with pytest.raises(UserError, match="linear probe: the bank has 1 class"):
+        linear_probe(features, np.zeros(12, int), features, labels)
+    broken = features.clone()
+    broken[3] = float("nan")
+    with pytest.raises(UserError, match=r"test images .*NaN or Inf; ids 3"):
+        knn_accuracy(features, labels, broken, labels, [5])
+    with pytest.raises(UserError, match=r"the bank of the linear probe.* ids 3"):
+        linear_probe(broken, labels, features, labels)
+
+
+def test_sensitivity_is_high_where_test_images_look_more_ood():
+    train, test = [0.1, 0.2, 0.3, 0.3], [0.3, 0.4, 0.15]
+    found = sensitivity(train, test)
+    assert found["value"] == pytest.approx((3 + 4 + 1) / 12, abs=1e-12)
+    assert found["low"] < found["value"] < found["high"]

@@ -1,0 +1,70 @@
+"""A bank that is shared out among ranks gives the scores, and the refusals, of a whole one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from sklearn.metrics import roc_auc_score
+
+from eval.scorer import nearest_scores, score
+from shards.cli import UserError
+from train.world import World
+
+CPU = torch.device("cpu")
+KS = (1, 7)
+
+
+def features(count, seed):
+    return torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def test_set():
+    return torch.cat([features(90, 1), features(50, 2) + 0.3])
+
+
+def bank():
+    return features(203, 3)
+
+
+def rank_scores(rank: int, store: str, slices: list[tuple[int, int]], out: str) -> None:
+    world = World(rank, len(slices), CPU)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world.world_size
+    )
+    ours = bank()[slice(*slices[rank])]
+    tiles = {"tile_rows": 32, "tile_bank": 40}
+    found = nearest_scores(test_set(), ours, 0.04, KS, world=world, **tiles)
+    weights = torch.arange(1.0, 204)[slice(*slices[rank])]
+    found["weighted"] = score(test_set(), ours, weights=weights, world=world)
+    refusals = []
+    damaged = bank()
+    damaged[[150, 201], 3] = torch.nan
+    for part, ks in ((damaged, KS), (bank(), (204,)), (bank()[:0], KS)):
+        with pytest.raises(UserError) as refused:
+            nearest_scores(test_set(), part[slice(*slices[rank])], 0.04, ks, world=world)
+        refusals.append(str(refused.value))
+    torch.save((found, refusals), f"{out}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+# Uneven; fewer than k in one; none in one.
+@pytest.mark.parametrize("slices", [[(0, 120), (120, 203)], [(0, 3), (3, 203), (203, 203)]])
+def test_as_one_rank(tmp_path, slices):
+    arguments = (str(tmp_path / "store"), slices, str(tmp_path / "found"))
+    torch.multiprocessing.spawn(rank_scores, arguments, nprocs=len(slices))
+    results = [torch.load(tmp_path / f"found-{rank}.pt") for rank in range(len(slices))]
+    expected = nearest_scores(test_set(), bank(), 0.04, KS)
+    expected["weighted"] = score(test_set(), bank(), weights=torch.arange(1.0, 204))
+    is_ood = np.arange(140) >= 90
+    for found, refusals in results:
+        assert list(found) == list(expected)
+        for name, values in found.items():
+            assert torch.equal(values, results[0][0][name])
+            np.testing.assert_allclose(values, expected[name], rtol=0, atol=1e-6)
+            assert roc_auc_score(is_ood, values) == roc_auc_score(is_ood, expected[name])
+        damaged, too_few, empty = refusals
+        assert damaged.startswith("bank: 2 of") and damaged.endswith("NaN or Inf; ids 150, 201")
+        assert too_few == "bank: 203 features, too few for 204 neighbours"
+        assert empty.startswith("bank: no features")
