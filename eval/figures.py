@@ -1,4 +1,4 @@
-"""The picture of one scoring: how the scores of in-distribution and OOD images lie."""
+"""The pictures of one scoring: how the scores of its sets lie, and what each threshold gives."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
-from eval.metrics import auroc
+from eval.metrics import TPR_PERCENT, auroc
 from eval.results import Scores, pooled_ood
 from eval.sets import TEST
 
 BINS = 60
 IN_DIST_COLOUR, OOD_COLOUR = "#0072b2", "#d55e00"  # told apart with any colour vision
+COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
+"""Of Okabe and Ito, told apart with any colour vision; the yellow is too pale for lines."""
+LINES = "-", "--", ":", "-."
 
 
 def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
@@ -54,4 +58,40 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
     axes[-1].set_xlabel("score (higher = more OOD)")
+    figure.savefig(path, format="png")
+
+
+def save_roc(path: Path, scores: Scores) -> None:
+    """Write a PNG with the ROC curve of each OOD set, OOD as the positive class.
+
+    The dotted line is at the TPR of FPR95.
+
+    Args:
+        path: the PNG file to write.
+        scores: scores of each set, higher = more OOD.
+
+    Raises:
+        UserError: see `eval.metrics.auroc`.
+    """
+    figure = Figure(figsize=(6, 6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    in_dist = scores[TEST]
+    for place, (name, ood) in enumerate((n, s) for n, s in scores.items() if n != TEST):
+        is_ood = np.repeat([False, True], [len(in_dist), len(ood)])
+        fpr, tpr, _ = roc_curve(is_ood, np.concatenate([in_dist, ood]))
+        axis.plot(
+            fpr,
+            tpr,
+            color=COLOURS[place % len(COLOURS)],
+            linestyle=LINES[place // len(COLOURS) % len(LINES)],
+            # The number first: a label that begins with an underscore is left out of the legend.
+            label=f"{100 * auroc(in_dist, ood):.2f} %  {name}".replace("$", r"\$"),
+        )
+    axis.axhline(TPR_PERCENT / 100, color="gray", linestyle=":", linewidth=0.8)
+    axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
+    axis.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal")
+    axis.set(xlabel="in-distribution images called OOD (FPR)", ylabel="OOD images found (TPR)")
+    axis.legend(title="AUROC", loc="lower right", frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png")

@@ -30,6 +30,7 @@ from eval.results import Scores
 from eval.scores import HEADLINE, label_of
 from eval.sets import TEST
 from eval.shortcuts import ALONE, STATISTICS, is_shortcut
+from eval.table import Row, Table, metric_cells, sheet_of, with_best, without_intervals
 from shards.reader import ShardSet
 from train.curves import PANELS
 
@@ -55,16 +56,6 @@ class ReportData:
     """The content of the run's config.json."""
     views: Sequence[Column] = field(default_factory=list)
     """Views and negatives as the network saw them; see `eval.report_views`."""
-
-
-@dataclass(frozen=True)
-class AurocRow:
-    """A row of a table of AUROCs."""
-
-    label: str
-    values: list[tuple[float, bool]]
-    """AUROC of each column, and whether it is the best of the column."""
-    is_headline: bool
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -112,11 +103,8 @@ def page(data: ReportData) -> str:
         names=names,
         metrics=METRICS,
         interval_bar=charts.interval_bar,
-        networks=network_rows(results),
-        scores=score_rows(results, results["headline"]),
-        all_scores={
-            method["label"]: score_rows(results, key) for key, method in results["methods"].items()
-        },
+        tables=sheet_of(results).tables[:2],
+        more_tables=score_tables(results),
         roc=charts.roc_chart(in_dist, [data.scores[name] for name in names]),
         legend=[(charts.swatch(charts.kind_of(i)), name) for i, name in enumerate(names)],
         histograms=[
@@ -148,46 +136,20 @@ def page(data: ReportData) -> str:
     )
 
 
-def network_rows(results: Mapping[str, Any]) -> list[AurocRow]:
-    """One row a network, by Eq. 6."""
-    rows = {
-        key: (method["label"], method["scores"][HEADLINE])
-        for key, method in results["methods"].items()
-        if HEADLINE in method["scores"]
-    }
-    return _auroc_rows(rows, list(text.headline_columns(results)), results["headline"])
-
-
-def score_rows(results: Mapping[str, Any], method: str) -> list[AurocRow]:
-    """One row a score of a network."""
-    rows = {
-        key: (label_of(key), columns)
-        for key, columns in results["methods"][method]["scores"].items()
-    }
-    highlighted = HEADLINE if method == results["headline"] else ""
-    return _auroc_rows(rows, list(text.headline_columns(results)), highlighted)
-
-
-def _auroc_rows(
-    rows: Mapping[str, tuple[str, Mapping[str, Any]]], columns: Sequence[str], headline: str
-) -> list[AurocRow]:
-    values = {
-        key: [of_columns[column]["auroc"]["value"] for column in columns]
-        for key, (_, of_columns) in rows.items()
-    }
-    shown = {key: [text.percent(value) for value in row] for key, row in values.items()}
-    best = [max(column, key=float) for column in zip(*shown.values(), strict=True)]
-    return [
-        AurocRow(
-            label,
-            [
-                (value, len(rows) > 1 and as_text == top)
-                for value, as_text, top in zip(values[key], shown[key], best, strict=True)
-            ],
-            key == headline,
-        )
-        for key, (label, _) in rows.items()
-    ]
+def score_tables(results: Mapping[str, Any]) -> list[Table]:
+    """AUROC by each score, a table for each network but the headline's that has several."""
+    columns = list(text.headline_columns(results))
+    tables = []
+    for key, method in results["methods"].items():
+        if key == results["headline"] or len(method["scores"]) == 1:
+            continue
+        rows = [
+            Row(label_of(score), metric_cells(found, "auroc", columns))
+            for score, found in method["scores"].items()
+        ]
+        title = f"AUROC in % of other scores, {method['label']}"
+        tables.append(Table(title, "score", columns, without_intervals(with_best(rows))))
+    return tables
 
 
 def training_panels(

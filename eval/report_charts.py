@@ -20,6 +20,8 @@ BINS = 48
 CURVE_POINTS = 300
 """Most points of a line; more could not be told apart."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
+EDGE = 1
+"""Half the width of a line, which may lie on an axis."""
 TICK_PX = 11
 
 
@@ -33,9 +35,8 @@ class Axis:
     label: str = ""
 
     def place(self, values: ArrayLike) -> NDArray[np.float64]:
-        """0 at the low end, 1 at the high end; what lies outside is put at an end."""
-        span = self.high - self.low or 1.0
-        return np.clip((np.asarray(values, np.float64) - self.low) / span, 0, 1)
+        """0 at the low end, 1 at the high end."""
+        return (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
 
 
 def axis_over(low: float, high: float, label: str = "", ticks: int = 5) -> Axis:
@@ -51,7 +52,10 @@ def axis_over(low: float, high: float, label: str = "", ticks: int = 5) -> Axis:
 
 
 class Plot:
-    """A drawing of `width` x `height` units with two axes, to which lines are added."""
+    """A drawing of `width` x `height` units with two axes, to which lines are added.
+
+    What lies beyond an axis is cut off.
+    """
 
     def __init__(self, title: str, x: Axis, y: Axis, width: int = 360, height: int = 220) -> None:
         """`title` is for those who cannot see it."""
@@ -104,8 +108,18 @@ class Plot:
         if self._y.label:
             turn = f"rotate(-90 12 {(TOP + bottom) / 2:.1f})"
             frame.append(_text(12, (TOP + bottom) / 2, "middle", self._y.label, turn))
-        return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-            self._width, self._height, self._title, Markup("").join([*frame, *self._parts])
+        inside = Markup(
+            '<svg x="{0}" y="{1}" width="{2}" height="{3}" viewBox="{0} {1} {2} {3}">'
+        ).format(LEFT - EDGE, TOP - EDGE, right - LEFT + 2 * EDGE, bottom - TOP + 2 * EDGE)
+        return Markup(
+            '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg></svg>'
+        ).format(
+            self._width,
+            self._height,
+            self._title,
+            Markup("").join(frame),
+            inside,
+            Markup("").join(self._parts),
         )
 
     def _across(self, x: ArrayLike) -> NDArray[np.float64]:
@@ -149,15 +163,21 @@ def roc_points(in_dist: ArrayLike, ood: ArrayLike) -> tuple[NDArray, NDArray]:
     return rates[0][kept], rates[1][kept]
 
 
-def roc_chart(in_dist: ArrayLike, ood: Sequence[ArrayLike]) -> Markup:
-    """ROC curves of OOD sets, in the order of `kind_of`; the line across is a TPR of 95 %."""
-    percent = [0, 20, 40, 60, 80, 100]
+def roc_chart(in_dist: ArrayLike, ood: Sequence[ArrayLike], part: float = 100) -> Markup:
+    """ROC curves of OOD sets, in the order of `kind_of`; the line across is a TPR of 95 %.
+
+    Args:
+        in_dist: scores of in-distribution test images, float64 [N].
+        ood: scores of each OOD set, float64 [M].
+        part: side of the part that is drawn, the upper left one, in %.
+    """
+    ticks = np.linspace(0, part, 6)
     plot = Plot(
-        f"ROC curves of {len(ood)} OOD sets; the table has their areas",
-        Axis(0, 100, percent, "in-distribution images called OOD, %"),
-        Axis(0, 100, percent, "OOD images found, %"),
-        width=460,
-        height=440,
+        f"ROC curves of {len(ood)} OOD sets, upper left {part:g} %; the table has their areas",
+        Axis(0, part, ticks.tolist(), "in-distribution images called OOD, %"),
+        Axis(100 - part, 100, (100 - part + ticks).tolist(), "OOD images found, %"),
+        width=400,
+        height=380,
     )
     plot.line([0, 100], [0, 100], "guide")
     plot.level(95)
@@ -190,9 +210,9 @@ def histogram(title: str, edges: NDArray, in_dist: ArrayLike, ood: ArrayLike | N
     return plot.svg()
 
 
-def interval_bar(low: float, value: float, high: float) -> Markup:
-    """A value and its interval on a scale from 0.5 to 1; a value below lies at the left end."""
-    at = 4 + 112 * np.clip((np.array([low, value, high]) - 0.5) / 0.5, 0, 1)
+def interval_bar(low: float, value: float, high: float, start: float) -> Markup:
+    """A value and its interval on a scale from `start` to 1."""
+    at = 4 + 112 * (np.array([low, value, high]) - start) / (1 - start)
     return Markup(
         '<svg class="interval" viewBox="0 0 120 14" aria-hidden="true">'
         '<line class="grid" x1="4" x2="116" y1="7" y2="7"/>'

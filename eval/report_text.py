@@ -17,11 +17,8 @@ NAMED_SETS = 3
 
 
 def percent(rate: float, decimals: int = DECIMALS) -> str:
-    """A rate in [0, 1] in %, without its sign; only a rate of 1 reads as 100."""
-    shown = f"{100 * rate:.{decimals}f}"
-    if rate < 1 and float(shown) == 100:
-        return f"{100 - 10.0**-decimals:.{decimals}f}"
-    return shown
+    """A rate in [0, 1] in %, without its sign."""
+    return f"{100 * rate:.{decimals}f}"
 
 
 def between(metric: Interval, decimals: int = DECIMALS) -> str:

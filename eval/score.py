@@ -30,13 +30,14 @@ from eval.details import probes
 from eval.detector import CACHE_FOLDER
 from eval.embed import over_ranks
 from eval.feature_cache import FeatureCache
-from eval.figures import save_histogram
+from eval.figures import save_histogram, save_roc
 from eval.networks import PIXEL, TEACHER, all_features
 from eval.own_images import score_images
 from eval.publish import (
     HISTOGRAM_FILE,
     REPORT_FILE,
     RESULTS_FILE,
+    ROC_FILE,
     SCORES_FOLDER,
     check_replaceable,
     complete_folder,
@@ -145,6 +146,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
                 write_scores(folder / SCORES_FOLDER / f"{name}.csv", shards, in_detail[name])
             by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
             save_histogram(folder / HISTOGRAM_FILE, by_method)
+            save_roc(folder / ROC_FILE, in_detail)
             write_sheet(folder, sheet)
             write_report(folder / REPORT_FILE, shown)
             (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")

@@ -11,9 +11,8 @@ and so is every other that prints the same number. `eval.table_formats` writes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from eval import paper
@@ -99,7 +98,7 @@ def sheet_of(results: Results) -> Sheet:
     tables = [
         Table(f"AUROC in %, {label_of(HEADLINE)}", "method", columns, without_intervals(networks)),
         Table(f"AUROC in % of other scores, {label}", "score", columns, _plain_best(scores)),
-        Table(f"In %, with 95 % intervals, {label}", "metric", columns, metrics),
+        Table(f"All metrics in % and 95 % intervals, {label}", "metric", columns, metrics),
     ]
     return Sheet(tables, notes(results))
 
@@ -154,55 +153,41 @@ def paper_name_of(results: Results) -> str | None:
     return name if name in paper.OURS.get(paper.data_set(in_dist_of(results)), {}) else None
 
 
-def paper_cells(
-    results: Results, columns: Sequence[str], published: Callable[[str], float | None]
-) -> list[Cell]:
-    """What the paper has for each column: sets as printed, groups as the mean over their sets.
-
-    Args:
-        results: the scoring.
-        columns: of the table.
-        published: OOD set -> AUROC in %, or None.
-    """
+def paper_values(
+    results: Results, columns: Sequence[str], row: paper.Row | None
+) -> list[float | None]:
+    """What a row of the paper has for each column, in %: groups as the mean over their sets."""
+    in_dist = in_dist_of(results)
     groups = {**results["groups"], MEAN: ood_sets(results), ALL: ()}
-    cells = []
+    found: list[float | None] = []
     for column in columns:
-        values = [published(name) for name in groups.get(column, (column,))]
+        values = [paper.cell(in_dist, row, name) for name in groups.get(column, (column,))]
         known = [value for value in values if value is not None]
-        is_whole = bool(values) and len(known) == len(values)
-        cells.append(Cell(sum(known) / len(known) if is_whole else None))
-    return cells
+        found.append(sum(known) / len(known) if known and len(known) == len(values) else None)
+    return found
 
 
 def _paper_rows(results: Results, columns: Sequence[str]) -> list[Row]:
     """The paper's row for the run's negatives, the difference to it, and the paper's baselines."""
-    in_dist = in_dist_of(results)
-    if results["protocol"] != paper.PROTOCOL or paper.data_set(in_dist) not in paper.OURS:
+    in_dist = paper.data_set(in_dist_of(results))
+    if results["protocol"] != paper.PROTOCOL or in_dist not in paper.OURS:
         return []
     rows = []
     name = paper_name_of(results)
     if name is not None:
-        settings = results["settings"]
-        there = paper_cells(
-            results,
-            columns,
-            lambda ood: paper.published(
-                in_dist, settings["negatives"], ood, settings.get("aux") or "imagenet"
-            ),
-        )
+        there = paper_values(results, columns, paper.OURS[in_dist][name])
         found = results["methods"][results["headline"]]["scores"][HEADLINE]
-        here = metric_cells(found, "auroc", columns)
         difference = [
             Cell(
-                None if a.value is None or b.value is None else a.value - b.value,
+                None if value is None else 100 * found[column]["auroc"]["value"] - value,
                 is_difference=True,
             )
-            for a, b in zip(here, there, strict=True)
+            for column, value in zip(columns, there, strict=True)
         ]
-        rows += [Row(f"paper, {name}", there), Row("difference to it", difference)]
-    for method, row in paper.BASELINES[paper.data_set(in_dist)].items():
-        cells = paper_cells(results, columns, partial(paper.cell, in_dist, row))
-        rows.append(Row(f"paper, {method}", cells))
+        rows.append(Row(f"paper, {name}", [*map(Cell, there)]))
+        rows.append(Row("difference to it", difference))
+    for method, row in paper.BASELINES[in_dist].items():
+        rows.append(Row(f"paper, {method}", [*map(Cell, paper_values(results, columns, row))]))
     return rows
 
 
@@ -215,32 +200,37 @@ def ood_sets(results: Results) -> list[str]:
 
 
 def notes(results: Results) -> list[str]:
-    """What must be known to read the tables: measures, counts, groups, bank, protocol, probes."""
-    counts = results["counts"]
-    ood = ood_sets(results)
+    """What must be known to read the tables: measures, sets, bank, checkpoint, probes."""
     is_other = results["checkpoint"] and not results["bank_is_training_set"]
     other = " (not those the run was trained on)" if is_other else ""
     step = f" Checkpoint: step {results['checkpoint']['step']:,}." if results["checkpoint"] else ""
     found = [
-        "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
-        "in-distribution images above the threshold that 95 % of OOD images reach.",
-        f"In-distribution test images: {counts[TEST]:,}. "
-        f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
-        f"{ALL} {sum(counts[name] for name in ood):,}.",
-        f"{MEAN} is over the sets, {ALL} has their images in one.",
-        f"Bank: {counts[BANK]:,} in-distribution training images{other}; tau {results['tau']:g}.",
-        f"Protocol: {results['protocol']}.{step}",
-        "Intervals are of the choice of images; another training run may differ by more.",
+        *notes_on_sets(results),
+        f"Bank: {results['counts'][BANK]:,} in-distribution training images{other}; "
+        f"tau {results['tau']:g}.{step}",
     ]
-    for group, names in results["groups"].items():
-        if names:
-            found.append(f"{group}: {', '.join(names)}.")
     if paper_name_of(results):
         found.append("The paper's means are over the same sets; its other rows are of Table 1.")
     if results.get("probes"):
         label = results["methods"][results["headline"]]["label"]
         found.append(f"{label}: {'; '.join(_probe_texts(results['probes']))}.")
     return found
+
+
+def notes_on_sets(results: Results) -> list[str]:
+    """Measures, protocol, counts and groups."""
+    counts = results["counts"]
+    ood = ood_sets(results)
+    groups = [f" {group}: {', '.join(names)}." for group, names in results["groups"].items()]
+    return [
+        "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
+        "in-distribution images above the threshold that 95 % of OOD images reach.",
+        f"Protocol: {results['protocol']}. In-distribution test images: {counts[TEST]:,}. "
+        f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
+        f"{ALL} {sum(counts[name] for name in ood):,}.",
+        f"{MEAN} is over the sets, {ALL} has their images in one.{''.join(groups)}",
+        "Intervals are of the choice of images; another training run may differ by more.",
+    ]
 
 
 def _probe_texts(probes: Results) -> list[str]:

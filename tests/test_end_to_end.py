@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from tests.browser import Browser, find_browser
 from tests.train_cases import ROOT, TINY, run_script
 
 OOD = ["trouser", "bag"]
@@ -80,6 +81,22 @@ def test_table_and_picture_are_written(demo) -> None:
         assert words in table, words
     picture = Image.open(demo / "scores" / "histogram.png")
     assert picture.width > 400 and len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_the_report_opens_without_a_complaint_or_a_request(demo, tmp_path) -> None:
+    page = demo / "scores" / "report.html"
+    with Browser(str(find_browser()), tmp_path / "profile") as browser:
+        for width_px in (390, 1200):
+            browser.open(page, width_px)
+            assert browser.complaints == []
+            loaded = [url for url in browser.requests if not url.startswith("data:")]
+            assert loaded == [page.absolute().as_uri()]
+            assert browser.run("document.documentElement.scrollWidth") <= width_px
+        text = browser.run("document.body.innerText")
+    results = json.loads((demo / "scores" / "results.json").read_text())
+    for metrics in results["methods"]["teacher"]["scores"]["eq6"].values():
+        assert f"{100 * metrics['auroc']['value']:.2f}" in text
 
 
 def test_an_ood_set_that_is_the_bank_is_refused_and_the_scores_stay(demo) -> None:

@@ -38,7 +38,8 @@ def by_hand(bank, bank_labels, test, test_labels, k, temperature):
 
 def test_knn_accuracy_is_the_weighted_vote(monkeypatch):
     monkeypatch.setattr(probes, "TILE_ROWS", 64)
-    monkeypatch.setattr(probes, "TILE_COLUMNS", 37)
+    monkeypatch.setattr(probes, "TILE_COLUMNS", 130)
+    monkeypatch.setattr(probes, "GROUP", 4)  # 32 groups and two over; 10 in the last tile
     sets = (*clouds(0, 300), *clouds(1, 200))
     found = knn_accuracy(*sets)
     assert list(found) == ["k10-t0.04", "k10-t0.07", "k20-t0.04", "k20-t0.07"]

@@ -58,8 +58,8 @@ def test_markdown():
         "higher score is more OOD",
         "test images: 10,000.",
         "svhn 1,500, lsun 1,500; all 3,000.",
-        "Bank: 50,000 in-distribution training images; tau 0.04.",
-        "Protocol: a-protocol. Checkpoint: step 1,234.",
+        "Bank: 50,000 in-distribution training images; tau 0.04. Checkpoint: step 1,234.",
+        "Protocol: a-protocol.",
     ):
         assert fact in notes
 
@@ -164,9 +164,9 @@ def test_csv_and_json_hold_every_number():
     sheet = sheet_of(made_up_results())
     lines = list(csv.DictReader(io.StringIO(to_csv(sheet))))
     rows = {(line["table"][:8], line["row"]): line for line in lines}
-    assert rows["In %, wi", "FPR95"]["lsun"] == "7.0000"
-    assert rows["In %, wi", "FPR95, low"]["lsun"] == "6.0000"
-    assert rows["In %, wi", "FPR95, high"]["svhn"] == "9.0000"
+    assert rows["All metr", "FPR95"]["lsun"] == "7.0000"
+    assert rows["All metr", "FPR95, low"]["lsun"] == "6.0000"
+    assert rows["All metr", "FPR95, high"]["svhn"] == "9.0000"
     assert rows["AUROC in", "untrained network"]["mean"] == "70.5000"
     tables = json.loads(to_json(sheet))["tables"]
     assert tables[2]["columns"] == ["svhn", "lsun", "mean", "all"]
