@@ -2,8 +2,8 @@
 
 All peers take turns in one process, on the same normal features around a few centres:
 
-    product     the cosines alone: the fastest float32 product of tiles that was found, of torch.mm
-                into one buffer and of oneDNN (on a CPU), in tiles of several shapes
+    mm, oneDNN  the cosines alone: float32 products of tiles by torch.mm, into one buffer, and by
+                oneDNN (CPU only), each in the fastest of several shapes of tiles
     eq6         ours, Eq. 6 alone
     all         ours: Eq. 6, maximum cosine and k-NN in one pass
     chunked     Eq. 6 as one writes it: chunks of 1,000 test features against the whole bank
@@ -53,9 +53,12 @@ SEARCH_ROWS, SEARCH_BANK = 2048, 8192
 TILE_ROWS = {"cpu": (256, 512, 2048), "cuda": (2048, 8192)}
 TILE_BANK = {"cpu": (1024, 2048, 8192), "cuda": (4096, 16384)}
 
+PRODUCT = "product"
+"""The faster of the two in each round."""
 RATIOS = (
-    ("gemm_fraction", "product", "eq6"),
-    ("gemm_fraction_all", "product", "all"),
+    ("gemm_fraction", PRODUCT, "eq6"),
+    ("gemm_fraction_all", PRODUCT, "all"),
+    ("ratio_mm", "mm", "eq6"),
     ("ratio_chunked", "chunked", "eq6"),
     ("ratio_sklearn", "sklearn", "eq6"),
     ("ratio_faiss_knn", "faiss", "all"),
@@ -114,9 +117,12 @@ class Peers:
         self.device = pick_device(request.device)
         self.test, self.bank = features(request, self.device)
         tau, k = request.tau, request.k
-        self.product_name, product = self._best_product()
-        self.run: dict[str, Peer] = {
-            "product": product,
+        self.tiles: dict[str, str] = {}
+        self.run: dict[str, Peer] = {}
+        products = {"mm": by_mm} | ({"oneDNN": by_onednn} if self.device.type == "cpu" else {})
+        for name, multiply in products.items():
+            self.tiles[name], self.run[name] = self._best(multiply)
+        self.run |= {
             "eq6": lambda test, bank: score(test, bank, tau),
             "all": lambda test, bank: nearest_scores(test, bank, tau, [k]),
             "chunked": lambda test, bank: chunked(test, bank, tau),
@@ -141,20 +147,17 @@ class Peers:
             torch.cuda.synchronize()
         return time.perf_counter() if self._request.clock == "wall" else time.process_time()
 
-    def _best_product(self) -> tuple[str, Peer]:
-        """The fastest on some of the features, the best time of three for each shape of tiles."""
-        kinds = [("torch.mm", by_mm)]
-        if self.device.type == "cpu":
-            kinds.append(("oneDNN", by_onednn))
+    def _best(self, multiply: Callable[..., None]) -> tuple[str, Peer]:
+        """The fastest shape of tiles on some of the features, by the best time of three each."""
         found: list[tuple[float, str, Peer]] = []
-        shapes = itertools.product(TILE_ROWS[self.device.type], TILE_BANK[self.device.type])
-        for (rows, columns), (name, multiply) in itertools.product(shapes, kinds):
+        kind = self.device.type
+        for rows, columns in itertools.product(TILE_ROWS[kind], TILE_BANK[kind]):
             peer = functools.partial(multiply, tile_rows=rows, tile_bank=columns)
             seconds = [
                 self._seconds(peer, self.test[:SEARCH_ROWS], self.bank[:SEARCH_BANK])
                 for _ in range(3)
             ]
-            found.append((min(seconds), f"{name} {rows} x {columns}", peer))
+            found.append((min(seconds), f"{rows} x {columns}", peer))
         return min(found, key=lambda tried: tried[0])[1:]
 
 
@@ -256,6 +259,8 @@ def measure(request: ScorerRequest) -> dict[str, object]:
     with same_threads(request.threads):
         peers = Peers(request)
         seconds = in_turn(peers, request.rounds)
+    products = zip(*(seconds[name] for name in peers.tiles), strict=True)
+    seconds[PRODUCT] = [min(each) for each in products]
     for name, over, under in RATIOS:
         if over in seconds:
             ratios = [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
@@ -263,8 +268,8 @@ def measure(request: ScorerRequest) -> dict[str, object]:
             results[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
     results["seconds"] = {n: round(statistics.median(s), 4) for n, s in seconds.items()}
     flops = 2 * request.test * request.bank * request.width
-    results["product"] = peers.product_name
-    results["product_gflops"] = round(flops / statistics.median(seconds["product"]) / 1e9, 1)
+    results["product_tiles"] = peers.tiles
+    results["product_gflops"] = round(flops / statistics.median(seconds[PRODUCT]) / 1e9, 1)
     results |= errors(peers, request)
     results["peak_extra_MB"] = round(peak_extra_mb(request), 1)
     return results

@@ -65,8 +65,13 @@ class Browser:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        # Its helpers write into the profile until it has ended by itself.
+        os.write(self._commands, b'{"id": 0, "method": "Browser.close"}\0')
+        try:
+            self._process.wait(ANSWER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         os.close(self._commands)
         os.close(self._answers)
 

@@ -269,6 +269,18 @@ def test_fpr95_interval_of_a_known_in_distribution_is_that_of_the_quantile():
     assert [found["low"], found["high"]] == pytest.approx([low, high], abs=0.003)
 
 
+def test_fpr95_interval_of_none_called_ood_is_not_empty():
+    found = measure(np.arange(100.0), np.full(2000, 200.0))["fpr95"]
+    assert found["value"] == found["low"] == 0
+    assert found["high"] == pytest.approx(stats.beta.ppf(0.975, 0.5, 100.5), rel=0.1)
+
+
+def test_fpr95_of_few_ood_images_may_be_anything_above():
+    # With a chance of 0.95^40 = 13 %, the true 5 % quantile lies below all 40 images.
+    found = measure(np.arange(1000.0), np.arange(40) + 2000.0)["fpr95"]
+    assert found["value"] == 0 and found["high"] > 0.99
+
+
 def test_fpr95_interval_of_a_mean_shares_the_in_distribution_images():
     in_dist = np.arange(1000.0)
     found = mean_of_sets(in_dist, [np.full(2000, 700.0), np.full(2000, 500.0)])["fpr95"]
