@@ -72,7 +72,7 @@ score: $(READY)
 	$(PY) eval/score.py $(ARGS)
 
 test: $(READY)
-	$(PY) -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not gpu" --numprocesses auto --dist loadscope
 
 test-gpu: $(READY)
 	nvidia-smi --list-gpus

@@ -58,8 +58,8 @@ setup(
         "lmdb": ["lmdb>=1.4"],
         "export": EXPORT,
         "dev": [
-            *("pytest>=8", "hypothesis>=6.100", "lmdb>=1.4", "ruff>=0.8", "mypy>=1.13"),
-            *("faiss-cpu>=1.8", *EXPORT),
+            *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "lmdb>=1.4"),
+            *("ruff>=0.8", "mypy>=1.13", "faiss-cpu>=1.8", *EXPORT),
         ],
     },
 )

@@ -27,7 +27,8 @@ def check_features(name: str, features: Tensor) -> None:
 
 def fault_of(name: str, features: Tensor, first_id: int = 0) -> str | None:
     """What is wrong with features [N, d], or None; the first of them has the id `first_id`."""
-    norms = torch.linalg.vector_norm(features, dim=1, dtype=torch.float32)  # NaN, Inf carry over
+    at_least_float32 = torch.promote_types(features.dtype, torch.float32)
+    norms = torch.linalg.vector_norm(features, dim=1, dtype=at_least_float32)  # NaN, Inf carry over
     for fault, bad in (
         ("NaN or Inf", ~torch.isfinite(norms)),
         ("zero norm, so their cosine is undefined", norms < MIN_NORM),

@@ -35,7 +35,9 @@ from shards.reader import ShardSet
 from train.curves import PANELS
 
 TEMPLATE = "report.html.jinja"
-LEARNING_RATE = {"learning rate": {"lr": "learning rate"}}
+LEARNING_RATE = {"learning rate": {"lr": ""}}
+ROC_CORNER = 25
+"""Side of what is drawn again, larger, in %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ def page(data: ReportData) -> str:
     names = text.ood_names(results)
     gallery = Gallery(data.sets, data.features)
     in_dist = data.scores[TEST]
+    ood = [data.scores[name] for name in names]
+    lowest = min(column["auroc"]["low"] for column in text.headline_columns(results).values())
     edges = charts.histogram_edges(list(data.scores.values()))
     ends = {name: gallery.ends(name, scores) for name, scores in data.scores.items()}
     return environment.get_template(TEMPLATE).render(
@@ -103,9 +107,10 @@ def page(data: ReportData) -> str:
         names=names,
         metrics=METRICS,
         interval_bar=charts.interval_bar,
+        scale_start=min(0.9, math.floor(10 * lowest) / 10),
         tables=sheet_of(results).tables[:2],
         more_tables=score_tables(results),
-        roc=charts.roc_chart(in_dist, [data.scores[name] for name in names]),
+        rocs=[charts.roc_chart(in_dist, ood, part) for part in (100, ROC_CORNER)],
         legend=[(charts.swatch(charts.kind_of(i)), name) for i, name in enumerate(names)],
         histograms=[
             (

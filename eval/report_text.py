@@ -171,7 +171,7 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         for method in results["methods"].values()
     ]
     for part in ("settings", "versions"):
-        facts += [(name, str(value)) for name, value in results[part].items()]
+        facts += [(name, str(v)) for name, v in results[part].items() if v not in (None, "")]
     return facts
 
 

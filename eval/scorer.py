@@ -31,7 +31,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.feature_checks import MIN_NORM, check_features, fault_of
+from eval.feature_checks import check_features, fault_of
 from eval.tiles import Largest, log2_sum, operand, product
 from shards.cli import UserError
 from train.world import World
@@ -42,7 +42,7 @@ NAMES = ("test set", "bank")
 TILE_SHAPE = {"cpu": (500, 1024), "cuda": (2048, 8192)}
 """Test features and bank features of a tile: on a CPU it stays in the cache (2 MB), and sets of
 round sizes fill all of their tiles."""
-BLOCK_ROWS = 8000
+BLOCK_ROWS = 16000
 """Test features that a tile of the bank meets before the next is made ready."""
 LARGEST_EXPONENT = 100.0
 """2^x and sums of a tile of them fit into float32, as does 2^-x."""
@@ -260,9 +260,10 @@ def _sweep(
 def _unit(features: Tensor, length: float = 1.0) -> Tensor:
     """Rows of that length, float32; done tile by tile, so no second copy of a set is held.
 
-    By way of float64: an error of a norm would be in all cosines of a row, times 1/tau.
+    The norms are in float64: an error of one would be in all cosines of a row, times 1/tau.
     """
-    return (F.normalize(features.double(), dim=1, eps=MIN_NORM) * length).float()
+    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
+    return features.float() * (length / norms).float()
 
 
 def _over_ranks(value: Tensor, world: World | None) -> Tensor:

@@ -7,6 +7,7 @@ text each, ended by a zero byte.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -39,10 +40,17 @@ class Browser:
         read_commands, self._commands = os.pipe()
         self._answers, write_answers = os.pipe()
         command = [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+
+        def place_pipes() -> None:
+            """In the new process, whatever had the file descriptors 3 and 4 before."""
+            out_of_the_way = fcntl.fcntl(write_answers, fcntl.F_DUPFD, 5)
+            os.dup2(read_commands, 3)
+            os.dup2(out_of_the_way, 4)
+
         self._process = subprocess.Popen(
-            # File descriptors 3 and 4 are the pipe's, whichever they were given to here.
-            ["sh", "-c", f'exec "$@" 3<&{read_commands} 4>&{write_answers}', "sh", *command],
-            pass_fds=(read_commands, write_answers),
+            command,
+            preexec_fn=place_pipes,
+            pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

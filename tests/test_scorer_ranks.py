@@ -20,7 +20,7 @@ def features(count, seed):
     return torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
 
 
-def tested():
+def queries():
     return torch.cat([features(90, 1), features(50, 2) + 0.3])
 
 
@@ -35,28 +35,28 @@ def rank_scores(rank: int, store: str, slices: list[tuple[int, int]], out: str) 
     )
     ours = bank()[slice(*slices[rank])]
     tiles = {"tile_rows": 32, "tile_bank": 40}
-    found = nearest_scores(tested(), ours, 0.04, KS, world=world, **tiles)
+    found = nearest_scores(queries(), ours, 0.04, KS, world=world, **tiles)
     weights = torch.arange(1.0, 204)[slice(*slices[rank])]
-    found["weighted"] = score(tested(), ours, weights=weights, world=world)
+    found["weighted"] = score(queries(), ours, weights=weights, world=world)
     refusals = []
     damaged = bank()
     damaged[[150, 201], 3] = torch.nan
     for part, ks in ((damaged, KS), (bank(), (204,)), (bank()[:0], KS)):
         with pytest.raises(UserError) as refused:
-            nearest_scores(tested(), part[slice(*slices[rank])], 0.04, ks, world=world)
+            nearest_scores(queries(), part[slice(*slices[rank])], 0.04, ks, world=world)
         refusals.append(str(refused.value))
     torch.save((found, refusals), f"{out}-{rank}.pt")
     dist.destroy_process_group()
 
 
-# Uneven.
-@pytest.mark.parametrize("slices", [[(0, 120), (120, 203)]])
+# Uneven; fewer than k in one; none in one.
+@pytest.mark.parametrize("slices", [[(0, 120), (120, 203)], [(0, 3), (3, 203), (203, 203)]])
 def test_as_one_rank(tmp_path, slices):
     arguments = (str(tmp_path / "store"), slices, str(tmp_path / "found"))
     torch.multiprocessing.spawn(rank_scores, arguments, nprocs=len(slices))
     results = [torch.load(tmp_path / f"found-{rank}.pt") for rank in range(len(slices))]
-    expected = nearest_scores(tested(), bank(), 0.04, KS)
-    expected["weighted"] = score(tested(), bank(), weights=torch.arange(1.0, 204))
+    expected = nearest_scores(queries(), bank(), 0.04, KS)
+    expected["weighted"] = score(queries(), bank(), weights=torch.arange(1.0, 204))
     is_ood = np.arange(140) >= 90
     for found, refusals in results:
         assert list(found) == list(expected)
