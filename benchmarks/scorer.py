@@ -39,7 +39,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from eval.scorer import eq6, nearest_scores, score
-from eval.tiles import operand
+from eval.tiles import keep_memory, packed, product
 from shards import cli
 from train.world import pick_device
 
@@ -117,6 +117,7 @@ class Peers:
         self.device = pick_device(request.device)
         self.test, self.bank = features(request, self.device)
         tau, k = request.tau, request.k
+        keep_memory()  # for all peers
         self.tiles: dict[str, str] = {}
         self.run: dict[str, Peer] = {}
         products = {"mm": by_mm} | ({"oneDNN": by_onednn} if self.device.type == "cpu" else {})
@@ -171,12 +172,11 @@ def by_mm(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> None:
 
 
 def by_onednn(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> None:
-    """All products, each tile in oneDNN's own layout."""
-    rows = [operand(part) for part in test.split(tile_rows)]
-    with torch.no_grad():
-        for columns in map(operand, bank.split(tile_bank)):
-            for part in rows:
-                F.linear(part, columns)
+    """All products, by what the scorer itself multiplies with."""
+    rows = test.split(tile_rows)
+    for columns in map(packed, bank.split(tile_bank)):
+        for part in rows:
+            product(part, columns)
 
 
 def chunked(test: Tensor, bank: Tensor, tau: float) -> Tensor:

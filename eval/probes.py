@@ -23,7 +23,7 @@ from torch import Tensor
 from eval.feature_checks import check_features
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
-from eval.tiles import operand, product
+from eval.tiles import packed, product
 from shards.cli import UserError
 
 KS = (10, 20)
@@ -112,7 +112,7 @@ def _nearest(tested: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest cosines of unit vectors [R, d] and [M, d], descending, and ids: [R, k]."""
     largest, ids = tested.new_empty(len(tested), 0), tested.new_empty(len(tested), 0).long()
     for first in range(0, len(bank), TILE_COLUMNS):
-        tile = product(operand(tested), operand(bank[first : first + TILE_COLUMNS]))
+        tile = product(tested, packed(bank[first : first + TILE_COLUMNS]))
         values, places = _largest(tile, k)
         largest, ids = torch.cat([largest, values], 1), torch.cat([ids, first + places], 1)
         largest, places = largest.topk(min(k, largest.shape[1]), dim=1)

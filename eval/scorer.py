@@ -32,15 +32,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.feature_checks import check_features, fault_of
-from eval.tiles import Largest, log2_sum, operand, product
+from eval.tiles import Largest, keep_memory, log2_sum, packed, product
 from shards.cli import UserError
 from train.world import World
 
 TAU = 0.04
 NAMES = ("test set", "bank")
 
-TILE_SHAPE = {"cpu": (500, 1024), "cuda": (2048, 8192)}
-"""Test features and bank features of a tile: on a CPU it stays in the cache (2 MB), and sets of
+TILE_SHAPE = {"cpu": (500, 2048), "cuda": (2048, 8192)}
+"""Test features and bank features of a tile: on a CPU it stays in the cache (4 MB), and sets of
 round sizes fill all of their tiles."""
 BLOCK_ROWS = 16000
 """Test features that a tile of the bank meets before the next is made ready."""
@@ -167,11 +167,11 @@ def nearest(
     found = []
     with torch.autocast(test.device.type, enabled=False):
         for rows in test.split(tile_rows):
-            queries = operand(_unit(rows))
+            queries = _unit(rows)
             cosines = test.new_empty((len(rows), 0), dtype=torch.float32)
             ids = torch.empty((len(rows), 0), dtype=torch.int64, device=test.device)
             for first, part in enumerate(bank.split(tile_bank)):
-                tile = product(queries, operand(_unit(part)))
+                tile = product(queries, packed(_unit(part)))
                 tile_ids = torch.arange(tile.shape[1], device=test.device) + first * tile_bank
                 cosines, order = torch.cat([cosines, tile], 1).sort(
                     dim=1, descending=True, stable=True
@@ -202,14 +202,14 @@ class _Rows:
     """A tile of test features, and what the bank so far says of them."""
 
     queries: Tensor
-    """Operand [R, d]: unit rows times log2(e) / tau."""
+    """float32 [R, d]: unit rows times log2(e) / tau."""
     log2_sum: Tensor
     """log2 of the sum of Eq. 6: float64 [R]."""
     largest: Largest
     """The k largest products."""
 
     def meet(self, bank_tile: Tensor, log2_weights: Tensor | None, steep: bool) -> None:
-        """Take in a tile of the bank (operand [C, d])."""
+        """Take in a tile of the bank (packed [C, d])."""
         tile = product(self.queries, bank_tile)  # [R, C]
         self.largest.add(tile)
         if log2_weights is not None:
@@ -228,6 +228,8 @@ def _sweep(
 ) -> tuple[Tensor, Tensor]:
     """Scores by Eq. 6, float64 [N], and the k largest cosines, largest first, float64 [N, k]."""
     tile_rows, tile_bank = tiles
+    if test.device.type == "cpu":
+        keep_memory()
     scale = math.log2(math.e) / tau
     steep = scale > LARGEST_EXPONENT or weights is not None
     log2_weights = None if weights is None else weights.float().log2()
@@ -238,14 +240,14 @@ def _sweep(
         for block in test.split(BLOCK_ROWS):
             rows = [
                 _Rows(
-                    operand(F.pad(_unit(part, scale), (0, 0, 0, tile_rows - len(part)))),
+                    F.pad(_unit(part, scale), (0, 0, 0, tile_rows - len(part))),
                     test.new_full((tile_rows,), -math.inf, dtype=torch.float64),
                     Largest(tile_rows, k, test.device),
                 )
                 for part in block.split(tile_rows)
             ]
             for first in range(0, len(bank), tile_bank):
-                bank_tile = operand(_unit(bank[first : first + tile_bank]))
+                bank_tile = packed(_unit(bank[first : first + tile_bank]))
                 log2 = None if log2_weights is None else log2_weights[first : first + tile_bank]
                 for tile in rows:
                     tile.meet(bank_tile, log2, steep)
