@@ -41,6 +41,7 @@ from benchmarks.images import image_set
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from shards import cli
+from shards.cli import UserError
 from shards.reader import ShardSet
 from tests.host_waits import HostWaits, counted_reads
 from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
@@ -57,6 +58,8 @@ from train.world import World, pick_device
 
 ROOT = Path(__file__).parents[1]
 STEPS_PER_EPOCH = 100
+SAVE_STEPS = 3
+"""Steps without a save, and as many beside one."""
 
 
 RATIOS = (
@@ -79,6 +82,8 @@ class StepRequest:
     """Images a step; on a GPU 64 or more."""
     rounds: int = 5
     """Turns of all peers."""
+    peers: tuple[str, ...] = ()
+    """Only these, "bare bf16" say: more rounds of them in the same time. By default all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
     """Also a student whose kernels torch.compile makes: minutes on a CPU."""
@@ -282,7 +287,7 @@ def measure(request: StepRequest) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder, image_set(8 * request.batch) as shards:
         out = Path(folder)
         peers = Peers(shards, out / "peers", request)
-        seconds = in_turn(peers, request.rounds)
+        seconds = in_turn(peers, request)
         for name, over, under in RATIOS:
             if over in seconds and under in seconds:
                 ratios = [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
@@ -290,7 +295,7 @@ def measure(request: StepRequest) -> dict[str, object]:
                 results[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
         results["step_s"] = {n: round(statistics.median(s), 4) for n, s in seconds.items()}
         flops = peers.flops("ours bf16")
-        for name in peers.states:
+        for name in peers.states.keys() & seconds.keys():
             # Of the plain step: what a compiled kernel multiplies is not counted.
             rate = flops / statistics.median(seconds[name])
             results[f"tflops {name}"] = round(rate / 1e12, 3)
@@ -299,16 +304,24 @@ def measure(request: StepRequest) -> dict[str, object]:
             if device.type == "cuda":
                 results[f"memory_gb {name}"] = round(peers.memory_gb(name), 2)
         results["host_waits_per_step"] = peers.waits("ours bf16")
-        results["checkpoint"] = peers.save_cost("ours bf16", request.rounds)
+        results["checkpoint"] = peers.save_cost("ours bf16", SAVE_STEPS)
         if not request.steps_only:
             results |= real_run(shards.directory, out / "run", request)
             results["memory_gb"] = memory_of(shards.directory, out / "dry", request)
     return results
 
 
-def in_turn(peers: Peers, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step, after one of each that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in peers.steps}
+def in_turn(peers: Peers, request: StepRequest) -> dict[str, list[float]]:
+    """Seconds of each step, after one of each that is not counted.
+
+    Raises:
+        UserError: there is no such peer.
+    """
+    for name in request.peers:
+        if name not in peers.steps:
+            raise UserError(f"--peers has {name!r}, there are: {', '.join(peers.steps)}")
+    rounds = request.rounds
+    seconds: dict[str, list[float]] = {name: [] for name in request.peers or peers.steps}
     for number in range(-1, rounds):
         for name, found in seconds.items():
             found.append(peers.seconds(name))
