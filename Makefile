@@ -101,6 +101,7 @@ format: $(READY)
 bench: $(READY)
 	$(PY) -m benchmarks.loader
 	$(PY) -m benchmarks.step
+	$(PY) -m benchmarks.scorer
 	$(PY) -m benchmarks.shards
 
 clean:

@@ -1,8 +1,8 @@
 """Everything that only a GPU can show, in one run: `make gpu-check`.
 
 The views of both engines on the GPU, with every strategy, and their agreement with those on the
-CPU; resuming; the loader's throughput; a training step in every precision; and the scorer. Prints
-one line of JSON at the end; exits with status 1 if a check failed, 2 if there is no GPU.
+CPU; resuming; the loader's throughput; a training step in every precision; the scorer, and what it
+costs. Prints one line of JSON at the end; exits with status 1 if a check failed, 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.images import image_set
-from benchmarks.step import StepRequest, measure
+from benchmarks.scorer import ScorerRequest
+from benchmarks.scorer import measure as measure_scorer
+from benchmarks.step import StepRequest
+from benchmarks.step import measure as measure_step
 from dali_pipes.batch import RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.eval_loader import EvalLoader
@@ -40,6 +43,8 @@ from train.world import World
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 VIEW_MEAN_LEVELS = 0.5
 """Largest mean difference between the GPU's and the CPU's views, in levels of 0..255."""
+SCORER_REL_ERROR = 1e-5
+"""Largest relative error of Eq. 6 against float64."""
 
 
 STRATEGIES = (
@@ -175,7 +180,7 @@ def main() -> None:
             config = dataclasses.replace(paper, precision=precision, in_dist=shards.directory)
             losses[precision] = loss_after(config, steps=10)
         results["losses"] = losses
-    results["step"] = step = measure(StepRequest(batch=64, device="cuda", steps_only=True))
+    results["step"] = step = measure_step(StepRequest(batch=64, device="cuda", steps_only=True))
     # Of the time of a whole step, were the views made before it and not beside it.
     step_s = step["step_s"]
     assert isinstance(step_s, dict)
@@ -190,10 +195,14 @@ def main() -> None:
         results["jpeg_difference_levels"] = views_agree(shards, "dali")["none"]
     results["view_difference_levels"] = differences
     results["scorer_difference"] = scorer_difference = scorer_error()
+    results["scorer"] = scorer = measure_scorer(ScorerRequest(device="cuda", rounds=5))
+    scorer_rel_error = scorer["max_rel_error"]
+    assert isinstance(scorer_rel_error, float)
     results["passed"] = passed = (
         max(differences.values()) <= VIEW_MEAN_LEVELS
         and all(resumed.values())
         and scorer_difference <= 1e-3
+        and scorer_rel_error <= SCORER_REL_ERROR
         and all(np.isfinite(loss) for loss in losses.values())
         and all(abs(loss - losses["fp32"]) < 0.05 * losses["fp32"] for loss in losses.values())
     )
