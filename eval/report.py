@@ -129,7 +129,11 @@ def page(data: ReportData) -> str:
         training=training_panels(data.reports, data.run_config),
         last_report=data.reports[-1] if data.reports else None,
         views=view_rows(data.views),
-        statistics=STATISTICS,
+        statistics={
+            key: statistic
+            for key, statistic in STATISTICS.items()
+            if any(key in found for found in results.get("shortcuts", {}).values())
+        },
         alone=ALONE,
         is_shortcut=is_shortcut,
         probes=text.probe_facts(results.get("probes", {})),

@@ -26,6 +26,7 @@ from shards.manifest import (
     FILE_NAME,
     NAMES_FILE_NAME,
     REJECTS_FILE_NAME,
+    SIZES_FILE_NAME,
     Manifest,
     Shard,
     SourceFile,
@@ -36,6 +37,7 @@ from shards.plan import BuildRequest, Plan, plan
 from shards.progress import ImageProgress, waiting
 from shards.provenance import describe, describe_folder
 from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
+from shards.sizes import write_sizes
 from shards.sources.registry import FORMATS
 from shards.tally import Tally
 from shards.writer import ShardWriter
@@ -232,30 +234,33 @@ def _assemble(
     """Write what is beside the tars, the manifest last; `tally` is of the unselected images."""
     names = ListWriter(work.set_folder / NAMES_FILE_NAME)
     rejects = ListWriter(work.set_folder / REJECTS_FILE_NAME)
+    sizes: list[np.ndarray] = []
     shards: list[Shard] = []
-    samples = 0
     for number in range(planned.shards):
         part = work.part(number)
         if part.shard is not None:
             shards.append(part.shard)
-        samples += len(part.tally.names)
+        sizes.append(np.array(part.tally.sizes, np.uint32).reshape(-1, 2))
         names.add(part.tally.names)
         rejects.add(part.tally.rejects)
-        # There may be a million names, and they are written already.
-        tally.add(dataclasses.replace(part.tally, names=[]))
-    if not samples:
+        # There may be a million of these, and they are where they belong already.
+        tally.add(dataclasses.replace(part.tally, names=[], sizes=[]))
+    in_source = np.concatenate(sizes)
+    if not len(in_source):
         raise UserError(f"{planned.source.paths[0]}: all {len(tally.rejects)} images are bad")
     if planned.folder is not None:
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
+    resized = (in_source != planned.target.size_px).any()
     manifest = dataclasses.replace(
         planned.manifest,
-        samples=samples,
-        resize=planned.target.resize if tally.resized else "none",
+        samples=len(in_source),
+        resize=planned.target.resize if resized else "none",
         sources=sources,
         rejects=len(tally.rejects),
         rejects_sha256=rejects.finish(),
         names_sha256=names.finish(),
         shards=tuple(shards),
+        sizes_sha256=write_sizes(work.set_folder / SIZES_FILE_NAME, in_source) if resized else "",
     )
     write_file(work.set_folder / FILE_NAME, [to_json(manifest).encode()])
     return manifest

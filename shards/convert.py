@@ -74,10 +74,12 @@ def convert(
     if isinstance(source, Images) and target.keeps(source.shape):
         size = math.prod(source.shape)
         packed = pack_raw(keys, extension, size, lambda out: source.read_into(indexes, out), labels)
-        return Chunk(packed, Tally(names))
+        height, width, _ = source.shape
+        return Chunk(packed, Tally(names, [(height, width)] * len(names)))
 
     tally = Tally()
     stored: dict[int, Any] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     reasons: dict[int, str] = {}
     for i, index in enumerate(indexes.tolist()):
         if stopped.is_set():
@@ -86,8 +88,7 @@ def convert(
         if digest and isinstance(item, bytes):
             tally.note_file(names[i], item)
         try:
-            stored[i], resized = _stored(item, target)
-            tally.resized |= resized
+            stored[i], sizes[i] = _stored(item, target)
         except BadImage as error:
             reasons[i] = str(error)
     if target.encoding != "raw":
@@ -95,6 +96,7 @@ def convert(
         reasons |= {i: error for i, error in zip(stored, errors, strict=True) if error}
     good = [i for i in stored if i not in reasons]
     tally.names = [names[i] for i in good]
+    tally.sizes = [sizes[i] for i in good]
     tally.rejects = [{"name": names[i], "reason": reasons[i]} for i in sorted(reasons)]
     if not good:
         return Chunk(None, tally)
@@ -107,18 +109,18 @@ def convert(
     return Chunk(pack_raw(keys, extension, size, lambda out: np.copyto(out, pixels), labels), tally)
 
 
-def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, bool]:
-    """What is stored of an image, and whether it was resized."""
+def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, tuple[int, int]]:
+    """What is stored of an image, and the height and width that it had."""
     size_px, channels = target.size_px, target.channels
     if isinstance(item, bytes):
         image = decode(item, channels)
     else:
         image = in_channels(to_image(item), channels)
     fitted = fit(image, size_px, target.resize)
-    resized = image.size != fitted.size
+    size = image.height, image.width
     if target.encoding == "raw":
-        return to_pixels(fitted), resized
+        return to_pixels(fitted), size
     if target.encoding == "jpg" and isinstance(item, bytes):
         if is_stored_as_is(item, size_px, channels):
-            return item, False
-    return encode(fitted, target.encoding), resized
+            return item, size
+    return encode(fitted, target.encoding), size

@@ -150,6 +150,7 @@ def describe(shards: ShardSet) -> RenderableType:
         "samples": [f"{manifest.samples:,}"],
         "images": [f"{_size(manifest)} px, {manifest.encoding}"],
         "resize": [manifest.resize],
+        "original sizes": _source_sizes(shards),
         "source": _sources(manifest),
         "held to": [", ".join(f"published {check}" for check in manifest.checks) or "nothing"],
         "left out": _left_out(shards),
@@ -206,6 +207,17 @@ def _size(manifest: Manifest) -> str:
 
 def _mega_bytes(manifest: Manifest) -> float:
     return sum(shard.bytes for shard in manifest.shards) / 1e6
+
+
+def _source_sizes(shards: ShardSet) -> list[str]:
+    """The range of the sizes that images had before they were resized."""
+    sizes = shards.source_sizes(np.arange(len(shards)))
+    if sizes is None:
+        return ["not known (the set was built before they were kept)"]
+    (height, width), (top_height, top_width) = sizes.min(axis=0), sizes.max(axis=0)
+    if (height, width) == (top_height, top_width):
+        return [f"all {height} x {width} px"]
+    return [f"{height} to {top_height} px high, {width} to {top_width} px wide"]
 
 
 def _sources(manifest: Manifest) -> list[str]:

@@ -7,6 +7,7 @@
     <name>-<split>-00000.idx    DALI index v1.2 of that tar
     names.jsonl                 line i is the name of sample i in its source
     rejects.jsonl               when images were rejected: their names and the reasons
+    sizes.bin                   when images were resized: what size each had (see `shards.sizes`)
 
 The images of the source, less those that were not selected or excluded, are shuffled globally when
 the set is built, so neighbours are not of one class. A sample's key is its place in that order, in
@@ -31,6 +32,7 @@ FORMAT_VERSION = 2
 FILE_NAME = "manifest.json"
 NAMES_FILE_NAME = "names.jsonl"
 REJECTS_FILE_NAME = "rejects.jsonl"
+SIZES_FILE_NAME = "sizes.bin"
 EXTENSIONS = {"raw": "bin", "png": "png", "jpg": "jpg"}
 """Encoding -> extension of the image in a tar."""
 LABEL = "cls"
@@ -105,6 +107,10 @@ class Manifest:
     names_sha256: str
     """Digest of names.jsonl."""
     shards: tuple[Shard, ...]
+    sizes_sha256: str = ""
+    """Digest of sizes.bin, or "" where there is none: no image was resized, or the set was built
+    before sizes were kept. The file of a manifest does not have the field then, as those of such
+    sets do not, so that their digests stay what they are."""
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
@@ -119,13 +125,13 @@ class Manifest:
     @property
     def sha256(self) -> str:
         """Digest of all fields, and through them of every sample: the set's identity."""
-        fields = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = json.dumps(_to_fields(self), sort_keys=True)
         return hashlib.sha256(fields.encode()).hexdigest()
 
 
 def to_json(manifest: Manifest) -> str:
     """The manifest as text, its own digest last; the same manifest gives the same text."""
-    fields = dataclasses.asdict(manifest)
+    fields = _to_fields(manifest)
     return json.dumps({**fields, "~sha256": manifest.sha256}, indent=1, sort_keys=True) + "\n"
 
 
@@ -150,6 +156,13 @@ def read_manifest(directory: Path) -> Manifest:
         return _from_fields(json.loads(path.read_text()))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a manifest of format {FORMAT_VERSION}: {error}") from error
+
+
+def _to_fields(manifest: Manifest) -> dict[str, Any]:
+    fields = dataclasses.asdict(manifest)
+    if not manifest.sizes_sha256:
+        del fields["sizes_sha256"]
+    return fields
 
 
 def _from_fields(fields: dict[str, Any]) -> Manifest:
@@ -183,6 +196,8 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
         raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
     if manifest.encoding not in EXTENSIONS:
         raise ValueError(f"encoding is {manifest.encoding!r}, expected {', '.join(EXTENSIONS)}")
+    if "sizes_sha256" in fields and (not manifest.sizes_sha256 or manifest.resize == "none"):
+        raise ValueError("it has sizes_sha256, though none of its images was resized")
     if manifest.shard_samples < 1 or not manifest.shards:
         raise ValueError(f"{len(manifest.shards)} shards of {manifest.shard_samples} samples")
     if manifest.channels not in (1, 3) or min(manifest.sample_shape) < 1:

@@ -16,8 +16,9 @@ import numpy as np
 from shards.cli import UserError
 from shards.decode import decode
 from shards.index import Index
-from shards.manifest import LABEL, NAMES_FILE_NAME, Manifest
+from shards.manifest import LABEL, NAMES_FILE_NAME, SIZES_FILE_NAME, Manifest
 from shards.resize import BadImage, to_pixels
+from shards.sizes import parse_sizes
 from shards.tar import sample_key
 from shards.verify import verify_and_index
 
@@ -38,6 +39,7 @@ class ShardSet:
         self._keys = np.concatenate([index.keys for index in indexes])
         self._label_places = [index.components.get(LABEL) for index in indexes]
         self._labels: np.ndarray | None = None
+        self._source_sizes: np.ndarray | None = None
         try:
             for shard in manifest.shards:
                 self._files.append(os.open(directory / shard.file, os.O_RDONLY | os.O_CLOEXEC))
@@ -120,6 +122,30 @@ class ShardSet:
         """The name of each sample in its source, by id."""
         lines = (self.directory / NAMES_FILE_NAME).read_text("ascii").splitlines()
         return [json.loads(line) for line in lines]
+
+    def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
+        """What size images had in their source, before they were resized.
+
+        Args:
+            ids: int64 [B], each 0..len-1.
+
+        Returns:
+            int64 [B,2], height and width, px; None if the set was built before these were kept.
+
+        Raises:
+            IndexError: an id is out of range.
+            UserError: the file of sizes was cut since the set was opened.
+        """
+        ids = self._checked(ids)
+        manifest = self.manifest
+        if manifest.resize == "none":
+            return np.tile(np.array(manifest.sample_shape[:2], np.int64), (len(ids), 1))
+        if not manifest.sizes_sha256:
+            return None
+        if self._source_sizes is None:
+            path = self.directory / SIZES_FILE_NAME
+            self._source_sizes = parse_sizes(path.read_bytes(), len(self), path)
+        return self._source_sizes[ids].astype(np.int64)
 
     def close(self) -> None:
         """Close the tars; the set cannot be read afterwards."""

@@ -166,6 +166,7 @@ def _checked_existing(request: BuildRequest) -> Manifest:
         rejects_sha256=existing.rejects_sha256,
         names_sha256=existing.names_sha256,
         shards=existing.shards,
+        sizes_sha256=existing.sizes_sha256,
         resize=existing.resize if existing.resize == "none" else request.resize,
         sources=existing.sources,
     )

@@ -13,10 +13,10 @@ class Tally:
 
     names: list[str] = field(default_factory=list)
     """Of the images that are in the set."""
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """Height and width, px, of each of them in the source."""
     rejects: list[dict[str, str]] = field(default_factory=list)
     """{"name", "reason"} of those that are not."""
-    resized: bool = False
-    """Whether any had another size than the set."""
     read_bytes: int = 0
     digest: int = 0
     """Bytes and digest of the image files, rejects included: see `SourceFile`."""
@@ -36,7 +36,7 @@ class Tally:
     def add(self, later: Tally) -> None:
         """Take in what is known of the images that follow."""
         self.names += later.names
+        self.sizes += later.sizes
         self.rejects += later.rejects
-        self.resized |= later.resized
         self.read_bytes += later.read_bytes
         self.digest += later.digest

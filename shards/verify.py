@@ -1,7 +1,7 @@
 """Checks a shard set before anything maps or reads it: `python -m shards.verify DIR [DIR ...]`.
 
 The fast check reads the manifest, the indexes and two headers a tar: it finds any cut, any edit of
-manifest, index or names, and tars of the set that changed places. It does not read images;
+manifest, index, names or sizes, and tars of the set that changed places. It does not read images;
 `--full` also compares each tar's sha256, and so finds every flipped bit. Files that the manifest
 does not list are ignored, for nothing reads them.
 """
@@ -26,11 +26,13 @@ from shards.index import Component, Index, parse_index
 from shards.manifest import (
     NAMES_FILE_NAME,
     REJECTS_FILE_NAME,
+    SIZES_FILE_NAME,
     Manifest,
     Shard,
     read_manifest,
     shard_file,
 )
+from shards.sizes import parse_sizes
 from shards.tar import BLOCK_BYTES, END, member_headers, padded, sample_key
 
 
@@ -65,6 +67,9 @@ def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, lis
     _check_list(directory / NAMES_FILE_NAME, manifest.names_sha256, manifest.samples)
     if manifest.rejects:
         _check_list(directory / REJECTS_FILE_NAME, manifest.rejects_sha256, manifest.rejects)
+    if manifest.sizes_sha256:
+        path = directory / SIZES_FILE_NAME
+        parse_sizes(_unchanged(path, manifest.sizes_sha256), manifest.samples, path)
     return manifest, indexes
 
 
@@ -121,12 +126,17 @@ def _check_first_and_last_header(
 
 
 def _check_list(path: Path, sha256: str, lines: int) -> None:
-    _regular_file_bytes(path)
-    text = path.read_bytes()
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise UserError(f"{path}: its content changed since it was built")
-    if text.count(b"\n") != lines:
+    if _unchanged(path, sha256).count(b"\n") != lines:
         raise UserError(f"{path}: not {lines} lines")
+
+
+def _unchanged(path: Path, sha256: str) -> bytes:
+    """The content of a file beside the tars, if it has this digest."""
+    _regular_file_bytes(path)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"{path}: its content changed since it was built")
+    return data
 
 
 def _regular_file_bytes(path: Path) -> int:

@@ -97,7 +97,7 @@ def test_same_bytes_with_any_number_of_workers(tmp_path: Path, monkeypatch) -> N
     for workers in (1, 2, 4):
         out = tmp_path / str(workers) / "set"
         build(folder_request(src, out, workers=workers, source="class-folders"))
-    assert len(contents(tmp_path / "1" / "set")) == 12
+    assert len(contents(tmp_path / "1" / "set")) == 13
     assert contents(tmp_path / "1" / "set") == contents(tmp_path / "2" / "set")
     assert contents(tmp_path / "1" / "set") == contents(tmp_path / "4" / "set")
 

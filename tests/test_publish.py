@@ -23,7 +23,8 @@ def finish(work: Workplace, number: int) -> Part:
     digests = hashlib.sha256(tar).hexdigest(), hashlib.sha256(idx).hexdigest()
     rejects = [{"name": "b\n\udcff", "reason": "why"}]
     part = Part(
-        Shard(f"s-{number}.tar", 1, len(tar), *digests), Tally(["a"], rejects, True, 5, 2**255)
+        Shard(f"s-{number}.tar", 1, len(tar), *digests),
+        Tally(["a"], [(4, 6)], rejects, 5, 2**255),
     )
     work.finish(number, part)
     return part

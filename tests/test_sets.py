@@ -115,6 +115,15 @@ def test_other_source_files_and_damage_are_refused(out: Path, tmp_path: Path) ->
         build_sets(footwear(out))
 
 
+def test_a_resized_set_is_kept(tmp_path: Path, monkeypatch) -> None:
+    smaller = dataclasses.replace(PROTOCOLS["fashion-footwear"], size_px=20)
+    monkeypatch.setitem(PROTOCOLS, "fashion-footwear", smaller)
+    request = footwear(tmp_path / "out", only=("coat",))
+    for state in ("built", "kept"):
+        (outcome,) = build_sets(request)
+        assert outcome.state == state and outcome.manifest.sizes_sha256
+
+
 def test_only_some_sets(tmp_path: Path) -> None:
     build_sets(footwear(tmp_path / "out", only=("coat", "bag")))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"coat", "bag"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from eval.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
+from shards.build import build
+from shards.reader import ShardSet
 from tests.conftest import photographs, smooth_images
 from tests.image_cases import MemoryImages
+from tests.shard_cases import folder_request
 
 SIDE_PX = 32
 
@@ -100,7 +104,8 @@ def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> N
     images = pictures(channels, height, width)
     found = statistics(MemoryImages(images))
     colours = {"red-green", "yellow-blue", "saturation"}
-    assert set(found) == set(STATISTICS) - (colours if channels == 1 else set())
+    of_source = {"original-size", "original-aspect"}
+    assert set(found) == set(STATISTICS) - of_source - (colours if channels == 1 else set())
     for key, values in found.items():
         expected = [REFERENCES[key](image) for image in images]
         np.testing.assert_allclose(values, expected, rtol=2e-5, atol=2e-5, err_msg=key)
@@ -193,6 +198,75 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
     assert found["low"] < found["value"] < found["high"]
 
 
+class OnceLarger(MemoryImages):
+    """Images that know what size they had, or that nobody noted it."""
+
+    def __init__(self, images: np.ndarray, sizes: np.ndarray | None) -> None:
+        super().__init__(images)
+        self.sizes = sizes
+
+    def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
+        return None if self.sizes is None else self.sizes[ids]
+
+
+def better_way(in_dist: list[float], ood: list[float]) -> float:
+    one_way = roc_auc_score([0] * len(in_dist) + [1] * len(ood), in_dist + ood)
+    return max(one_way, 1 - one_way)
+
+
+def test_original_sizes_of_shard_sets_tell_as_those_of_their_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    sizes, sets = {}, {}
+    for name, lowest in (("in-dist", 20), ("larger", 27), ("wider", 20)):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            height, width = rng.integers(lowest, 33, 2).tolist()
+            height -= 6 * (name == "wider")
+            image = Image.new("L", (width, height))
+            image.save(tmp_path / name / f"{i}.png")
+            sizes.setdefault(name, []).append(image.size)
+        build(folder_request(tmp_path / name, tmp_path / "sets" / name))
+        sets[name] = ShardSet.open(tmp_path / "sets" / name)
+    found = audit(sets["in-dist"], {name: sets[name] for name in ("larger", "wider")})
+    for opened in sets.values():
+        opened.close()
+    functions = {
+        "original-size": lambda w, h: (w * h) ** 0.5,
+        "original-aspect": lambda w, h: w / h,
+    }
+    for name in ("larger", "wider"):
+        for key, function in functions.items():
+            values = [[function(*size) for size in sizes[one]] for one in ("in-dist", name)]
+            assert found[name][key]["value"] == pytest.approx(better_way(*values), abs=1e-12)
+    assert found["larger"]["original-size"]["value"] > 0.7
+    assert found["wider"]["original-aspect"]["value"] > 0.8
+
+
+def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypatch) -> None:
+    images = smooth_images(10, 16, 3, seed=2)
+    monkeypatch.setattr("eval.shortcuts.CHUNK_BYTES", 3 * images[0].nbytes)
+    sizes = np.stack([np.arange(100, 110), np.full(10, 50)], axis=1)
+    knows = OnceLarger(images, sizes)
+    others = {
+        "knows": OnceLarger(images[:4], sizes[[9, 8, 9, 7]]),
+        "nobody-noted": OnceLarger(images, None),
+        "in-memory": MemoryImages(images),
+    }
+    of_source = {"original-size", "original-aspect"}
+    found = audit(knows, others)
+    assert {name: set(found[name]) & of_source for name in found} == {
+        "knows": of_source,
+        "nobody-noted": set(),
+        "in-memory": set(),
+    }
+    areas = [list(np.sqrt(50 * np.arange(100, 110))), list(np.sqrt([5450, 5400, 5450, 5350]))]
+    expected = pytest.approx(better_way(*areas), abs=1e-12)
+    assert found["knows"]["original-size"]["value"] == expected
+    assert found["knows"]["original-aspect"]["value"] == expected
+    for unknown in (OnceLarger(images, None), MemoryImages(images)):
+        assert not set(audit(unknown, others)["knows"]) & of_source
+
+
 def interval(value: float, low: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": min(1.0, 2 * value - low)}
 
@@ -219,3 +293,16 @@ def test_a_warning_names_the_set_the_statistic_and_both_aurocs() -> None:
     assert tell_apart(shortcuts, {"svhn": 0.99, "dtd": 0.8}) == [
         "svhn can be told apart by mean brightness alone (AUROC 93.4 %, the detector's 99.0 %)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("contrast", "named"),
+    [(0.92, "contrast"), (0.7, "original size")],
+)
+def test_the_original_size_is_named_where_nothing_that_is_seen_tells(contrast, named) -> None:
+    shortcuts = {
+        "svhn": {"contrast": interval(contrast, 0.6), "original-size": interval(0.99, 0.98)},
+        "dtd": {"contrast": interval(0.55, 0.5), "original-size": interval(0.5, 0.5)},
+    }
+    (warning,) = tell_apart(shortcuts, {"svhn": 0.95, "dtd": 0.8})
+    assert warning.startswith(f"svhn can be told apart by {named} alone (AUROC ")

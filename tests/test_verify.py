@@ -168,9 +168,10 @@ def changed(value: object) -> object:
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Manifest)])
-def test_an_edited_manifest(directory: Path, field: str) -> None:
+def test_an_edited_manifest(tmp_path: Path, field: str) -> None:
     import json
 
+    directory = npy_set(tmp_path, size_px=5)  # of a set that was not resized a field is missing
     path = directory / "manifest.json"
     fields = json.loads(path.read_text())
     for edited in ({**fields, field: changed(fields[field])}, {**fields, field: None}):

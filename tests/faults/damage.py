@@ -208,7 +208,7 @@ def edit_manifests(damaged: Damaged) -> None:
 
 
 def damage_lists(damaged: Damaged) -> None:
-    """names.jsonl and rejects.jsonl: cut, lost lines, swapped lines."""
+    """names.jsonl, rejects.jsonl, sizes.bin: cut, a bit flipped; lines lost or swapped."""
     for path, data in damaged.whole.items():
         if path.suffix == ".jsonl":
             lines = data.splitlines(keepends=True)
@@ -220,6 +220,12 @@ def damage_lists(damaged: Damaged) -> None:
                 ("a space", data.replace(b"\n", b" \n", 1)),
             ):
                 damaged.write("list_edited", f"{path.name}: {what}", path, edited)
+    sizes = damaged.out / "sizes.bin"
+    data = damaged.whole.get(sizes, b"")
+    for place in range(len(data)):
+        damaged.write("sizes_cut", f"sizes.bin cut at {place}", sizes, data[:place])
+        flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        damaged.write("sizes_edited", f"sizes.bin, a bit of byte {place}", sizes, flipped)
     names = damaged.out / "names.jsonl"
     lines = damaged.whole[names].splitlines(keepends=True)
     lost = b"".join(lines[:-1])
