@@ -1,9 +1,11 @@
 """Scoring: how out-of-distribution (OOD) is an image, and how well does the score tell?
 
-Start with `score.py`, the command line; it tells the story in order and every step is one file:
+Start with `score.py`, the command line, and `score_sets.py`, which tells the story in order; every
+step is one file:
 
     config.py         the command's options
     sets.py           opens the shard sets and refuses leakage (a set that meets itself)
+    feature_file.py   features that were made elsewhere, with shard sets or alone
     contents.py       finds images that sets share
     networks.py       where features come from: a run's teacher, its start, pixels, timm, a file
     embed.py          images -> features [N, d], shared out among ranks
@@ -16,6 +18,7 @@ Start with `score.py`, the command line; it tells the story in order and every s
       intervals.py      how sure they are
     details.py        what else features tell: probes.py
     shortcuts.py      what trivial statistics tell of a set
+      image_statistics.py  each of them
     results.py        everything that is known about one scoring, as plain containers
     table.py          results -> tables, with the figures of paper.py; table_formats.py writes them
     figures.py        scores -> pictures

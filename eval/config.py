@@ -1,4 +1,4 @@
-"""The options of `python eval/score.py`."""
+"""The options of `python eval/score.py`; without torch, so that --help need not wait for it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from eval.embed import Precision
-from eval.scorer import TAU
 from shards.cli import UserError
 
+TAU = 0.04
+"""Of Eq. 6, as the paper has it."""
+Precision = Literal["fp32", "bf16"]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +25,16 @@ class ScoreConfig:
     Each image of the test set and of the OOD sets is compared with all in-distribution training
     images (the bank) in feature space (paper, Eq. 6). A higher score is more OOD; AUROC takes OOD
     as the positive class. The name of an OOD set is the name of its folder. With --images, files
-    of a folder are scored instead, each with a p-value and a decision.
+    of a folder are scored instead, each with a p-value and a decision. --features alone needs no
+    images at all.
     """
 
     run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
     """Run directory that train/main.py wrote; its newest complete checkpoint is used. Without one,
     give --backbone or --features."""
-    in_dist_train: Folder
+    in_dist_train: OptionalFolder = None
     """Shard set of in-distribution training images: the bank."""
-    in_dist_test: Folder
+    in_dist_test: OptionalFolder = None
     """Shard set of in-distribution test images; what --images is calibrated on."""
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
     """One or more shard sets of OOD images."""
@@ -48,7 +51,8 @@ class ScoreConfig:
     those of a file."""
     features: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.npz [...]")] = ()
     """Also score by features that were made elsewhere: arrays [N, d] by the names of the sets
-    (in-dist-train, in-dist-test, and each OOD set's)."""
+    (in-dist-train, in-dist-test, and each OOD set's). Without RUN and shard sets, every array is
+    a set."""
     k: tuple[int, ...] = (5, 50)
     """Neighbours of the k-NN scores."""
     near: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET [SET ...]")] = ()
@@ -66,8 +70,15 @@ class ScoreConfig:
     """Temperature of Eq. 6."""
     num_threads: int = 2
     """CPU threads of the image pipeline."""
-    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    cache: OptionalFolder = None
     """Folder that keeps features for the next scoring; by default RUN/features."""
+
+    @property
+    def in_dist(self) -> tuple[Path, Path] | None:
+        """The folders of bank and test set; None where features alone are scored."""
+        if self.in_dist_train is None or self.in_dist_test is None:
+            return None
+        return self.in_dist_train, self.in_dist_test
 
     def check(self) -> None:
         """Refuse values that cannot be meant.
@@ -75,8 +86,7 @@ class ScoreConfig:
         Raises:
             UserError: an option is out of range, or two do not go together; the message names it.
         """
-        if bool(self.ood) == (self.images is not None):
-            raise UserError("--ood: expected at least one folder, or --images instead, not both")
+        self._check_sets()
         if self.run is None and not (self.backbone or self.features):
             raise UserError("RUN: give a run, or --backbone timm:NAME, or --features FILE.npz")
         if self.images is not None:
@@ -84,6 +94,7 @@ class ScoreConfig:
         for name in self.backbone:
             if not name.startswith("timm:"):
                 raise UserError(f"--backbone is {name}, expected timm:NAME or timm:NAME@FILE")
+        self._check_names()
         if not (math.isfinite(self.tau) and self.tau > 0):
             raise UserError(f"--tau is {self.tau}, expected a number > 0")
         if not 0 < self.fpr < 1:
@@ -95,6 +106,27 @@ class ScoreConfig:
         ):
             if value < 1:
                 raise UserError(f"{option} is {value}, expected >= 1")
+
+    def _check_sets(self) -> None:
+        folders = {"--in-dist-train": self.in_dist_train, "--in-dist-test": self.in_dist_test}
+        needs_images = self.run or self.images or self.ood or self.backbone or self.baselines
+        if self.features and not needs_images and not any(folders.values()):
+            return
+        for option, folder in folders.items():
+            if folder is None:
+                raise UserError(
+                    f"{option}: expected a folder of shards; only --features alone needs none"
+                )
+        if bool(self.ood) == (self.images is not None):
+            raise UserError("--ood: expected at least one folder, or --images instead, not both")
+
+    def _check_names(self) -> None:
+        """In results.json each network has one place."""
+        names = [name.partition("@")[0] for name in self.backbone]
+        names += [f"npz:{path.stem}" for path in self.features]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"two networks are called {name}; score them one by one")
 
     def _check_images(self) -> None:
         if self.run is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from eval.probes import class_probes, sensitivity
 from eval.prototypes import occupied
 from eval.scorer import score
 from eval.sets import BANK, TEST, EvalSets
-from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.schedules import values_at
 
@@ -27,11 +27,13 @@ def probes(
     test_scores: NDArray[np.float64],
     tau: float,
     teacher: LoadedTeacher | None,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """`knn_accuracy`, `linear_probe`, `sensitivity`, and of a teacher `occupied`.
 
-    What needs labels is left out where there are none, and `occupied` where the bank is not the set
-    that the teacher was trained on: the temperature depends on the length of its epochs.
+    What needs labels is left out where there are none, or where those of bank and test set are of
+    other classes, and `occupied` where the bank is not the set that the teacher was trained on: the
+    temperature depends on the length of its epochs.
 
     Args:
         features: set -> float32 [N, d], the headline's.
@@ -39,6 +41,7 @@ def probes(
         test_scores: float64 [N], Eq. 6 of the in-distribution test images.
         tau: temperature of Eq. 6.
         teacher: whose features these are, if they are a teacher's.
+        tell: is given a line where classes differ.
 
     Raises:
         UserError: features cannot be scored.
@@ -46,9 +49,12 @@ def probes(
     bank, test = features[BANK], features[TEST]
     every = -(-len(bank) // MOST_TRAINING_IMAGES)
     train_scores = score(bank[::every], bank, tau, names=(BANK, BANK))
-    found = class_probes(bank, _labels(sets.bank), test, _labels(sets.test))
+    found: dict[str, Any] = {}
+    if _has_same_classes(sets, tell):
+        of_bank, of_test = (sets.shards[n].labels(np.arange(sets.counts[n])) for n in (BANK, TEST))
+        found |= class_probes(bank, of_bank, test, of_test)
     found["sensitivity"] = sensitivity(train_scores.cpu().numpy(), test_scores)
-    if teacher is not None and sets.bank.manifest.sha256 == teacher.manifests["in-dist"]:
+    if teacher is not None and sets.bank_is_training_set(teacher):
         config = teacher.config
         steps_per_epoch = len(bank) // config.global_batch
         last = values_at(config, max(0, teacher.step - 1), steps_per_epoch)
@@ -57,6 +63,16 @@ def probes(
     return found
 
 
-def _labels(shards: ShardSet) -> NDArray[np.int64] | None:
-    """Int64 [N]; None if the set has none."""
-    return shards.labels(np.arange(len(shards))) if shards.manifest.classes else None
+def _has_same_classes(sets: EvalSets, tell: Callable[[str], None]) -> bool:
+    """Whether a label of the bank and the same number in the test set are one class."""
+    if not sets.shards:
+        return False
+    of_bank, of_test = (sets.manifests[name].classes for name in (BANK, TEST))
+    differ = [
+        f"label {label} is {here} in {BANK}, {there} in {TEST}"
+        for label, (here, there) in enumerate(zip_longest(of_bank, of_test, fillvalue="no class"))
+        if here != there
+    ]
+    if of_bank and of_test and differ:
+        tell(f"k-NN accuracy and linear probe are left out: {differ[0]}")
+    return bool(of_bank) and not differ

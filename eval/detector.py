@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -26,20 +25,16 @@ from torch import Tensor
 from eval.config import ScoreConfig
 from eval.conformal import Calibration
 from eval.contents import refuse, shared_images
-from eval.feature_cache import FeatureCache
 from eval.images import Item, Pixels, Read, rule_of
-from eval.networks import Features, all_features
-from eval.results import protocol_name
+from eval.networks import Network, of_teacher
+from eval.results import described
 from eval.scorer import score as eq6_log_form
-from eval.sets import BANK, TEST, is_trained_on_bank, open_sets
+from eval.sets import BANK, TEST, open_sets, refuse_trained_on
 from eval.verdicts import Verdicts, judge
 from shards.convert import Target
-from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher, load_teacher
 from train.world import World, pick_device
 
-CACHE_FOLDER = "features"
-"""In the run, unless the command says otherwise."""
 IMAGES = "images"
 FPR = 0.05
 
@@ -49,9 +44,8 @@ class Detector:
     """A trained teacher, its bank, and the scores of images that are known to be normal."""
 
     teacher: LoadedTeacher
-    network: Features
+    network: Network
     """Makes the teacher's features."""
-    cache: FeatureCache
     bank: Tensor
     """float32 [M, d] on the device."""
     calibration_features: Tensor
@@ -96,47 +90,26 @@ class Detector:
     def of(cls, config: ScoreConfig) -> Detector:
         """The detector of a command with --images; raises as `load` does."""
         config.check()
-        assert config.run is not None
-        device = pick_device(config.device)
+        assert config.run is not None and config.in_dist is not None
+        world = World(0, 1, pick_device(config.device))
         with ExitStack() as stack:
-            sets = open_sets(config.in_dist_train, config.in_dist_test, (), stack)
-            overlap = shared_images(sets.named)
+            sets = open_sets(*config.in_dist, (), stack)
+            overlap = shared_images(sets.shards)
             if not config.allow_overlap:
                 refuse(overlap)
-            teacher = load_teacher(config.run, device)
-            is_bank_trained_on = is_trained_on_bank(sets, teacher.manifests)
-            *_, network = all_features(config, teacher, device)
-            cache = FeatureCache(config.cache or config.run / CACHE_FOLDER)
-            features = {
-                name: _features(network, cache, name, shards, device)
-                for name, shards in sets.named.items()
-            }
-            manifests = {name: shards.manifest for name, shards in sets.named.items()}
+            teacher = load_teacher(config.run, world.device)
+            refuse_trained_on(sets, teacher)
+            network = of_teacher(teacher, config, world)
+            features = network.of_sets(sets)
         return cls(
             teacher=teacher,
             network=network,
-            cache=cache,
             bank=features[BANK],
             calibration_features=features[TEST],
             calibration_scores=_scores(features[TEST], features[BANK], config.tau, TEST),
-            rule=rule_of(manifests[TEST], manifests[BANK]),
+            rule=rule_of(sets.manifests[TEST], sets.manifests[BANK]),
             tau=config.tau,
-            described={
-                "protocol": protocol_name(manifests.values()),
-                "bank_size": len(features[BANK]),
-                "bank_is_training_set": is_bank_trained_on,
-                "checkpoint": {"step": teacher.step, "sha256": teacher.sha256},
-                "manifests": {
-                    name: {
-                        "name": manifest.name,
-                        "split": manifest.split,
-                        "protocol": manifest.protocol,
-                        "sha256": manifest.sha256,
-                    }
-                    for name, manifest in manifests.items()
-                },
-                "overlap": {f"{s.one} and {s.other}": len(s.ids) for s in overlap},
-            },
+            described=described(sets, teacher, overlap),
         )
 
     @property
@@ -166,24 +139,12 @@ class Detector:
 
     def score_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Eq. 6 in log form of images [N, H, W, C] that are as those of the sets: [N]."""
-        features = self.network.of(IMAGES, Pixels(pixels), range(len(pixels)))
+        features = self.network.of_images(Pixels(pixels), range(len(pixels)))
         return self.score_features(features, IMAGES)
 
     def score_features(self, features: Tensor, name: str) -> NDArray[np.float64]:
         """Eq. 6 in log form of float32 [N, d]; an error calls them `name`."""
         return _scores(features, self.bank, self.tau, name)
-
-    def features_of_set(self, name: str, shards: ShardSet) -> Tensor:
-        """Of another set: float32 [N, d], row i = id i."""
-        return _features(self.network, self.cache, name, shards, self.bank.device)
-
-
-def _features(
-    network: Features, cache: FeatureCache, name: str, shards: ShardSet, device: torch.device
-) -> Tensor:
-    world = World(0, 1, device)
-    key = {**network.depends_on, "set": shards.manifest.sha256}
-    return cache.get(key, partial(network.of, name, shards, range(len(shards))), world)
 
 
 def _scores(features: Tensor, bank: Tensor, tau: float, name: str) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ Legend: B batch, G view size in pixels, N images of the set, d feature width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dali_pipes.eval_loader import ImageSource
+from eval.config import Precision
 from shards.cli import UserError
 from train.world import World
 
-Precision = Literal["fp32", "bf16"]
 PIXEL_CHUNK = 4096
 IDS_NAMED = 5
 

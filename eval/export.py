@@ -107,7 +107,7 @@ def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, t
     with ExitStack() as stack:
         sets = open_sets(config.in_dist_train, config.calibration, config.ood, stack)
         for name, shards in sets.ood.items():
-            features = detector.features_of_set(name, shards)
+            features = detector.network.of_shards(shards)
             full = detector.score_features(features, name)
             found[name] = (
                 auroc(detector.calibration_scores, full),

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from eval.config import Folder
-from eval.scorer import TAU
+from eval.config import TAU, Folder
 from shards.cli import UserError
 
 FULL = "full"

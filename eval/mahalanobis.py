@@ -39,6 +39,10 @@ LEAST_VARIANCE = 1e-12
 """Of a cluster, summed over the dimensions: below it all are the same feature, but for rounding."""
 
 
+class NoCovarianceError(UserError):
+    """The features of a cluster do not differ: those of a network that has collapsed."""
+
+
 @dataclass(frozen=True)
 class Mahalanobis:
     """Clusters of a bank, to score other features by."""
@@ -59,8 +63,8 @@ class Mahalanobis:
             name: what an error calls `bank`.
 
         Raises:
-            UserError: there are no features, or some without a direction; fewer clusters than 1; or
-                a cluster holds only one feature, or equal ones, which have no covariance.
+            UserError: there are no features, or some without a direction; or fewer clusters than 1.
+            NoCovarianceError: a cluster holds only one feature, or equal ones.
         """
         check_features(name, bank)
         if not 1 <= clusters <= len(bank):
@@ -74,7 +78,7 @@ class Mahalanobis:
             covariance = _second_moment(members, centre)
             variance = covariance.trace()
             if variance < LEAST_VARIANCE:
-                raise UserError(
+                raise NoCovarianceError(
                     f"{name}: cluster {cluster} of {clusters} holds {len(members)} features that "
                     "do not differ, so it has no covariance"
                 )

@@ -1,4 +1,4 @@
-"""What makes features of images: the teacher of a run, its start, raw pixels, timm, a file.
+"""What makes features: the teacher of a run, its start, raw pixels, timm, a file.
 
 Legend: N images, d width of their features, G side of a view in pixels.
 """
@@ -6,11 +6,12 @@ Legend: N images, d width of their features, G side of a view in pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
@@ -18,68 +19,104 @@ from torch import Tensor, nn
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.eval_loader import EvalLoader, ImageSource
 from eval.config import ScoreConfig
-from eval.embed import embed, pixel_features
+from eval.embed import embed, over_ranks, pixel_features
+from eval.feature_cache import FeatureCache
+from eval.feature_file import FeatureFile
+from eval.sets import EvalSets
 from shards.cli import UserError
+from shards.reader import ShardSet
 from train.backbone import build_backbone, check_name
 from train.checkpoint import LoadedTeacher
 from train.config import ModelConfig, RunConfig
 from train.model import untrained_backbone
 from train.pretrained import load_init
+from train.world import World
 
 TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"
 LABELS = {PIXEL: "pixel cosine", UNTRAINED: "untrained network", TEACHER: "trained teacher"}
+CACHE_FOLDER = "features"
+"""In the run, unless the command says otherwise."""
+
+
+class Features(Protocol):
+    """One way to make features: a row of the table."""
+
+    @property
+    def key(self) -> str:
+        """In results.json: teacher, untrained, pixel, timm:NAME or npz:NAME."""
+
+    @property
+    def label(self) -> str:
+        """What a reader sees."""
+
+    def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
+        """Set -> float32 [N, d] on every rank's device, row i = id i; all ranks must call it."""
 
 
 @dataclass(frozen=True)
-class Features:
-    """One way to make features: a row of the table."""
+class Network:
+    """Features that are made of images, here."""
 
     key: str
-    """In results.json: teacher, untrained, pixel, timm:NAME or npz:NAME."""
     label: str
-    """What a reader sees."""
-    of: Callable[[str, ImageSource, range], Tensor]
-    """Name of a set, the set, N consecutive ids -> float32 [N, d] on the device of the scoring."""
+    of_images: Callable[[ImageSource, range], Tensor]
+    """Images, N consecutive ids -> float32 [N, d] on the device of the scoring."""
+    cache: FeatureCache
+    """Keeps those of sets."""
+    world: World
+    """The ranks that share the images of a set out among themselves."""
     depends_on: dict[str, str | int] = field(default_factory=dict)
     """What the features depend on besides the images; empty: as quick to make as to read."""
 
+    def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
+        """As `Features` has it."""
+        return {name: self.of_shards(shards) for name, shards in sets.shards.items()}
+
+    def of_shards(self, shards: ShardSet) -> Tensor:
+        """Of one set, likewise."""
+        key = self.depends_on and {**self.depends_on, "set": shards.manifest.sha256}
+        make = partial(over_ranks, len(shards), self.world, partial(self.of_images, shards))
+        return self.cache.get(key, make, self.world)
+
 
 def all_features(
-    config: ScoreConfig, teacher: LoadedTeacher | None, device: torch.device
+    config: ScoreConfig,
+    teacher: LoadedTeacher | None,
+    files: Sequence[FeatureFile],
+    world: World,
 ) -> Iterator[Features]:
     """What the command asks for, in the order of the table's rows; the teacher comes last.
 
-    One network is made at a time.
+    One network is made at a time. `files` are those of `config.features`.
 
     Raises:
-        UserError: a network or a file cannot be had; names the option.
+        UserError: a network cannot be had; names the option.
     """
     if config.baselines:
-        yield _pixels(device)
+        yield _pixels(config, world)
     if config.baselines and teacher is not None:
-        network = untrained_backbone(teacher.config, device)
+        network = untrained_backbone(teacher.config, world.device)
         crop_px = teacher.config.views.global_px
-        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, device)
+        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, world)
     for name in config.backbone:
-        yield _of_timm(name, config, device)
-    for path in config.features:
-        yield _of_file(path, device)
+        yield _of_timm(name, config, world)
+    yield from files
     if teacher is not None:
-        yield _of_network(
-            TEACHER,
-            LABELS[TEACHER],
-            teacher.backbone,
-            teacher.config.views.global_px,
-            config,
-            device,
-            weights=teacher.sha256,
-        )
+        yield of_teacher(teacher, config, world)
 
 
-def _pixels(device: torch.device) -> Features:
-    return Features(
-        PIXEL, LABELS[PIXEL], lambda _, images, ids: pixel_features(images, ids).to(device)
-    )
+def of_teacher(teacher: LoadedTeacher, config: ScoreConfig, world: World) -> Network:
+    """The teacher's features."""
+    crop_px = teacher.config.views.global_px
+    label, weights = LABELS[TEACHER], teacher.sha256
+    return _of_network(TEACHER, label, teacher.backbone, crop_px, config, world, weights=weights)
+
+
+def _pixels(config: ScoreConfig, world: World) -> Network:
+    def features(images: ImageSource, ids: range) -> Tensor:
+        return pixel_features(images, ids).to(world.device)
+
+    return Network(PIXEL, LABELS[PIXEL], features, _cache(config), world)
 
 
 def _of_network(
@@ -88,28 +125,32 @@ def _of_network(
     network: nn.Module,
     crop_px: int,
     config: ScoreConfig,
-    device: torch.device,
+    world: World,
     *,
     weights: str = "",
-) -> Features:
+) -> Network:
     """Features of a network of views of `crop_px`; `weights` is the digest of what it is."""
 
-    def features(_: str, images: ImageSource, ids: range) -> Tensor:
-        loader = EvalLoader(images, crop_px, config.batch, device, config.num_threads, ids)
-        return embed(network, loader, device, config.precision, ids=ids)
+    def features(images: ImageSource, ids: range) -> Tensor:
+        loader = EvalLoader(images, crop_px, config.batch, world.device, config.num_threads, ids)
+        return embed(network, loader, world.device, config.precision, ids=ids)
 
     depends_on: dict[str, str | int] = {
         "weights": weights or _digest(network),
         "crop_px": crop_px,
         "precision": config.precision,
-        "device": device.type,
+        "device": world.device.type,
         "torch": torch.__version__,
         "timm": timm.__version__,
     }
-    return Features(key, label, features, depends_on)
+    return Network(key, label, features, _cache(config), world, depends_on)
 
 
-def _of_timm(given: str, config: ScoreConfig, device: torch.device) -> Features:
+def _cache(config: ScoreConfig) -> FeatureCache:
+    return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
+
+
+def _of_timm(given: str, config: ScoreConfig, world: World) -> Network:
     """`timm:NAME`, with the weights that timm has for it, or `timm:NAME@FILE` with those of a file.
 
     Views have the size and the normalisation of the network's own configuration.
@@ -125,12 +166,12 @@ def _of_timm(given: str, config: ScoreConfig, device: torch.device) -> Features:
         in_dist=Path(), out=Path(), model=model, views=ViewSpec(global_px=crop_px)
     )
     try:
-        backbone = build_backbone(described, device)
+        backbone = build_backbone(described, world.device)
         load_init(model, backbone)
     except UserError as error:
         raise UserError(f"--backbone is {given}: {error}") from error
-    network = nn.Sequential(_Normalised(own.mean, own.std), backbone).to(device)
-    return _of_network(f"timm:{name}", name, network, crop_px, config, device)
+    network = nn.Sequential(_Normalised(own.mean, own.std), backbone).to(world.device)
+    return _of_network(f"timm:{name}", name, network, crop_px, config, world)
 
 
 class _Normalised(nn.Module):
@@ -150,29 +191,6 @@ class _Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return images * self.scale + self.shift
-
-
-def _of_file(path: Path, device: torch.device) -> Features:
-    """The arrays of an .npz, one a set, by the names of the sets."""
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
-
-    def features(name: str, images: ImageSource, ids: range) -> Tensor:
-        if name not in arrays:
-            held = ", ".join(sorted(arrays)) or "nothing"
-            raise UserError(f"--features {path}: has no array {name!r}; it has {held}")
-        array = arrays[name]
-        if array.ndim != 2 or len(array) != len(images) or array.dtype.kind != "f":
-            raise UserError(
-                f"--features {path}: {name} is {array.dtype} {list(array.shape)}, expected floats "
-                f"[{len(images)}, d], a row for each image of the set"
-            )
-        return torch.from_numpy(array[ids.start : ids.stop].astype(np.float32)).to(device)
-
-    return Features(f"npz:{path.stem}", path.stem, features)
 
 
 def _digest(network: nn.Module) -> str:

@@ -39,20 +39,20 @@ MAX_ITERATIONS = 500
 
 
 def class_probes(
-    bank: Tensor, bank_labels: NDArray | None, test: Tensor, test_labels: NDArray | None
+    bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: NDArray
 ) -> dict[str, Any]:
-    """`knn_accuracy` (see `knn_accuracy`) and `linear_probe`; {} where there are no classes.
+    """`knn_accuracy` (see `knn_accuracy`) and `linear_probe`; {} where the bank has one class.
 
     Args:
         bank: float32 [M, d].
-        bank_labels: int64 [M]; None if the set has none.
+        bank_labels: int64 [M].
         test: float32 [N, d].
-        test_labels: int64 [N]; None if the set has none.
+        test_labels: int64 [N], of the same classes.
 
     Raises:
         UserError: features hold NaN, Inf or a zero norm.
     """
-    if bank_labels is None or test_labels is None or len(set(bank_labels.tolist())) < 2:
+    if len(set(bank_labels.tolist())) < 2:
         return {}
     ks = [k for k in KS if k <= len(bank)]
     return {

@@ -49,7 +49,7 @@ class ReportData:
     scores: Scores
     """Of the headline's network, Eq. 6: in-dist-test, then each OOD set."""
     sets: Mapping[str, ShardSet]
-    """The bank and the sets of `scores`, open."""
+    """The bank and the sets of `scores`, open; empty where only features are there."""
     features: Mapping[str, Tensor] | None = None
     """Of the headline's network, of each of `sets`: float32 [N, d], on one device."""
     reports: Sequence[Mapping[str, Any]] = ()
@@ -95,7 +95,7 @@ def page(data: ReportData) -> str:
     ood = [data.scores[name] for name in names]
     lowest = min(column["auroc"]["low"] for column in text.headline_columns(results).values())
     edges = charts.histogram_edges(list(data.scores.values()))
-    ends = {name: gallery.ends(name, scores) for name, scores in data.scores.items()}
+    ends = {name: gallery.ends(name, data.scores[name]) for name in data.scores if data.sets}
     return environment.get_template(TEMPLATE).render(
         results=results,
         headline=text.headline_columns(results),

@@ -14,7 +14,7 @@ from dali_pipes.preview import Column
 from eval.report import ReportData
 from eval.report_views import views_of_run
 from eval.results import Scores
-from eval.sets import EvalSets
+from eval.sets import BANK, EvalSets
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.meters import METRICS_FILE_NAME
@@ -34,7 +34,7 @@ def report_data(
     Args:
         results: content of results.json.
         scores: Eq. 6 of the headline.
-        sets: the open sets.
+        sets: the sets; without shards, the report has no images.
         features: set -> float32 [N, d], the headline's.
         run: folder of the run, if one was scored.
         teacher: its teacher.
@@ -43,13 +43,13 @@ def report_data(
         UserError: the auxiliary images of the run are there and not as they were built.
     """
     if run is None or teacher is None:
-        return ReportData(results=results, scores=scores, sets=sets.named, features=features)
+        return ReportData(results=results, scores=scores, sets=sets.shards, features=features)
     metrics = run / METRICS_FILE_NAME
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     return ReportData(
         results=results,
         scores=scores,
-        sets=sets.named,
+        sets=sets.shards,
         features=features,
         reports=[json.loads(line) for line in lines],
         run_config=to_fields(teacher.config),
@@ -64,4 +64,4 @@ def _views(sets: EvalSets, teacher: LoadedTeacher) -> list[Column]:
         return []
     with ExitStack() as stack:
         aux_set = stack.enter_context(ShardSet.open(aux)) if aux else None
-        return views_of_run(teacher.config, sets.bank, aux_set)
+        return views_of_run(teacher.config, sets.shards[BANK], aux_set)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from eval.scorer import nearest
 from eval.sets import BANK
 from shards.cli import printable
 from shards.reader import ShardSet
@@ -114,10 +115,11 @@ class Gallery:
     ) -> list[Sample]:
         near: Iterable[tuple[Sample, ...]] = [()] * len(ids)
         if self._features is not None and len(ids):
-            found, cosines = nearest(
-                self._features[name][torch.from_numpy(ids)], self._features[BANK]
-            )
-            near = [tuple(self._samples(BANK, *row)) for row in zip(found, cosines, strict=True)]
+            bank = self._features[BANK]
+            shown = self._features[name][torch.from_numpy(ids)]
+            cosines, found = nearest(shown, bank, min(NEIGHBOURS, len(bank)), (name, BANK))
+            rows = zip(found.cpu().numpy(), cosines.cpu().numpy(), strict=True)
+            near = [tuple(self._samples(BANK, *row)) for row in rows]
         return self._samples(name, ids, scores[ids], near)
 
     def _samples(
@@ -147,19 +149,3 @@ class Gallery:
                 strict=True,
             )
         ]
-
-
-def nearest(queries: Tensor, bank: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ids of the bank's nearest features by cosine, at most `NEIGHBOURS`, and their cosines.
-
-    Args:
-        queries: float32 [n, d].
-        bank: float32 [M, d] on the same device; no copy of it is made.
-
-    Returns:
-        int64 [n, k] and float32 [n, k], the nearest first.
-    """
-    cosines = torch.nn.functional.normalize(queries, dim=1) @ bank.T
-    cosines /= bank.norm(dim=1)
-    top = cosines.topk(min(NEIGHBOURS, len(bank)))
-    return top.indices.cpu().numpy(), top.values.cpu().numpy()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +27,8 @@ from eval.config import ScoreConfig
 from eval.contents import Shared
 from eval.metrics import mean_of_sets, measure
 from eval.paper import groups_of
-from eval.sets import ALL, FAR, MEAN, NEAR, TEST, EvalSets
+from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets
 from shards.cli import UserError
-from shards.manifest import Manifest
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.world import World
@@ -82,7 +81,7 @@ def collect(
     groups: Groups,
     teacher: LoadedTeacher | None,
     probes: Mapping[str, Any],
-    shortcuts: Mapping[str, Any],
+    shortcuts: Mapping[str, Any] | None,
     overlap: Sequence[Shared],
     settings: Mapping[str, Any],
     command: Sequence[str],
@@ -97,7 +96,7 @@ def collect(
         groups: which OOD sets are near, which far.
         teacher: of the run, if a run was scored.
         probes: see `eval.details.probes`.
-        shortcuts: see `eval.shortcuts.audit`.
+        shortcuts: see `eval.shortcuts.audit`; None where there are no images to look at.
         overlap: images that sets share, where that was allowed.
         settings: see `settings`.
         command: the arguments that the scoring was started with.
@@ -105,14 +104,12 @@ def collect(
     Raises:
         UserError: see `eval.metrics.measure`.
     """
-    training_set = teacher.manifests["in-dist"] if teacher else None
     return {
         "format_version": FORMAT_VERSION,
         "higher_is": "ood",
         "headline": headline,
         "tau": tau,
-        "protocol": protocol_name(shards.manifest for shards in sets.named.values()),
-        "counts": {name: len(shards) for name, shards in sets.named.items()},
+        "counts": dict(sets.counts),
         "groups": {group: list(names) for group, names in groups.items()},
         "methods": {
             key: {
@@ -125,23 +122,33 @@ def collect(
             for key, method in methods.items()
         },
         "probes": dict(probes),
-        "shortcuts": dict(shortcuts),
-        "overlap": {f"{shared.one} and {shared.other}": len(shared.ids) for shared in overlap},
-        "bank_size": len(sets.bank),
-        "bank_is_training_set": sets.bank.manifest.sha256 == training_set,
-        "checkpoint": {"step": teacher.step, "sha256": teacher.sha256} if teacher else None,
-        "manifests": {
-            name: {
-                "name": shards.manifest.name,
-                "split": shards.manifest.split,
-                "protocol": shards.manifest.protocol,
-                "sha256": shards.manifest.sha256,
-            }
-            for name, shards in sets.named.items()
-        },
+        **({} if shortcuts is None else {"shortcuts": dict(shortcuts)}),
+        **described(sets, teacher, overlap),
         "settings": dict(settings),
         "versions": versions(),
         "command": list(command),
+    }
+
+
+def described(
+    sets: EvalSets, teacher: LoadedTeacher | None, overlap: Sequence[Shared]
+) -> dict[str, Any]:
+    """What numbers are of: protocol, bank, checkpoint, sets, and the images that these share."""
+    return {
+        "protocol": protocol_name(sets),
+        "bank_size": sets.counts[BANK],
+        "bank_is_training_set": sets.bank_is_training_set(teacher),
+        "checkpoint": {"step": teacher.step, "sha256": teacher.sha256} if teacher else None,
+        "manifests": {
+            name: {
+                "name": manifest.name,
+                "split": manifest.split,
+                "protocol": manifest.protocol,
+                "sha256": manifest.sha256,
+            }
+            for name, manifest in sets.manifests.items()
+        },
+        "overlap": {f"{shared.one} and {shared.other}": len(shared.ids) for shared in overlap},
     }
 
 
@@ -152,13 +159,17 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
         UserError: a name is none of the OOD sets.
     """
     for name in near:
-        if name not in sets.ood:
-            held = ", ".join(sets.ood)
+        if name not in sets.ood_names:
+            held = ", ".join(sets.ood_names)
             raise UserError(f"--near is {name}, which is none of the OOD sets: {held}")
-    if not near:
-        protocol = protocol_name(shards.manifest for shards in sets.named.values())
-        return groups_of(protocol, sets.test.manifest.name, list(sets.ood))
-    return {NEAR: [n for n in sets.ood if n in near], FAR: [n for n in sets.ood if n not in near]}
+    if near:
+        return {
+            NEAR: [name for name in sets.ood_names if name in near],
+            FAR: [name for name in sets.ood_names if name not in near],
+        }
+    if not sets.shards:
+        return {}
+    return groups_of(protocol_name(sets), sets.manifests[TEST].name, sets.ood_names)
 
 
 def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -> dict[str, Any]:
@@ -178,9 +189,10 @@ def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -
     }
 
 
-def protocol_name(manifests: Iterable[Manifest]) -> str:
+def protocol_name(sets: EvalSets) -> str:
     """The protocol that all sets belong to; "mixed: ..." if they differ, "custom" if none does."""
-    names = sorted({manifest.protocol or "custom" for manifest in manifests})
+    names = sorted({manifest.protocol or "custom" for manifest in sets.manifests.values()})
+    names = names or ["custom"]
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names)
 
 
@@ -190,23 +202,24 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, **packages}
 
 
-def write_scores(path: Path, shards: ShardSet, scores: NDArray[np.float64]) -> None:
+def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | None) -> None:
     """One line an image: `id,score`, its `class` when the set knows it, and `name` in its source.
 
     Args:
         path: the CSV file to write.
-        shards: the set that was scored.
         scores: float64 [N] in id order; written so that reading gives the same number back.
+        shards: the set that was scored; None if only its features are there, which have no names.
     """
-    manifest = shards.manifest
     header = ["id", "score"]
     columns: list[list[Any]] = [list(range(len(scores))), scores.tolist()]
-    if manifest.classes:
-        labels = shards.labels(np.arange(len(scores), dtype=np.int64))
-        header.append("class")
-        columns.append([manifest.classes[label] for label in labels])
-    header.append("name")
-    columns.append(shards.names())
+    if shards is not None:
+        classes = shards.manifest.classes
+        if classes:
+            labels = shards.labels(np.arange(len(scores), dtype=np.int64))
+            header.append("class")
+            columns.append([classes[label] for label in labels])
+        header.append("name")
+        columns.append(shards.names())
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         # Quoted whatever is in them: a name may hold a carriage return.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")

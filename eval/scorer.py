@@ -31,12 +31,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.config import TAU
 from eval.feature_checks import check_features, fault_of
 from eval.tiles import Largest, keep_memory, log2_sum, packed, product
 from shards.cli import UserError
 from train.world import World
 
-TAU = 0.04
 NAMES = ("test set", "bank")
 
 TILE_SHAPE = {"cpu": (500, 2048), "cuda": (2048, 8192)}

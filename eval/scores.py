@@ -5,14 +5,14 @@ The headline is Eq. 6. Every score is higher for what is more OOD.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.embed import share_of_rank
-from eval.mahalanobis import Mahalanobis
+from eval.mahalanobis import Mahalanobis, NoCovarianceError
 from eval.prototypes import prototype_scores
 from eval.scorer import nearest_scores
 from eval.sets import BANK
@@ -45,6 +45,7 @@ def all_scores(
     *,
     has_covariance: bool,
     teacher: LoadedTeacher | None,
+    tell: Callable[[str], None],
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Scores of every set but the bank; every rank must call it, and gets them all.
 
@@ -56,6 +57,7 @@ def all_scores(
         label: the network's, for errors.
         has_covariance: whether a covariance of these features says anything; of pixels it does not.
         teacher: whose features these are, if they are a teacher's: its head has more to say.
+        tell: is given a line where a score is left out, for these features have none.
 
     Returns:
         score -> set -> float64 [N].
@@ -80,10 +82,14 @@ def all_scores(
         for score, scores in of_cosines.items():
             found.setdefault(score, {})[name] = scores
     if has_covariance:
-        mahalanobis = Mahalanobis.fit(bank, name=names[BANK])
-        found[MAHALANOBIS] = {
-            name: mahalanobis.score(values, names[name]) for name, values in tested.items()
-        }
+        try:
+            mahalanobis = Mahalanobis.fit(bank, name=names[BANK])
+        except NoCovarianceError as reason:
+            tell(f"{label_of(MAHALANOBIS)} is left out: {reason}")
+        else:
+            found[MAHALANOBIS] = {
+                name: mahalanobis.score(values, names[name]) for name, values in tested.items()
+            }
     if teacher is not None:
         temp = teacher.config.loss.student_temp
         for name, values in tested.items():

@@ -1,4 +1,4 @@
-"""The shard sets of one scoring, and what must not be scored against what."""
+"""The sets of one scoring, and what must not be scored against what."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shards.cli import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
+from train.checkpoint import LoadedTeacher
 
 BANK = "in-dist-train"
 TEST = "in-dist-test"
@@ -24,22 +25,37 @@ RESERVED = (BANK, TEST, NEAR, FAR, MEAN, ALL)
 
 @dataclass(frozen=True)
 class EvalSets:
-    """Open shard sets; names are unique, shapes are equal, no two hold the same images."""
+    """Sets by name: the bank (in-distribution training), the in-distribution test set, OOD sets."""
 
-    bank: ShardSet
-    """The in-distribution training set."""
-    test: ShardSet
-    ood: Mapping[str, ShardSet]
-
-    @property
-    def scored(self) -> dict[str, ShardSet]:
-        """The sets that get scores: the in-distribution test set first, then each OOD set."""
-        return {TEST: self.test, **self.ood}
+    counts: Mapping[str, int]
+    """How many images each has."""
+    shards: Mapping[str, ShardSet]
+    """Of the same sets, open; shapes are equal, no two hold the same images. Empty where only
+    features are there."""
 
     @property
-    def named(self) -> dict[str, ShardSet]:
-        """All sets, the bank first."""
-        return {BANK: self.bank, **self.scored}
+    def scored(self) -> list[str]:
+        """Names of the sets that get scores: all but the bank."""
+        return [name for name in self.counts if name != BANK]
+
+    @property
+    def ood_names(self) -> list[str]:
+        """Names of the OOD sets."""
+        return [name for name in self.scored if name != TEST]
+
+    @property
+    def ood(self) -> dict[str, ShardSet]:
+        """Shards of the OOD sets, if there are shards."""
+        return {name: self.shards[name] for name in self.ood_names if name in self.shards}
+
+    @property
+    def manifests(self) -> dict[str, Manifest]:
+        """Of each set, if there are shards."""
+        return {name: shards.manifest for name, shards in self.shards.items()}
+
+    def bank_is_training_set(self, teacher: LoadedTeacher | None) -> bool:
+        """Whether the bank is the set that the teacher was trained on, as Eq. 6 has it."""
+        return teacher is not None and _is_training_set(self.shards[BANK], teacher)
 
 
 def open_sets(
@@ -74,24 +90,23 @@ def open_sets(
             raise UserError(f"{name}: {directory} holds no images")
     _check_shapes(opened)
     _check_leakage(opened)
-    bank, test = opened.pop(BANK), opened.pop(TEST)
-    return EvalSets(bank, test, opened)
+    return EvalSets({name: len(shards) for name, shards in opened.items()}, opened)
 
 
-def is_trained_on_bank(sets: EvalSets, manifests: Mapping[str, str]) -> bool:
-    """Whether the bank is the set that a run was trained on, as Eq. 6 has it.
-
-    Args:
-        sets: the sets of the scoring.
-        manifests: digest of the manifest of each stream of the run.
+def refuse_trained_on(sets: EvalSets, teacher: LoadedTeacher) -> None:
+    """Refuse to score the images that a teacher was trained on; as the bank they are welcome.
 
     Raises:
-        UserError: a set that is to be scored is the one the run was trained on.
+        UserError: names the set and its folder.
     """
-    for name, shards in sets.scored.items():
-        if shards.manifest.sha256 == manifests["in-dist"]:
-            raise UserError(f"{name}: {shards.directory} is the set that the run was trained on")
-    return sets.bank.manifest.sha256 == manifests["in-dist"]
+    for name in sets.scored:
+        if _is_training_set(sets.shards[name], teacher):
+            folder = sets.shards[name].directory
+            raise UserError(f"{name}: {folder} is the set that the run was trained on")
+
+
+def _is_training_set(shards: ShardSet, teacher: LoadedTeacher) -> bool:
+    return shards.manifest.sha256 == teacher.manifests["in-dist"]
 
 
 def _check_shapes(sets: Mapping[str, ShardSet]) -> None:

@@ -169,8 +169,10 @@ def paper_values(
 
 def _paper_rows(results: Results, columns: Sequence[str]) -> list[Row]:
     """The paper's row for the run's negatives, the difference to it, and the paper's baselines."""
+    if results["protocol"] != paper.PROTOCOL:
+        return []
     in_dist = paper.data_set(in_dist_of(results))
-    if results["protocol"] != paper.PROTOCOL or in_dist not in paper.OURS:
+    if in_dist not in paper.OURS:
         return []
     rows = []
     name = paper_name_of(results)

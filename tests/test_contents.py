@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from eval.contents import refuse, shared_images
+from eval.images import Pixels
 from shards.cli import UserError
-from tests.image_cases import MemoryImages
 
 
 def random_images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
 
 
-def sets(**changed: np.ndarray) -> dict[str, MemoryImages]:
+def sets(**changed: np.ndarray) -> dict[str, Pixels]:
     images = {"bank": random_images(9, 0), "test": random_images(5, 1)}
     images |= {"a": random_images(7, 2), "b": random_images(6, 3)}
-    return {name: MemoryImages(array) for name, array in {**images, **changed}.items()}
+    return {name: Pixels(array) for name, array in {**images, **changed}.items()}
 
 
 def test_sets_that_share_nothing_pass(monkeypatch):

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 
 from eval.embed import embed, over_ranks, pixel_features, share_of_rank
+from eval.images import Pixels
 from shards.cli import UserError
-from tests.image_cases import MemoryImages
 from train.world import World
 
 CPU = torch.device("cpu")
@@ -122,7 +122,7 @@ def test_pixel_features_are_the_pixels(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (12, 2, 4, 3), dtype=np.uint8)
     images[5] = 0
     monkeypatch.setattr("eval.embed.PIXEL_CHUNK", 4)  # three reads, the last shorter
-    features = pixel_features(MemoryImages(images), range(1, 11))
+    features = pixel_features(Pixels(images), range(1, 11))
     assert features.dtype == torch.float32 and features.shape == (10, 24)
     expected = images[1:11].reshape(10, 24) / 255
     expected[4] = 1 / 255

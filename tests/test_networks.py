@@ -1,4 +1,4 @@
-"""Where features come from besides a run: networks of timm, files of features."""
+"""Where features come from besides a run: networks of timm."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from eval.config import ScoreConfig
-from eval.networks import all_features
+from eval.images import Pixels
+from eval.networks import Network, all_features
 from shards.cli import UserError
-from tests.image_cases import MemoryImages
+from train.world import World
 
-CPU = torch.device("cpu")
+WORLD = World(0, 1, torch.device("cpu"))
 SIDE_PX = 160
 """Of timm's `test_` networks, so that nothing is resized."""
 
@@ -36,8 +37,9 @@ def test_features_of_timm_are_timms(tmp_path, name):
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     images = random_images(6)
     given = f"timm:{name}@{tmp_path / 'weights.safetensors'}"
-    (features,) = all_features(options(backbone=(given,)), None, CPU)
-    ours = features.of("any", MemoryImages(images), range(1, 6))
+    (features,) = all_features(options(backbone=(given,)), None, [], WORLD)
+    assert isinstance(features, Network)
+    ours = features.of_images(Pixels(images), range(1, 6))
 
     own = timm.data.resolve_model_data_config(network)
     pixels = (images[1:6] / 255 - np.array(own["mean"])) / np.array(own["std"])
@@ -47,28 +49,13 @@ def test_features_of_timm_are_timms(tmp_path, name):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_features_of_a_file_are_taken_by_set(tmp_path):
-    arrays = {"in-dist-train": np.ones((3, 2)), "svhn": np.arange(8.0).reshape(4, 2)}
-    np.savez(tmp_path / "clip.npz", **arrays)
-    (features,) = all_features(options(features=(tmp_path / "clip.npz",)), None, CPU)
-    svhn = features.of("svhn", MemoryImages(random_images(4)), range(1, 3))
-    assert svhn.tolist() == [[2, 3], [4, 5]] and svhn.dtype == torch.float32
-    assert (features.key, features.label) == ("npz:clip", "clip")
-    with pytest.raises(UserError, match="no array 'lsun'; it has in-dist-train, svhn"):
-        features.of("lsun", MemoryImages(random_images(4)), range(4))
-    with pytest.raises(UserError, match=r"svhn is float64 \[4, 2\], expected floats \[5, d\]"):
-        features.of("svhn", MemoryImages(random_images(5)), range(5))
-
-
 @pytest.mark.parametrize(
     ("given", "named"),
     [
         ({"backbone": ("timm:resnet19",)}, "--backbone is timm:resnet19, which timm"),
         ({"backbone": ("timm:test_vit@no.pth",)}, "--backbone is timm:test_vit@no.pth: .*no such"),
-        ({"features": (Path("no.npz"),)}, "--features no.npz: cannot be read"),
-        ({"features": (Path(__file__),)}, "--features .*test_networks.py: cannot be read"),
     ],
 )
 def test_what_cannot_be_had_is_named(given, named):
     with pytest.raises(UserError, match=named):
-        list(all_features(options(**given), None, CPU))
+        list(all_features(options(**given), None, [], WORLD))

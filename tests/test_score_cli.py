@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,8 @@ def sets(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def run(sets, tmp_path_factory):
-    """A run of three steps, so to say: its teacher is no longer what it was at the start."""
-    directory = tmp_path_factory.mktemp("runs") / "run"
+def write_run(directory: Path, train: Path, change: Callable[[torch.nn.Module], None]) -> Path:
+    """A run of three steps, so to say; `change` is done to its teacher."""
     config = RunConfig(
         in_dist=Path("train"),
         out=directory,
@@ -89,13 +88,23 @@ def run(sets, tmp_path_factory):
     )
     state = TrainState.start(config, CPU)
     state.step = 3
-    generator = torch.Generator().manual_seed(1)
-    for parameter in state.teacher.parameters():
-        parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    with ShardSet.open(sets / "train") as train:
-        manifests = {"in-dist": train.manifest.sha256}
+    change(state.teacher)
+    with ShardSet.open(train) as shards:
+        manifests = {"in-dist": shards.manifest.sha256}
     Snapshot.of(state, {"manifests": manifests}, config).write(config)
     return directory
+
+
+@pytest.fixture(scope="module")
+def run(sets, tmp_path_factory):
+    """Its teacher is no longer what it was at the start."""
+    generator = torch.Generator().manual_seed(1)
+
+    def change(teacher):
+        for parameter in teacher.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+    return write_run(tmp_path_factory.mktemp("runs") / "run", sets / "train", change)
 
 
 def opened(train: Path, test: Path, *ood: Path):
@@ -108,8 +117,8 @@ def opened(train: Path, test: Path, *ood: Path):
 
 def test_sets_are_named_by_folder_in_the_order_given(sets):
     found = opened(sets / "train", sets / "test", sets / "ood-b", sets / "ood-a")
-    assert list(found.scored) == ["in-dist-test", "ood-b", "ood-a"]
-    assert [len(shards) for shards in found.named.values()] == [30, 12, 9, 14]
+    assert found.scored == ["in-dist-test", "ood-b", "ood-a"]
+    assert list(found.counts.values()) == [30, 12, 9, 14]
 
 
 def test_a_trailing_dot_does_not_hide_the_name(sets, monkeypatch):
@@ -515,6 +524,47 @@ def test_options_out_of_range_are_named(run, sets, tmp_path, more, message):
     with pytest.raises(UserError, match=f"^{message}"):
         main(command(run, sets, tmp_path / "out", *more))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_collapsed_teacher_has_no_mahalanobis_and_all_else(sets, tmp_path, capsys):
+    def change(teacher):
+        teacher.backbone.norm.weight.zero_()  # so that every feature is the bias
+        teacher.backbone.norm.bias.copy_(torch.arange(1.0, 13.0))
+
+    run = write_run(tmp_path / "run", sets / "train", change)
+    out = tmp_path / "out"
+    main(command(run, sets, out, "--baselines"))
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert told == [
+        "Mahalanobis (SSD) is left out: in-dist-train (trained teacher): cluster 0 of 1 holds 30 "
+        "features that do not differ, so it has no covariance"
+    ]
+    results = results_of(out)
+    assert list(results["methods"]["teacher"]["scores"]) == [
+        *("eq6", "max-cosine", "knn-1", "knn-5", "entropy", "energy")
+    ]
+    assert "mahalanobis" in results["methods"]["untrained"]["scores"]
+    assert set(eq6_aurocs(results).values()) == {0.5}
+    assert "Mahalanobis" not in (out / "table.md").read_text()  # its rows are the teacher's scores
+    assert "Mahalanobis" in (out / "report.html").read_text()
+
+
+def test_help_and_mistakes_do_not_wait_for_torch(tmp_path):
+    slow = ("torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "nvidia")
+    code = (
+        "import sys\n"
+        "class NothingSlow:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        assert name.partition('.')[0] not in {slow!r}, name\n"
+        "sys.meta_path.insert(0, NothingSlow())\n"
+        "from eval import score\n"
+        "from shards import cli\n"
+        "cli.run(score.main)"
+    )
+    found = run_script("-c", code, "--help")
+    assert found.returncode == 0 and "--in-dist-train" in found.stdout, found.stderr
+    found = run_script("-c", code, "run", "--out", str(tmp_path / "out"))
+    assert found.returncode == 2 and found.stderr.startswith("error: --in-dist-train: expected")
 
 
 def test_at_least_one_ood_set(run, sets, tmp_path):

@@ -11,11 +11,11 @@ from PIL import Image, ImageStat
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from eval.images import Pixels
 from eval.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
 from shards.build import build
 from shards.reader import ShardSet
 from tests.conftest import photographs, smooth_images
-from tests.image_cases import MemoryImages
 from tests.shard_cases import folder_request
 
 SIDE_PX = 32
@@ -102,7 +102,7 @@ def pictures(channels: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 32, 32), (3, 27, 40), (1, 28, 28)])
 def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> None:
     images = pictures(channels, height, width)
-    found = statistics(MemoryImages(images))
+    found = statistics(Pixels(images))
     colours = {"red-green", "yellow-blue", "saturation"}
     of_source = {"original-size", "original-aspect"}
     assert set(found) == set(STATISTICS) - of_source - (colours if channels == 1 else set())
@@ -113,17 +113,17 @@ def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> N
 
 def test_every_image_gets_its_own_value_whatever_the_chunks(monkeypatch) -> None:
     images = smooth_images(50, 16, 3, seed=1)
-    whole = statistics(MemoryImages(images))
+    whole = statistics(Pixels(images))
     monkeypatch.setattr("eval.shortcuts.CHUNK_BYTES", 7 * images[0].nbytes)
-    for key, values in statistics(MemoryImages(images)).items():
+    for key, values in statistics(Pixels(images)).items():
         np.testing.assert_allclose(values, whole[key], rtol=1e-6, atol=1e-6)
-        alone = statistics(MemoryImages(images[[33]]))[key]
+        alone = statistics(Pixels(images[[33]]))[key]
         np.testing.assert_allclose(alone, values[33:34], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 40), (40, 15)])
 def test_images_without_four_blocks_have_no_grid(height, width) -> None:
-    assert "jpeg-grid" not in statistics(MemoryImages(pictures(3, height, width)))
+    assert "jpeg-grid" not in statistics(Pixels(pictures(3, height, width)))
 
 
 def halves(channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +171,7 @@ def framed(image: np.ndarray) -> np.ndarray:
 def test_a_changed_copy_is_told_apart_by_what_was_changed(change, told_by) -> None:
     in_dist, ood = halves()
     changed = np.stack([change(image) for image in ood])
-    found = audit(MemoryImages(in_dist), {"changed": MemoryImages(changed)})["changed"]
+    found = audit(Pixels(in_dist), {"changed": Pixels(changed)})["changed"]
     assert is_shortcut(found[told_by], 1.0)
     colours_of_light = {"jpeg-grid", "saturation", "black-border"}
     for key in colours_of_light - {told_by}:
@@ -180,7 +180,7 @@ def test_a_changed_copy_is_told_apart_by_what_was_changed(change, told_by) -> No
 
 def test_samples_of_one_distribution_are_not_told_apart() -> None:
     in_dist, ood = halves()
-    found = audit(MemoryImages(in_dist), {"same": MemoryImages(ood)})
+    found = audit(Pixels(in_dist), {"same": Pixels(ood)})
     assert max(statistic["value"] for statistic in found["same"].values()) < 0.7
     assert tell_apart(found, {"same": 0.8}) == []
 
@@ -190,7 +190,7 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
     images = smooth_images(120, 16, 3, seed=5) // 2
     dark, light = images[:60], images[60:] + np.uint8(5)
     in_dist, ood = (dark, light) if brighter else (light, dark)
-    found = audit(MemoryImages(in_dist), {"other": MemoryImages(ood)})["other"]["brightness"]
+    found = audit(Pixels(in_dist), {"other": Pixels(ood)})["other"]["brightness"]
     values = [float(luma(image).mean()) for image in np.concatenate([in_dist, ood])]
     one_way = roc_auc_score(np.arange(120) >= 60, values)
     assert (one_way > 0.5) == brighter
@@ -198,7 +198,7 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
     assert found["low"] < found["value"] < found["high"]
 
 
-class OnceLarger(MemoryImages):
+class OnceLarger(Pixels):
     """Images that know what size they had, or that nobody noted it."""
 
     def __init__(self, images: np.ndarray, sizes: np.ndarray | None) -> None:
@@ -250,7 +250,7 @@ def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypat
     others = {
         "knows": OnceLarger(images[:4], sizes[[9, 8, 9, 7]]),
         "nobody-noted": OnceLarger(images, None),
-        "in-memory": MemoryImages(images),
+        "in-memory": Pixels(images),
     }
     of_source = {"original-size", "original-aspect"}
     found = audit(knows, others)
@@ -263,7 +263,7 @@ def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypat
     expected = pytest.approx(better_way(*areas), abs=1e-12)
     assert found["knows"]["original-size"]["value"] == expected
     assert found["knows"]["original-aspect"]["value"] == expected
-    for unknown in (OnceLarger(images, None), MemoryImages(images)):
+    for unknown in (OnceLarger(images, None), Pixels(images)):
         assert not set(audit(unknown, others)["knows"]) & of_source
 
 

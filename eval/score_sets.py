@@ -1,0 +1,130 @@
+"""The story of `python eval/score.py` with OOD sets: every network, every score, every table.
+
+Sets are shard sets, or, where only features are there, arrays; what needs images is left out then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.text import Text
+
+from eval.config import ScoreConfig
+from eval.contents import refuse, shared_images
+from eval.details import probes
+from eval.feature_file import FeatureFile, sets_of
+from eval.figures import save_histogram, save_roc
+from eval.networks import PIXEL, TEACHER, all_features
+from eval.publish import (
+    HISTOGRAM_FILE,
+    REPORT_FILE,
+    RESULTS_FILE,
+    ROC_FILE,
+    SCORES_FOLDER,
+    complete_folder,
+)
+from eval.report import write_report
+from eval.report_data import report_data
+from eval.results import Method, collect, grouped, settings, write_scores
+from eval.scores import HEADLINE, all_scores
+from eval.sets import BANK, TEST, open_sets, refuse_trained_on
+from eval.shortcuts import audit
+from eval.table import sheet_of
+from eval.table_formats import print_sheet, write_sheet
+from shards.cli import printable
+from train.checkpoint import load_teacher
+from train.world import start_world, stop_world
+
+STALL_S = 600.0
+"""How long ranks wait for each other."""
+
+
+def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
+    """Score the sets by every network that is asked for, and write the output folder.
+
+    Args:
+        config: checked options.
+        command: the arguments that they came from.
+
+    Raises:
+        UserError: a set, a file, the run or the output folder is not as it must be; nothing is
+            written then.
+    """
+    world = start_world(config.device, STALL_S)
+    stderr = Console(stderr=True, quiet=not world.is_main)
+
+    def tell(line: str) -> None:
+        stderr.print(Text(printable(line), style="dim"), soft_wrap=True)
+
+    with ExitStack() as stack:
+        stack.callback(stop_world)
+
+        # ------------------------------------------------------------- sets and networks
+        files = [FeatureFile.read(path, world.device) for path in config.features]
+        if config.in_dist is None:
+            sets = sets_of(files)
+        else:
+            sets = open_sets(*config.in_dist, config.ood, stack)
+        for file in files:
+            file.check(sets.counts)
+        groups = grouped(config.near, sets)
+        overlap = shared_images(sets.shards)
+        if not config.allow_overlap:
+            refuse(overlap)
+        teacher = load_teacher(config.run, world.device) if config.run else None
+        if teacher is not None:
+            refuse_trained_on(sets, teacher)
+
+        # ------------------------------------------------------------- features and scores
+        methods: dict[str, Method] = {}
+        for network in all_features(config, teacher, files, world):
+            count = sum(sets.counts.values())
+            tell(f"{network.label}: features and scores of {count:,} images")
+            features = network.of_sets(sets)
+            scores = all_scores(
+                features,
+                config.tau,
+                config.k,
+                world,
+                network.label,
+                has_covariance=network.key != PIXEL,
+                teacher=teacher if network.key == TEACHER else None,
+                tell=tell,
+            )
+            methods[network.key] = Method(network.label, features[BANK].shape[1], scores)
+        if not world.is_main:
+            return
+        headline = network.key  # the last: the teacher, if there is a run
+        in_detail = methods[headline].scores[HEADLINE]
+
+        # ------------------------------------------------------------- output
+        results = collect(
+            methods,
+            sets,
+            headline=headline,
+            tau=config.tau,
+            groups=groups,
+            teacher=teacher,
+            probes=probes(features, sets, in_detail[TEST], config.tau, teacher, tell),
+            shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
+            overlap=overlap,
+            settings=settings(config, world, teacher),
+            command=command,
+        )
+        sheet = sheet_of(results)
+        shown = report_data(results, in_detail, sets, features, config.run, teacher)
+        with complete_folder(config.out) as folder:
+            (folder / SCORES_FOLDER).mkdir()
+            for name, of_set in in_detail.items():
+                path = folder / SCORES_FOLDER / f"{name}.csv"
+                write_scores(path, of_set, sets.shards.get(name))
+            by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
+            save_histogram(folder / HISTOGRAM_FILE, by_method)
+            save_roc(folder / ROC_FILE, in_detail)
+            write_sheet(folder, sheet)
+            write_report(folder / REPORT_FILE, shown)
+            (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
+    print_sheet(sheet, Console())
