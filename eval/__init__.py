@@ -12,11 +12,12 @@ step is one file:
     feature_cache.py  keeps them beside the run
     scores.py         features -> all scores of a network
       scorer.py         Eq. 6 of the paper, cosines and neighbours, streamed (arithmetic: tiles.py)
+      feature_checks.py refuses features that no score can be made of
       mahalanobis.py    SSD's score
       prototypes.py     entropy, energy and occupied classes of the teacher's head
     metrics.py        scores -> AUROC, AUPR, FPR95; the sign convention stands there
       intervals.py      how sure they are
-    details.py        what else features tell: probes.py
+    details.py        what else features tell: probes.py, neighbours.py
     shortcuts.py      what trivial statistics tell of a set
       image_statistics.py  each of them
     results.py        everything that is known about one scoring, as plain containers
@@ -32,7 +33,7 @@ One's own images:
     images.py         files -> pixels as the shards have them
     detector.py       the same in three lines of Python
     conformal.py      p-values and decisions by in-distribution images alone
-    export.py         all of it in one ONNX file (onnx_graph.py, compress.py)
+    export.py         all of it in one ONNX file (export_config.py, onnx_graph.py, compress.py)
     exported.py       scores with such a file, without torch, DALI or the trainer
 
 One convention holds everywhere: a higher score is more OOD, and OOD is the positive class.

@@ -119,13 +119,14 @@ def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list
         ood: names of the OOD sets.
 
     Returns:
-        `near` and `far`; empty if none of the sets is near.
+        `near` and `far`; empty if not each of them has a set.
     """
     other = _OTHER_CIFAR.get(data_set(in_dist))
     near = [name for name in ood if data_set(name) == other]
-    if protocol not in (PROTOCOL, "csi20", "oe19") or not near:
+    far = [name for name in ood if name not in near]
+    if protocol not in (PROTOCOL, "csi20", "oe19") or not (near and far):
         return {}
-    return {"near": near, "far": [name for name in ood if name not in near]}
+    return {"near": near, "far": far}
 
 
 def data_set(name: str) -> str:

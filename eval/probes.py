@@ -23,15 +23,13 @@ from torch import Tensor
 from eval.feature_checks import check_features
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
-from eval.tiles import packed, product
+from eval.neighbours import nearest
 from shards.cli import UserError
 
 KS = (10, 20)
 TEMPERATURES = (0.04, 0.07)
-TILE_ROWS, TILE_COLUMNS = 512, 16_384
-"""Of a tile of cosines: 34 MB in float32."""
-GROUP = 32
-"""Cosines of which the largest is looked for first."""
+VOTES_AT_ONCE = 512
+"""Test images whose votes are counted together."""
 PENALTY = 1.0
 """Of the linear probe: the loss is the sum over images of the cross entropy, in nats, and of
 `PENALTY` / 2 times the squared weights, without the biases."""
@@ -89,54 +87,20 @@ def knn_accuracy(
     """
     if not ks:
         return {}
-    if max(ks) > len(bank):
-        raise UserError(f"k-NN accuracy: k is {max(ks)}, the bank has {len(bank)} images")
-    directions = _directions("the bank of the k-NN accuracy", bank)
-    tested = _directions("the test images of the k-NN accuracy", test)
+    names = "the test images of the k-NN accuracy", "the bank of the k-NN accuracy"
+    cosines, ids = nearest(test, bank, max(ks), names)
     of_bank, truth = (torch.as_tensor(a, device=bank.device) for a in (bank_labels, test_labels))
     right = {f"k{k}-t{temperature:g}": 0 for k in ks for temperature in temperatures}
-    for first in range(0, len(tested), TILE_ROWS):
-        rows = slice(first, first + TILE_ROWS)
-        cosines, ids = _nearest(tested[rows], directions, max(ks))
+    for first in range(0, len(test), VOTES_AT_ONCE):
+        rows = slice(first, first + VOTES_AT_ONCE)
         for k in ks:
             for temperature in temperatures:
-                weights = (cosines[:, :k].double() / temperature).exp()
-                votes = weights.new_zeros(len(ids), int(of_bank.max()) + 1)
-                votes.scatter_add_(1, of_bank[ids[:, :k]], weights)
+                weights = (cosines[rows, :k].double() / temperature).exp()
+                votes = weights.new_zeros(len(weights), int(of_bank.max()) + 1)
+                votes.scatter_add_(1, of_bank[ids[rows, :k]], weights)
                 named = votes.argmax(1)  # the first of equal ones
                 right[f"k{k}-t{temperature:g}"] += int((named == truth[rows]).sum())
-    return {name: count / len(tested) for name, count in right.items()}
-
-
-def _nearest(tested: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest cosines of unit vectors [R, d] and [M, d], descending, and ids: [R, k]."""
-    largest, ids = tested.new_empty(len(tested), 0), tested.new_empty(len(tested), 0).long()
-    for first in range(0, len(bank), TILE_COLUMNS):
-        tile = product(tested, packed(bank[first : first + TILE_COLUMNS]))
-        values, places = _largest(tile, k)
-        largest, ids = torch.cat([largest, values], 1), torch.cat([ids, first + places], 1)
-        largest, places = largest.topk(min(k, largest.shape[1]), dim=1)
-        ids = ids.gather(1, places)
-    return largest, ids
-
-
-def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of [R, C], or all, and their places.
-
-    They are in the k groups with the largest maxima, so that few elements need be sorted.
-    """
-    groups = tile.shape[1] // GROUP
-    if groups <= k:
-        return tile.topk(min(k, tile.shape[1]), dim=1)
-    # A group is a column of [GROUP, groups]: maxima along rows are quick.
-    grouped = tile[:, : groups * GROUP].view(len(tile), GROUP, groups)
-    best = grouped.amax(1).topk(k, dim=1).indices
-    members = grouped.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)  # [R, GROUP * k]
-    rows = torch.arange(GROUP, device=tile.device)[:, None] * groups
-    places = (rows + best[:, None]).flatten(1)
-    rest = torch.arange(groups * GROUP, tile.shape[1], device=tile.device).expand(len(tile), -1)
-    values, chosen = torch.cat([members, tile[:, groups * GROUP :]], 1).topk(k, dim=1)
-    return values, torch.cat([places, rest], 1).gather(1, chosen)
+    return {name: count / len(test) for name, count in right.items()}
 
 
 def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: NDArray) -> float:

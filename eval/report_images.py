@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from eval.scorer import nearest
+from eval.neighbours import nearest
 from eval.sets import BANK
 from shards.cli import printable
 from shards.reader import ShardSet

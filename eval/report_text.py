@@ -119,6 +119,11 @@ def _sets(results: Mapping[str, Any]) -> list[str]:
     ]
     if results.get("checkpoint") and not results["bank_is_training_set"]:
         found.append("The bank is not the set that the run was trained on")
+    if not results["manifests"]:
+        found.append(
+            "Only features were there: whether sets share images, or can be told apart by trivial "
+            "statistics, is not known"
+        )
     return found
 
 

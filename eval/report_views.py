@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import torch
@@ -31,7 +32,7 @@ def views_of_run(config: RunConfig, in_dist: ShardSet, aux: ShardSet | None) -> 
     reads = dataclasses.replace(config.loader, reader="stream")  # a few images, not all
     cpu = torch.device("cpu")
     loader = TrainLoader(in_dist, aux, config.views, config.strategy, order, cpu, reads)
-    batch = next(loader)
-    loader.close()
+    with contextlib.closing(loader):
+        batch = next(loader)
     source = in_dist.read(batch.in_dist_ids.numpy())
     return view_columns(source, batch, parse_negatives(config.strategy))

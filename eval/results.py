@@ -156,17 +156,17 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
     """Near and far OOD sets by name, as the user or else the protocol has it; {} if none is near.
 
     Raises:
-        UserError: a name is none of the OOD sets.
+        UserError: a name is none of the OOD sets, or all of them are named.
     """
     for name in near:
         if name not in sets.ood_names:
             held = ", ".join(sets.ood_names)
             raise UserError(f"--near is {name}, which is none of the OOD sets: {held}")
     if near:
-        return {
-            NEAR: [name for name in sets.ood_names if name in near],
-            FAR: [name for name in sets.ood_names if name not in near],
-        }
+        far = [name for name in sets.ood_names if name not in near]
+        if not far:
+            raise UserError(f"--near is {', '.join(near)}: all OOD sets, so that none is far")
+        return {NEAR: [name for name in sets.ood_names if name in near], FAR: far}
     if not sets.shards:
         return {}
     return groups_of(protocol_name(sets), sets.manifests[TEST].name, sets.ood_names)

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from eval.config import TAU
 from eval.feature_checks import check_features, fault_of
-from eval.tiles import Largest, keep_memory, log2_sum, packed, product
+from eval.tiles import Largest, keep_memory, log2_sum, packed, product, unit
 from shards.cli import UserError
 from train.world import World
 
@@ -139,49 +139,6 @@ def nearest_scores(
     return {"eq6": eq6_scores} | {name: -cosines[:, k - 1] for name, k in of_k.items()}
 
 
-@torch.no_grad()
-def nearest(
-    test: Tensor, bank: Tensor, k: int, names: tuple[str, str] = NAMES
-) -> tuple[Tensor, Tensor]:
-    """The k bank features with the largest cosine to each test feature.
-
-    For a few test features: it sorts, so that of equal ones the first in the bank comes first.
-
-    Args:
-        test: float32 [N, d].
-        bank: float32 [M, d], all of it, on the same device.
-        k: neighbours, from 1 to M.
-        names: what an error calls `test` and `bank`.
-
-    Returns:
-        Cosines, float32 [N, k], largest first; and the ids in the bank, int64 [N, k].
-
-    Raises:
-        UserError: see `nearest_scores`.
-        ValueError: shapes do not fit.
-    """
-    if k < 1:
-        raise UserError(f"k is {k}, expected at least 1 neighbour")
-    _check(test, bank, TAU, k, None, names)
-    tile_rows, tile_bank = _tiles(test, None, None)
-    found = []
-    with torch.autocast(test.device.type, enabled=False):
-        for rows in test.split(tile_rows):
-            queries = _unit(rows)
-            cosines = test.new_empty((len(rows), 0), dtype=torch.float32)
-            ids = torch.empty((len(rows), 0), dtype=torch.int64, device=test.device)
-            for first, part in enumerate(bank.split(tile_bank)):
-                tile = product(queries, packed(_unit(part)))
-                tile_ids = torch.arange(tile.shape[1], device=test.device) + first * tile_bank
-                cosines, order = torch.cat([cosines, tile], 1).sort(
-                    dim=1, descending=True, stable=True
-                )
-                ids = torch.cat([ids, tile_ids.expand_as(tile)], 1).gather(1, order)[:, :k]
-                cosines = cosines[:, :k]
-            found.append((cosines, ids))
-    return torch.cat([cosines for cosines, _ in found]), torch.cat([ids for _, ids in found])
-
-
 def eq6(scores: Tensor) -> Tensor:
     """Eq. 6 itself, S = -exp(-s), from the scores s that `score` returns.
 
@@ -240,14 +197,14 @@ def _sweep(
         for block in test.split(BLOCK_ROWS):
             rows = [
                 _Rows(
-                    F.pad(_unit(part, scale), (0, 0, 0, tile_rows - len(part))),
+                    F.pad(unit(part, scale), (0, 0, 0, tile_rows - len(part))),
                     test.new_full((tile_rows,), -math.inf, dtype=torch.float64),
                     Largest(tile_rows, k, test.device),
                 )
                 for part in block.split(tile_rows)
             ]
             for first in range(0, len(bank), tile_bank):
-                bank_tile = packed(_unit(bank[first : first + tile_bank]))
+                bank_tile = packed(unit(bank[first : first + tile_bank]))
                 log2 = None if log2_weights is None else log2_weights[first : first + tile_bank]
                 for tile in rows:
                     tile.meet(bank_tile, log2, steep)
@@ -257,15 +214,6 @@ def _sweep(
             best = torch.cat(list(_over_ranks(largest, world)), 1).topk(k).values
             found.append((total.log() - log_sum, best.double() / scale))
     return torch.cat([scores for scores, _ in found]), torch.cat([best for _, best in found])
-
-
-def _unit(features: Tensor, length: float = 1.0) -> Tensor:
-    """Rows of that length, float32; done tile by tile, so no second copy of a set is held.
-
-    The norms are in float64: an error of one would be in all cosines of a row, times 1/tau.
-    """
-    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
-    return features.float() * (length / norms).float()
 
 
 def _over_ranks(value: Tensor, world: World | None) -> Tensor:

@@ -17,13 +17,17 @@ import torch
 from torch import Tensor
 
 SUMMED = 256
+"""Terms of a sum in float32."""
 GROUP = 32
+"""Elements of which the largest is looked for first."""
 
 
-_ONEDNN = torch.ops.mkldnn if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
+_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")
+_ONEDNN = torch.ops.mkldnn if all(hasattr(torch.ops.mkldnn, o) for o in _OPERATORS) else None
 """On AMD's processors oneDNN's float32 product is twice as fast as that of MKL, by which torch
 multiplies; these are the operators that `torch.compile` uses for it."""
 KEPT_BYTES = 30 << 20
+"""See `keep_memory`."""
 
 
 def packed(bank_tile: Tensor) -> Tensor:
@@ -39,6 +43,15 @@ def product(queries: Tensor, bank_tile: Tensor) -> Tensor:
         assert _ONEDNN is not None
         return _ONEDNN._linear_pointwise(queries, bank_tile, None, "none", [], "")
     return queries @ bank_tile.T
+
+
+def unit(features: Tensor, length: float = 1.0) -> Tensor:
+    """Rows of that length, float32; done tile by tile, so no second copy of a set is held.
+
+    The norms are in float64: an error of one would be in all cosines of a row, times 1/tau.
+    """
+    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
+    return features.float() * (length / norms).float()
 
 
 def keep_memory() -> None:

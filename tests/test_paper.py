@@ -72,10 +72,12 @@ def test_near_is_the_other_cifar():
     expected = {"near": ["cifar100-test"], "far": ["svhn", "lsun"]}
     assert groups_of("icann22", "cifar10-test", names) == expected
     assert groups_of("csi20", "cifar10-test", ["cifar100", "svhn"])["near"] == ["cifar100"]
-    assert groups_of("icann22", "cifar100-train", ["cifar10-test"])["near"] == ["cifar10-test"]
+    of_cifar100 = groups_of("icann22", "cifar100-train", ["cifar10-test", "svhn"])
+    assert of_cifar100["near"] == ["cifar10-test"]
 
 
-def test_no_groups_where_nothing_is_called_near():
+def test_no_groups_where_nothing_or_all_is_called_near():
+    assert groups_of("icann22", "cifar10-test", ["cifar100-test"]) == {}
     assert groups_of("icann22", "cifar10-test", ["svhn"]) == {}
     assert groups_of("fashion-footwear", "in-dist-test", ["shirt", "bag"]) == {}
     assert groups_of("custom", "cifar10-test", ["cifar100-test"]) == {}

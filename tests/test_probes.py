@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler, normalize
 
-from eval import probes
+from eval import neighbours, probes
 from eval.probes import class_probes, knn_accuracy, linear_probe, sensitivity
 from shards.cli import UserError
 
@@ -37,9 +37,10 @@ def by_hand(bank, bank_labels, test, test_labels, k, temperature):
 
 
 def test_knn_accuracy_is_the_weighted_vote(monkeypatch):
-    monkeypatch.setattr(probes, "TILE_ROWS", 64)
-    monkeypatch.setattr(probes, "TILE_COLUMNS", 130)
-    monkeypatch.setattr(probes, "GROUP", 4)  # 32 groups and two over; 10 in the last tile
+    monkeypatch.setattr(probes, "VOTES_AT_ONCE", 50)
+    monkeypatch.setattr(neighbours, "TILE_ROWS", 64)
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 130)
+    monkeypatch.setattr(neighbours, "GROUP", 4)  # 32 groups and two over; 10 in the last tile
     sets = (*clouds(0, 300), *clouds(1, 200))
     found = knn_accuracy(*sets)
     assert list(found) == ["k10-t0.04", "k10-t0.07", "k20-t0.04", "k20-t0.07"]
@@ -109,7 +110,7 @@ def test_a_small_bank_leaves_out_the_k_that_it_cannot_have():
 
 def test_errors_name_what_is_wrong():
     features, labels = clouds(7, 12)
-    with pytest.raises(UserError, match="k is 20, the bank has 12 images"):
+    with pytest.raises(UserError, match="^the bank of the k-NN accuracy: 12 features, too few for 20"):
         knn_accuracy(features, labels, features, labels)
     with pytest.raises(UserError, match="linear probe: the bank has 1 class"):
         linear_probe(features, np.zeros(12, int), features, labels)

@@ -297,6 +297,7 @@ def test_each_thing_that_speaks_against_the_headline_is_told() -> None:
         (results, [report(2, warnings=told)] * 3, "collapse (3 reports from step 2 to 2): all"),
         ({**results, "overlap": {"a and b": 7}}, [], "7 images are in both a and b"),
         ({**results, "bank_is_training_set": False}, [], "bank is not the set"),
+        ({**results, "manifests": {}}, [], "whether sets share images"),
         (
             {**results, "shortcuts": {"svhn": {"contrast": interval(0.97)}}},
             [],

@@ -12,7 +12,9 @@ from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from eval.scorer import TILE_SHAPE, eq6, nearest, nearest_scores, score
+from eval import neighbours
+from eval.neighbours import nearest
+from eval.scorer import NAMES, eq6, nearest_scores, score
 from shards.cli import UserError
 
 
@@ -198,18 +200,20 @@ def test_powers_beyond_float32(tau):
 
 
 def test_the_nearest_and_their_ids(monkeypatch):
-    monkeypatch.setitem(TILE_SHAPE, "cpu", (8, 20))
-    test, bank = features(30), features(70, seed=1)
-    cosines, ids = nearest(test, bank, 6)
+    monkeypatch.setattr(neighbours, "TILE_ROWS", 8)
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 250)  # 7 groups, and some left over
+    test, bank = features(30), features(620, seed=1)
+    cosines, ids = nearest(test, bank, 6, NAMES)
     expected = cosines_by_definition(test, bank)
     np.testing.assert_array_equal(ids, np.argsort(-expected, axis=1)[:, :6])
     np.testing.assert_allclose(cosines, -np.sort(-expected, axis=1)[:, :6], rtol=0, atol=1e-6)
 
 
 def test_of_equal_ones_the_first_is_nearest(monkeypatch):
-    monkeypatch.setitem(TILE_SHAPE, "cpu", (8, 20))
+    monkeypatch.setattr(neighbours, "TILE_ROWS", 8)
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 20)
     bank = features(25, seed=1).repeat(3, 1)
-    _, ids = nearest(bank[:25], bank, 3)
+    _, ids = nearest(bank[:25], bank, 3, NAMES)
     assert ids.tolist() == [[i, i + 25, i + 50] for i in range(25)]
 
 
@@ -236,14 +240,14 @@ def test_k_must_be_positive(k):
     with pytest.raises(UserError, match=f"^k is {k}, expected at least 1"):
         nearest_scores(features(3), features(9), 0.04, [5, k])
     with pytest.raises(UserError, match=f"^k is {k}, expected at least 1"):
-        nearest(features(3), features(9), k)
+        nearest(features(3), features(9), k, NAMES)
 
 
 def test_a_bank_smaller_than_k_is_named():
     with pytest.raises(UserError, match="^train: 9 features, too few for 10 neighbours"):
         nearest_scores(features(3), features(9), 0.04, [5, 10], names=("test", "train"))
     with pytest.raises(UserError, match="^bank: 9 features, too few for 10 neighbours"):
-        nearest(features(3), features(9), 10)
+        nearest(features(3), features(9), 10, NAMES)
 
 
 @pytest.mark.parametrize("weights", [torch.ones(8), torch.zeros(9), torch.full((9,), math.nan)])
