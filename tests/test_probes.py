@@ -110,7 +110,9 @@ def test_a_small_bank_leaves_out_the_k_that_it_cannot_have():
 
 def test_errors_name_what_is_wrong():
     features, labels = clouds(7, 12)
-    with pytest.raises(UserError, match="^the bank of the k-NN accuracy: 12 features, too few for 20"):
+    with pytest.raises(
+        UserError, match="^the bank of the k-NN accuracy: 12 features, too few for 20"
+    ):
         knn_accuracy(features, labels, features, labels)
     with pytest.raises(UserError, match="linear probe: the bank has 1 class"):
         linear_probe(features, np.zeros(12, int), features, labels)
