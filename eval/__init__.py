@@ -23,7 +23,7 @@ step is one file:
     results.py        everything that is known about one scoring, as plain containers
     table.py          results -> tables, with the figures of paper.py; table_formats.py writes them
     figures.py        scores -> pictures
-    compare.py        several runs beside each other (compare_figures.py)
+    compare.py        several runs beside each other (compare_runs.py, compare_figures.py)
     report.py         all of it on one page (report_*.py, report.html.jinja)
     publish.py        puts a complete output folder in place, or nothing
 

@@ -3,22 +3,24 @@
     python -m eval.compare OUT --results A/results.json B/results.json ...
 
 All must have scored the same sets. Writes fig2.png, fig3.png and table.md, .csv, .json and .tex
-into OUT. A run is called by the folder of its results.json.
+as the folder OUT. A run is called by the folder of its results.json. What it does not have, as
+k-NN accuracy without labels, is left out of its row and of the figures.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from eval import paper
 from eval.compare_figures import KNN, Point, save_figure_2, save_figure_3
+from eval.compare_runs import Run, load_runs
+from eval.publish import TABLE_FILES, complete_folder
 from eval.scores import HEADLINE, label_of
 from eval.sets import MEAN
 from eval.table import (
@@ -39,7 +41,8 @@ from eval.table_formats import print_sheet, write_sheet
 from shards import cli
 from shards.cli import UserError
 
-FORMAT_VERSION = 2
+FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
+OWN_NAMES = frozenset({FIGURE_2_FILE, FIGURE_3_FILE, *TABLE_FILES})
 
 
 @dataclass(frozen=True)
@@ -47,87 +50,12 @@ class CompareConfig:
     """Compare runs by their results.json: Figures 2 and 3 of the paper, and one table."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """Folder to write into."""
+    """Folder to write; one of an earlier comparison is replaced once the new one is complete."""
     results: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
     """results.json of each run, all of the same sets."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET [SET ...]")] = ()
     """OOD sets, or near, far, mean, all, to draw; Figure 2 has the first. By default the first near
     set (without one, the first of all) and the mean."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One results.json."""
-
-    name: str
-    path: Path
-    results: dict[str, Any]
-
-    @property
-    def found(self) -> dict[str, Any]:
-        """Column -> metrics of the headline network by the headline score."""
-        return self.results["methods"][self.results["headline"]]["scores"][HEADLINE]
-
-    @property
-    def strategy(self) -> str:
-        """The negatives, or the run's name where nothing is known of them."""
-        return self.results["settings"].get("negatives") or self.name
-
-
-def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read the files and make sure that they can stand beside each other.
-
-    Raises:
-        UserError: there is none; one is no results.json of this version, or lacks a probe; sets or
-            tau differ between two. Names the files.
-    """
-    if not paths:
-        raise UserError("--results: expected at least one results.json")
-    folders = [path.absolute().parent for path in paths]
-    runs = []
-    for path, folder in zip(paths, folders, strict=True):
-        is_alone = [other.name for other in folders].count(folder.name) == 1
-        name = folder.name if is_alone else f"{folder.parent.name}/{folder.name}"
-        runs.append(Run(name, path, _load(path)))
-    for run in runs[1:]:
-        _check_equal(runs[0], run)
-    return runs
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"--results {path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"--results {path}: cannot be read ({error})") from None
-    version = results.get("format_version") if isinstance(results, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"--results {path}: format_version is {version}, expected {FORMAT_VERSION}; score the "
-            "run again"
-        )
-    probes = results["probes"]
-    for name, is_there, remedy in (
-        ("occupied", "occupied" in probes, "it needs a run's head"),
-        ("sensitivity", "sensitivity" in probes, "score the run again"),
-        (f"knn_accuracy {KNN}", KNN in probes.get("knn_accuracy", {}), "it needs labelled sets"),
-    ):
-        if not is_there:
-            raise UserError(f"--results {path}: has no probe {name}; {remedy}")
-    return results
-
-
-def _check_equal(one: Run, other: Run) -> None:
-    for field in ("protocol", "tau", "counts", "groups"):
-        here, there = one.results[field], other.results[field]
-        if here != there:
-            raise UserError(
-                f"--results: {field} differs: {here} in {one.path}, {there} in {other.path}"
-            )
-    for name, manifest in one.results["manifests"].items():
-        if other.results["manifests"][name] != manifest:
-            raise UserError(f"--results: {name} is another set in {other.path} than in {one.path}")
 
 
 def joint_sheet(runs: Sequence[Run]) -> Sheet:
@@ -151,6 +79,7 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
             *notes_on_sets(runs[0].results),
             f"k-NN accuracy: {KNN}. train vs test: AUROC of in-distribution training against test "
             "images.",
+            *_notes_on_gaps(runs),
             *(f"{run.name}: negatives {run.strategy}, {run.path}." for run in runs),
         ],
     )
@@ -159,14 +88,33 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
 def _probe_rows(runs: Sequence[Run]) -> list[Row]:
     rows = []
     for run in runs:
-        probes = run.results["probes"]
         cells = [
-            Cell(100 * probes["knn_accuracy"][KNN]),
-            Cell(probes["occupied"]["count"]),
-            Cell(100 * probes["sensitivity"]["value"]),
+            Cell(None if run.knn_accuracy is None else 100 * run.knn_accuracy),
+            Cell(run.occupied["count"] if run.occupied else None),
+            Cell(100 * run.sensitivity["value"]),
         ]
         rows.append(Row(run.name, cells))
     return rows
+
+
+def _notes_on_gaps(runs: Sequence[Run]) -> list[str]:
+    """Why a run lacks a probe."""
+    notes = []
+    for probe, reason, lacking in (
+        (
+            "k-NN accuracy",
+            "needs bank and test set with labels of the same classes",
+            [run.name for run in runs if run.knn_accuracy is None],
+        ),
+        (
+            "occupied",
+            "needs a run's head, and the set that it was trained on as the bank",
+            [run.name for run in runs if run.occupied is None],
+        ),
+    ):
+        if lacking:
+            notes.append(f"{probe} {reason}; without: {', '.join(lacking)}.")
+    return notes
 
 
 def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
@@ -183,30 +131,46 @@ def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
             run.name,
             run.strategy,
             {column: run.found[column]["auroc"] for column in columns},
-            run.results["probes"]["knn_accuracy"][KNN],
-            run.results["probes"]["occupied"]["count"],
-            run.results["probes"]["occupied"]["of"],
-            run.results["probes"]["sensitivity"],
+            run.knn_accuracy,
+            run.occupied,
+            run.sensitivity,
         )
         for run in runs
     ]
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse an output folder that holds anything but an earlier comparison.
+
+    Raises:
+        UserError: it names something else.
+        OSError: it is no folder.
+    """
+    held = {entry.name for entry in out.iterdir()} if out.exists() else set()
+    foreign = held - OWN_NAMES if FIGURE_3_FILE in held else held
+    if foreign:
+        raise UserError(
+            f"OUT {out}: holds {min(foreign)!r}, which no comparison wrote; not replaced"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, compare and write.
 
     Raises:
-        UserError: see `load_runs` and `points`.
+        UserError: see `load_runs`, `points` and `check_replaceable`; nothing is written then.
     """
     config = cli.parse(CompareConfig, argv)
+    check_replaceable(config.out)
     runs = load_runs(config.results)
     first = (*runs[0].results["groups"].get("near", ()), *ood_sets(runs[0].results))[0]
     shown = points(runs, config.columns or (first, MEAN))
     sheet = joint_sheet(runs)
-    config.out.mkdir(parents=True, exist_ok=True)
-    save_figure_2(config.out / "fig2.png", shown)
-    save_figure_3(config.out / "fig3.png", shown)
-    write_sheet(config.out, sheet)
+    with complete_folder(config.out, check_replaceable) as folder:
+        if any(run.occupied for run in runs):
+            save_figure_2(folder / FIGURE_2_FILE, shown)
+        save_figure_3(folder / FIGURE_3_FILE, shown)
+        write_sheet(folder, sheet)
     print_sheet(sheet, Console())
 
 

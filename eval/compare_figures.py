@@ -1,4 +1,7 @@
-"""Figures 2 and 3 of the paper, of a set of runs: one colour a strategy, shared by all panels."""
+"""Figures 2 and 3 of the paper, of a set of runs: one colour a strategy, shared by all panels.
+
+A panel shows the runs that have both of its numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from eval.figures import COLOURS
+from eval.figures import COLOURS, plain
 from eval.intervals import Interval
 
 KNN = "k20-t0.07"
@@ -28,10 +31,10 @@ class Point:
     strategy: str
     auroc: Mapping[str, Interval]
     """Of each column that is drawn."""
-    knn_accuracy: float
-    occupied: int
-    soft_classes: int
-    """K, of which `occupied` are occupied."""
+    knn_accuracy: float | None
+    """None without labels."""
+    occupied: Mapping[str, int] | None
+    """`count` of the soft classes, and `of` how many; None without a head's."""
     sensitivity: Interval
 
 
@@ -40,20 +43,23 @@ def save_figure_2(path: Path, points: Sequence[Point]) -> None:
 
     Args:
         path: the PNG file to write.
-        points: one a run; AUROC is of their first column.
+        points: one a run, at least one of them with occupied soft classes; AUROC is of their first
+            column.
     """
     column = next(iter(points[0].auroc))
-    figure = _figure(11, 1.6 + max(2.9, 0.32 * len(points)))
+    known = [(p, p.occupied) for p in points if p.occupied is not None]
+    counts = [occupied["count"] for _, occupied in known]
+    figure = _figure(11, 1.6 + max(2.9, 0.32 * len(known)))
     bars, over = figure.subplots(1, 2)
     styles = _styles(points)
-    places = np.arange(len(points))
-    bars.barh(places, [p.occupied for p in points], color=[styles[p.strategy][0] for p in points])
-    bars.set_yticks(places, [_plain(p.name) for p in points])
+    places = np.arange(len(known))
+    bars.barh(places, counts, color=[styles[p.strategy][0] for p, _ in known])
+    bars.set_yticks(places, [plain(p.name) for p, _ in known])
     bars.invert_yaxis()  # the first run on top, as in the table
     bars.bar_label(bars.containers[0], fmt="{:,.0f}", padding=3)
     bars.margins(x=0.12)
-    bars.set_xlabel(f"occupied soft classes, of {points[0].soft_classes:,}")
-    _draw(over, points, [_exact(p.occupied) for p in points], column)
+    bars.set_xlabel(f"occupied soft classes, of {known[0][1]['of']:,}")
+    _draw(over, [p for p, _ in known], [*map(_exact, counts)], column, styles)
     over.set_xlabel("occupied soft classes")
     _finish(figure, points, path)
 
@@ -63,23 +69,36 @@ def save_figure_3(path: Path, points: Sequence[Point]) -> None:
 
     Args:
         path: the PNG file to write.
-        points: one a run; each of their columns has a column of panels.
+        points: one a run; each of their columns has a column of panels. The upper row, of k-NN
+            accuracy, is left out if no run has one.
     """
     columns = list(points[0].auroc)
-    figure = _figure(1.0 + 4.6 * len(columns), 8.2)
-    panels = figure.subplots(2, len(columns), squeeze=False)
-    for column, (top, bottom) in zip(columns, panels.T, strict=True):
-        top.set_title(_plain(column))
-        _draw(top, points, [_percent(_exact(p.knn_accuracy)) for p in points], column)
-        top.set_xlabel("k-NN accuracy in-distribution, %")
-        _draw(bottom, points, [_percent(p.sensitivity) for p in points], column)
-        bottom.set_xlabel("AUROC of in-distribution train vs. test, %")
+    rows = []
+    labelled = [(p, p.knn_accuracy) for p in points if p.knn_accuracy is not None]
+    if labelled:
+        accuracies = [_percent(_exact(accuracy)) for _, accuracy in labelled]
+        rows.append(("k-NN accuracy in-distribution, %", [p for p, _ in labelled], accuracies))
+    sensitivities = [_percent(p.sensitivity) for p in points]
+    rows.append(("AUROC of in-distribution train vs. test, %", [*points], sensitivities))
+    figure = _figure(1.0 + 4.6 * len(columns), 1.2 + 3.5 * len(rows))
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    for row, (label, shown, across) in zip(panels, rows, strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            _draw(axis, shown, across, column, _styles(points))
+            axis.set_xlabel(label)
+    for axis, column in zip(panels[0], columns, strict=True):
+        axis.set_title(plain(column))
     _finish(figure, points, path)
 
 
-def _draw(axis: Axes, points: Sequence[Point], across: Sequence[Interval], column: str) -> None:
+def _draw(
+    axis: Axes,
+    points: Sequence[Point],
+    across: Sequence[Interval],
+    column: str,
+    styles: Mapping[str, tuple[str, str]],
+) -> None:
     """AUROC of a column over something, with 95 % intervals, and how well they correlate."""
-    styles = _styles(points)
     for point, x in zip(points, across, strict=True):
         y = _percent(point.auroc[column])
         colour, marker = styles[point.strategy]
@@ -93,7 +112,7 @@ def _draw(axis: Axes, points: Sequence[Point], across: Sequence[Interval], colum
             markersize=7,
             elinewidth=0.8,
         )
-    axis.set_ylabel(f"AUROC {_plain(column)}, %")
+    axis.set_ylabel(f"AUROC {plain(column)}, %")
     axis.grid(alpha=0.3)
     values = [[x["value"] for x in across], [p.auroc[column]["value"] for p in points]]
     if len(points) > 2 and all(len(set(each)) > 1 for each in values):
@@ -127,7 +146,7 @@ def _finish(figure: Figure, points: Sequence[Point], path: Path) -> None:
     ]
     figure.legend(
         handles,
-        [_plain(strategy) for strategy in styles],
+        [plain(strategy) for strategy in styles],
         title="negatives",
         loc="outside upper center",
         ncols=min(len(styles), max(2, int(figure.get_figwidth() / 1.8))),
@@ -150,8 +169,3 @@ def _arms(interval: Interval) -> list[list[float]]:
     """What matplotlib takes for an error bar: [[below], [above]]."""
     value = interval["value"]
     return [[value - interval["low"]], [interval["high"] - value]]
-
-
-def _plain(text: str) -> str:
-    """A name without what matplotlib takes for a formula."""
-    return text.replace("$", r"\$")

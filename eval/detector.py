@@ -129,8 +129,10 @@ class Detector:
 
         Raises:
             UserError: the rate cannot be promised, or not one image can be read.
-            ValueError: an array is not of that kind.
+            ValueError: an array is not of that kind, or it is one image that is not in a list.
         """
+        if isinstance(images, str | Path | Image.Image):
+            raise ValueError(f"images is {images!r}, expected a list of images: put it in one")
         return self.judge([_read(image) for image in images], fpr)
 
     def judge(self, reads: Sequence[Read], fpr: float) -> Verdicts:

@@ -5,7 +5,8 @@ Legend: B batch, G view size in pixels, N images of the set, d feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ def embed(
         loader: yields ids (int64 [B], CPU) and images (float32 [B,3,G,G], normalised, on `device`),
             in any order.
         device: where the backbone and the images are.
-        precision: "fp32", or "bf16" for autocast in the backbone.
+        precision: "fp32", also in convolutions, for which cuDNN would take TF32; or "bf16" for
+            autocast in the backbone.
         ids: the N consecutive ids that the loader has to yield.
 
     Returns:
@@ -52,7 +54,7 @@ def embed(
     backbone.eval()
     id_parts = [torch.empty(0, dtype=torch.int64)]
     feature_parts: list[Tensor] = []
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with _no_tf32(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch_ids, images in loader:
             features = backbone(images)
             if features.ndim != 2 or len(features) != len(batch_ids):
@@ -65,6 +67,16 @@ def embed(
     if not feature_parts:
         return torch.empty((0, 0), device=device)
     return torch.cat(feature_parts)[torch.argsort(seen).to(device)]
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def share_of_rank(count: int, rank: int, world_size: int) -> range:

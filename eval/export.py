@@ -28,7 +28,7 @@ from eval.compress import Bank, compressed_bank, full_bank
 from eval.conformal import Calibration
 from eval.detector import Detector
 from eval.export_config import ExportConfig
-from eval.exported import FORMAT_VERSION, Header, Model
+from eval.exported import FORMAT_VERSION, Header, Model, check_installed
 from eval.metrics import auroc
 from eval.onnx_graph import PixelsToScore, to_onnx, with_metadata
 from eval.sets import TEST, open_sets
@@ -39,6 +39,8 @@ from shards.reader import ShardSet
 
 TOLERANCE = 1e-4
 """Between a score by torch and DALI and the same by onnxruntime."""
+MOST_BYTES = 2**31 - 2**26
+"""Of weights and bank: protobuf's limit, less what graph and metadata may take."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             written then.
     """
     config = cli.parse(ExportConfig, argv)
+    check_installed("onnx", "onnxscript", "onnxruntime")
     centres = config.check()
     refuse_existing(config.out)
     detector = Detector.load(
@@ -59,15 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         tau=config.tau,
         batch=config.batch,
         cache=config.cache,
+        allow_overlap=config.allow_overlap,
     )
     detector.calibration.check_fpr(config.fpr)
 
     bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)
-    aurocs = _aurocs(config, detector, bank)
-    for name, (full, kept) in aurocs.items():
-        change = f", compressed {100 * kept:.2f} ({100 * (kept - full):+.2f})" if centres else ""
-        print(f"{name}: AUROC {100 * full:.2f} %{change}")
-
     network = PixelsToScore(
         detector.teacher.backbone,
         bank,
@@ -75,6 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         detector.rule.size_px,
         detector.teacher.config.views.global_px,
     )
+    _check_size(config, network)
+    aurocs = _aurocs(config, detector, bank)
+    for name, (full, kept) in aurocs.items():
+        change = f", compressed {100 * kept:.2f} ({100 * (kept - full):+.2f})" if centres else ""
+        print(f"{name}: AUROC {100 * full:.2f} %{change}")
+
     model = to_onnx(network, detector.rule)
     scores = _checked_scores(config, detector, bank, model.SerializeToString())
     header = Header(
@@ -88,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "features": len(detector.bank),
             "centres": len(bank.centres),
             "auroc": {name: {"full": full, "kept": kept} for name, (full, kept) in aurocs.items()},
+            "overlap": detector.described["overlap"],
         },
         checkpoint=detector.described["checkpoint"],
         manifests=detector.described["manifests"],
@@ -98,6 +104,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
         f"{len(detector.bank):,} features"
     )
+
+
+def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"--bank is {config.bank}: network and bank are {size / 1e9:.2f} GB, and an ONNX file "
+            f"takes {MOST_BYTES / 1e9:.2f} at most; keep a smaller number of centres by --bank N"
+        )
 
 
 def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, tuple[float, float]]:

@@ -36,12 +36,16 @@ class ExportConfig:
     """False-positive rate at which the file decides unless another is asked for."""
     bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
     """All features of the bank, or N weighted centres of them."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where features are computed; auto = cuda if there is one."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Where features are computed. The file is held against them on a CPU, where a GPU's rounding
+    of resized images may count as a difference; auto = cuda if there is one, quicker for a large
+    bank."""
     batch: int = 256
     """Images a forward pass."""
     tau: float = TAU
     """Temperature of Eq. 6."""
+    allow_overlap: bool = False
+    """Take a calibration set that shares images with the bank, and record how many."""
     cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that keeps features; by default RUN/features."""
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
-import onnxruntime
 import tyro
 from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ class Header:
     tau: float
     bank: dict[str, Any]
     """features: M of the training images; centres: what is left of them in the file; auroc: with
-    either, of OOD sets."""
+    either, of OOD sets; overlap: images that it shares with the calibration set."""
     checkpoint: dict[str, Any]
     """step, sha256."""
     manifests: dict[str, Any]
@@ -68,14 +68,17 @@ class Header:
         Raises:
             UserError: the file is not one of ours, or of another version.
         """
+        found = {}
         try:
-            found = {name: json.loads(metadata[name]) for name in cls.__dataclass_fields__}
+            # The version first: another may have other names.
+            for name, kind in get_type_hints(cls).items():
+                found[name] = json.loads(metadata[name])
+                if name == "format_version" and found[name] != FORMAT_VERSION:
+                    raise UserError(f"{path}: {name} is {found[name]}, expected {FORMAT_VERSION}")
+                if not _is_of_kind(found[name], kind):
+                    raise ValueError(f"{name} is {metadata[name]:.40}")
         except (KeyError, ValueError) as error:
             raise UserError(f"{path}: was not made by eval/export.py ({error})") from error
-        if found["format_version"] != FORMAT_VERSION:
-            raise UserError(
-                f"{path}: format_version is {found['format_version']}, expected {FORMAT_VERSION}"
-            )
         return cls(**found)
 
     @property
@@ -84,11 +87,34 @@ class Header:
         return Target(self.size_px, self.channels, self.encoding, self.resize)  # type: ignore[arg-type]
 
 
+def _is_of_kind(value: Any, kind: Any) -> bool:
+    """Whether JSON gave what a field holds; of a dict only that it is one."""
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of_kind(v, *get_args(kind)) for v in value)
+    return isinstance(value, int | float if kind is float else get_origin(kind) or kind)
+
+
+def check_installed(*packages: str) -> None:
+    """Refuse to go on without packages that ONNX files need.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    for name in packages:
+        if find_spec(name) is None:
+            raise UserError(
+                f"{name} is not installed: pip install {name}, or with this project: "
+                "pip install -e .[export]"
+            )
+
+
 class Model:
     """The network and the bank in onnxruntime, on a CPU."""
 
     def __init__(self, model: bytes | str) -> None:
         """Of a file's content, or its name."""
+        import onnxruntime
+
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     @property
@@ -127,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: the file, the folder or the rate is not as it must be; nothing is written then.
     """
     config = cli.parse(ExportedConfig, argv)
+    check_installed("onnxruntime")
     refuse_existing(config.out)
     if not config.file.is_file():
         raise UserError(f"{config.file}: no such file")

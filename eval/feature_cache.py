@@ -1,7 +1,8 @@
 """Features that were computed before, kept beside the run: one file for each network and set.
 
 A file is found by what its features depend on: the digests of checkpoint and manifest, the size of
-the views, precision, kind of device, versions. One that is damaged is computed anew.
+the views, precision, kind of device, versions. One that is damaged is computed anew. A folder that
+cannot be written, as of a run that may only be read, costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from shards.cli import printable
 from shards.disk import sync
 from train.world import World
 
@@ -28,6 +31,7 @@ class FeatureCache:
     def __init__(self, folder: Path | None) -> None:
         """Keep features in `folder`, which is made when the first are stored."""
         self._folder = folder
+        self._is_writable = True  # until shown otherwise
 
     def get(self, key: Key, make: Callable[[], Tensor], world: World) -> Tensor:
         """The features of `key`: as they were stored, or made, and then stored.
@@ -49,17 +53,22 @@ class FeatureCache:
         if stored is not None and is_everywhere:
             return stored.to(world.device)
         features = make()
-        if world.is_main:
-            _write(path, described, features)
+        if world.is_main and self._is_writable:
+            try:
+                _write(path, described, features)
+            except (OSError, SafetensorError) as error:
+                self._is_writable = False  # told once, not for each set
+                told = f"{self._folder}: features are not kept ({error}); --cache names another"
+                print(printable(told), file=sys.stderr, flush=True)
         return features
 
 
 def _read(path: Path, described: str) -> Tensor | None:
-    """What `path` holds; None if there is no such file, or not as it was written."""
+    """What `path` holds; None if it cannot be read, or is not as it was written."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata, features = file.metadata() or {}, file.get_tensor("features")
-    except (FileNotFoundError, SafetensorError):
+    except (OSError, SafetensorError):
         return None
     is_whole = metadata.get("sha256") == _digest(features) and metadata.get("key") == described
     return features if is_whole else None

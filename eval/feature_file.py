@@ -5,6 +5,7 @@ Where nothing but such files is given, they also say which sets there are, and h
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -42,19 +43,26 @@ class FeatureFile:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"--features {path}: is one array, expected an .npz of several")
             with file:
-                return cls(path, {name: file[name] for name in file.files}, device)
+                # numpy gives what is no array, as a text file, as bytes.
+                arrays = {name: np.asarray(file[name]) for name in file.files}
+            return cls(path, arrays, device)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
 
     @property
     def key(self) -> str:
         """In results.json."""
-        return f"npz:{self.label}"
+        return f"npz:{self.path.stem}"
 
     @property
     def label(self) -> str:
         """What a reader sees."""
-        return self.path.stem
+        return self.path.name
+
+    def digest(self) -> str:
+        """SHA-256 of the file, in hex digits."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def count(self, name: str) -> int:
         """N of a set.
@@ -117,7 +125,7 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
     if not ood:
         raise UserError(f"--features {first.path}: has no array of OOD images")
     for name in ood:
-        if name in RESERVED or not name or Path(name).name != name:
+        if name in (*RESERVED, "..") or not name or Path(name).name != name:
             raise UserError(f"--features {first.path}: {name!r} cannot be the name of an OOD set")
     for other in others:
         for name in other.arrays:

@@ -13,12 +13,18 @@ from sklearn.metrics import roc_curve
 from eval.metrics import TPR_PERCENT, auroc
 from eval.results import Scores, pooled_ood
 from eval.sets import TEST
+from shards.cli import printable
 
 BINS = 60
 IN_DIST_COLOUR, OOD_COLOUR = "#0072b2", "#d55e00"  # told apart with any colour vision
 COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
 """Of Okabe and Ito, told apart with any colour vision; the yellow is too pale for lines."""
 LINES = "-", "--", ":", "-."
+
+
+def plain(text: str) -> str:
+    """A name as matplotlib can draw it: no formula, and nothing that no font has a sign for."""
+    return printable(text).replace("$", r"\$")
 
 
 def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
@@ -52,7 +58,7 @@ def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
                 alpha=0.55,
                 label=f"{label} ({len(values):,})",
             )
-        axis.set_title(f"{label_of_method}: AUROC {100 * auroc(in_dist, ood):.2f} %")
+        axis.set_title(f"{plain(label_of_method)}: AUROC {100 * auroc(in_dist, ood):.2f} %")
         axis.set_ylabel("images, %")
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -86,7 +92,7 @@ def save_roc(path: Path, scores: Scores) -> None:
             color=COLOURS[place % len(COLOURS)],
             linestyle=LINES[place // len(COLOURS) % len(LINES)],
             # The number first: a label that begins with an underscore is left out of the legend.
-            label=f"{100 * auroc(in_dist, ood):.2f} %  {name}".replace("$", r"\$"),
+            label=f"{100 * auroc(in_dist, ood):.2f} %  {plain(name)}",
         )
     axis.axhline(TPR_PERCENT / 100, color="gray", linestyle=":", linewidth=0.8)
     axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)

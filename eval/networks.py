@@ -90,33 +90,49 @@ def all_features(
     One network is made at a time. `files` are those of `config.features`.
 
     Raises:
-        UserError: a network cannot be had; names the option.
+        UserError: a network cannot be had, or two have one label; names the option.
     """
+    _check_labels(config, files)
+    cache = _cache(config)
     if config.baselines:
-        yield _pixels(config, world)
+        yield _pixels(cache, world)
     if config.baselines and teacher is not None:
         network = untrained_backbone(teacher.config, world.device)
         crop_px = teacher.config.views.global_px
-        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, world)
+        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
     for name in config.backbone:
-        yield _of_timm(name, config, world)
+        yield _of_timm(name, config, cache, world)
     yield from files
     if teacher is not None:
-        yield of_teacher(teacher, config, world)
+        yield of_teacher(teacher, config, world, cache)
 
 
-def of_teacher(teacher: LoadedTeacher, config: ScoreConfig, world: World) -> Network:
-    """The teacher's features."""
+def of_teacher(
+    teacher: LoadedTeacher, config: ScoreConfig, world: World, cache: FeatureCache | None = None
+) -> Network:
+    """The teacher's features, kept in `cache`, or else where the command says."""
+    cache = cache or _cache(config)
     crop_px = teacher.config.views.global_px
     label, weights = LABELS[TEACHER], teacher.sha256
-    return _of_network(TEACHER, label, teacher.backbone, crop_px, config, world, weights=weights)
+    network = teacher.backbone
+    return _of_network(TEACHER, label, network, crop_px, config, cache, world, weights=weights)
 
 
-def _pixels(config: ScoreConfig, world: World) -> Network:
+def _check_labels(config: ScoreConfig, files: Sequence[FeatureFile]) -> None:
+    """The rows of a table differ in their labels; those of networks do, so files must too."""
+    taken = {*LABELS.values(), *(_timm_name(given) for given in config.backbone)}
+    for file in files:
+        if file.label in taken:
+            raise UserError(
+                f"--features {file.path}: another network is called {file.label!r}; rename the file"
+            )
+
+
+def _pixels(cache: FeatureCache, world: World) -> Network:
     def features(images: ImageSource, ids: range) -> Tensor:
         return pixel_features(images, ids).to(world.device)
 
-    return Network(PIXEL, LABELS[PIXEL], features, _cache(config), world)
+    return Network(PIXEL, LABELS[PIXEL], features, cache, world)
 
 
 def _of_network(
@@ -125,6 +141,7 @@ def _of_network(
     network: nn.Module,
     crop_px: int,
     config: ScoreConfig,
+    cache: FeatureCache,
     world: World,
     *,
     weights: str = "",
@@ -143,19 +160,23 @@ def _of_network(
         "torch": torch.__version__,
         "timm": timm.__version__,
     }
-    return Network(key, label, features, _cache(config), world, depends_on)
+    return Network(key, label, features, cache, world, depends_on)
 
 
 def _cache(config: ScoreConfig) -> FeatureCache:
     return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
 
 
-def _of_timm(given: str, config: ScoreConfig, world: World) -> Network:
+def _timm_name(given: str) -> str:
+    return given.removeprefix("timm:").partition("@")[0]
+
+
+def _of_timm(given: str, config: ScoreConfig, cache: FeatureCache, world: World) -> Network:
     """`timm:NAME`, with the weights that timm has for it, or `timm:NAME@FILE` with those of a file.
 
     Views have the size and the normalisation of the network's own configuration.
     """
-    name, _, file = given.removeprefix("timm:").partition("@")
+    name, file = _timm_name(given), given.partition("@")[2]
     check_name(name, f"--backbone is {given}")
     own = timm.get_pretrained_cfg(name)
     if own is None:
@@ -171,7 +192,10 @@ def _of_timm(given: str, config: ScoreConfig, world: World) -> Network:
     except UserError as error:
         raise UserError(f"--backbone is {given}: {error}") from error
     network = nn.Sequential(_Normalised(own.mean, own.std), backbone).to(world.device)
-    return _of_network(f"timm:{name}", name, network, crop_px, config, world)
+    weights = _digest(network)
+    world.check_equal(f"--backbone is {given}", weights)
+    key = f"timm:{name}"
+    return _of_network(key, name, network, crop_px, config, cache, world, weights=weights)
 
 
 class _Normalised(nn.Module):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from dali_pipes.eval_matrix import resize_matrix
 from eval.compress import Bank
 from eval.exported import INPUT, OUTPUT
 from shards.convert import Target
+
+if TYPE_CHECKING:
+    import onnx
 
 EXAMPLES = 2
 """Images that the graph is traced with; torch takes a batch of 1 for a constant."""
@@ -89,5 +92,6 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """The model as a file, with these texts in it and no others."""
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, dict(metadata))
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
     return model.SerializeToString()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from shards.cli import UserError
 from shards.disk import sync
@@ -27,11 +28,13 @@ OWN_NAMES = frozenset(
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuse an output folder that holds anything but an earlier scoring.
+    """Refuse an output folder that holds anything but an earlier scoring, or cannot be written.
 
     Raises:
-        UserError: `out` is a file, or a folder with other content than a scoring's.
+        UserError: `out` is a file, or a folder with other content than a scoring's, or the folder
+            that it is to be in takes no new one.
     """
+    _check_writable(out)
     if not out.exists():
         return
     if not out.is_dir():
@@ -44,14 +47,28 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f"--out {out}: is not empty and has no {RESULTS_FILE}; not replaced")
 
 
+def _check_writable(out: Path) -> None:
+    """By trying: permissions do not tell of a file system that may only be read."""
+    there = next((folder for folder in out.resolve().parents if folder.exists()), out)
+    try:
+        with TemporaryDirectory(prefix=f".{out.name}.trial-", dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"--out {out}: {there} cannot be written ({error.strerror})") from error
+
+
 @contextmanager
-def complete_folder(out: Path) -> Iterator[Path]:
+def complete_folder(out: Path, check: Callable[[Path], None] = check_replaceable) -> Iterator[Path]:
     """A new folder beside `out` to write into; it becomes `out` when the block ends well.
 
     If the block raises, the new folder is removed and what `out` held stays as it was.
 
+    Args:
+        out: the folder.
+        check: refuses what must not be replaced; called just before the replacement.
+
     Raises:
-        UserError: see `check_replaceable`, checked again just before the replacement.
+        UserError: see `check`.
     """
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +80,7 @@ def complete_folder(out: Path) -> Iterator[Path]:
         yield partial
         for path in [*partial.rglob("*"), partial]:
             sync(path)
-        check_replaceable(out)
+        check(out)
         if out.exists():
             out.rename(replaced)
         try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from eval.report import ReportData
 from eval.report_views import views_of_run
 from eval.results import Scores
 from eval.sets import BANK, EvalSets
+from shards.cli import UserError
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
-from train.meters import METRICS_FILE_NAME
+from train.meters import METRICS_FILE_NAME, reports_of
 from train.run_folder import to_fields
 
 
@@ -28,6 +28,7 @@ def report_data(
     features: Mapping[str, Tensor],
     run: Path | None,
     teacher: LoadedTeacher | None,
+    tell: Callable[[str], None],
 ) -> ReportData:
     """What `eval.report.write_report` takes.
 
@@ -38,30 +39,33 @@ def report_data(
         features: set -> float32 [N, d], the headline's.
         run: folder of the run, if one was scored.
         teacher: its teacher.
-
-    Raises:
-        UserError: the auxiliary images of the run are there and not as they were built.
+        tell: takes a line on what is left out.
     """
     if run is None or teacher is None:
         return ReportData(results=results, scores=scores, sets=sets.shards, features=features)
-    metrics = run / METRICS_FILE_NAME
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
     return ReportData(
         results=results,
         scores=scores,
         sets=sets.shards,
         features=features,
-        reports=[json.loads(line) for line in lines],
+        reports=reports_of(run / METRICS_FILE_NAME),
         run_config=to_fields(teacher.config),
-        views=_views(sets, teacher),
+        views=_views(sets, teacher, tell),
     )
 
 
-def _views(sets: EvalSets, teacher: LoadedTeacher) -> list[Column]:
-    """Views of the run's images; none where its auxiliary images are no longer where they were."""
+def _views(sets: EvalSets, teacher: LoadedTeacher, tell: Callable[[str], None]) -> list[Column]:
+    """Views of the run's images; none where the images that it was trained on are not at hand.
+
+    A report without them is better than none: whatever is wrong with them is told, not raised.
+    """
     aux = teacher.config.aux
-    if aux is not None and not aux.is_dir():
+    if not sets.bank_is_training_set(teacher) or (aux is not None and not aux.is_dir()):
         return []
-    with ExitStack() as stack:
-        aux_set = stack.enter_context(ShardSet.open(aux)) if aux else None
-        return views_of_run(teacher.config, sets.shards[BANK], aux_set)
+    try:
+        with ExitStack() as stack:
+            aux_set = stack.enter_context(ShardSet.open(aux)) if aux else None
+            return views_of_run(teacher.config, sets.shards[BANK], aux_set)
+    except UserError as error:
+        tell(f"the report does not show what the network saw in training: {error}")
+        return []

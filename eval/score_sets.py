@@ -30,13 +30,13 @@ from eval.report import write_report
 from eval.report_data import report_data
 from eval.results import Method, collect, grouped, settings, write_scores
 from eval.scores import HEADLINE, all_scores
-from eval.sets import BANK, TEST, open_sets, refuse_trained_on
+from eval.sets import BANK, TEST, EvalSets, open_sets, refuse_trained_on
 from eval.shortcuts import audit
 from eval.table import sheet_of
 from eval.table_formats import print_sheet, write_sheet
 from shards.cli import printable
 from train.checkpoint import load_teacher
-from train.world import start_world, stop_world
+from train.world import World, start_world, stop_world
 
 STALL_S = 600.0
 """How long ranks wait for each other."""
@@ -68,6 +68,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             sets = sets_of(files)
         else:
             sets = open_sets(*config.in_dist, config.ood, stack)
+        _check_equal_sets(sets, files, world)
         for file in files:
             file.check(sets.counts)
         groups = grouped(config.near, sets)
@@ -76,12 +77,15 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             refuse(overlap)
         teacher = load_teacher(config.run, world.device) if config.run else None
         if teacher is not None:
+            # A run that is still training may have written a newer one between two ranks.
+            checkpoint = f"step {teacher.step}, {teacher.sha256}"
+            world.check_equal(f"the newest checkpoint of {config.run}", checkpoint)
             refuse_trained_on(sets, teacher)
 
         # ------------------------------------------------------------- features and scores
         methods: dict[str, Method] = {}
+        count = sum(sets.counts.values())
         for network in all_features(config, teacher, files, world):
-            count = sum(sets.counts.values())
             tell(f"{network.label}: features and scores of {count:,} images")
             features = network.of_sets(sets)
             scores = all_scores(
@@ -115,7 +119,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             command=command,
         )
         sheet = sheet_of(results)
-        shown = report_data(results, in_detail, sets, features, config.run, teacher)
+        shown = report_data(results, in_detail, sets, features, config.run, teacher, tell)
         with complete_folder(config.out) as folder:
             (folder / SCORES_FOLDER).mkdir()
             for name, of_set in in_detail.items():
@@ -128,3 +132,17 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             write_report(folder / REPORT_FILE, shown)
             (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
     print_sheet(sheet, Console())
+
+
+def _check_equal_sets(sets: EvalSets, files: Sequence[FeatureFile], world: World) -> None:
+    """Make sure that all ranks have the same images and features; every rank must call it.
+
+    Raises:
+        UserError: on every rank, if one has others; names the set or the file.
+    """
+    if world.world_size == 1:
+        return  # digests of files take a while
+    for name, shards in sets.shards.items():
+        world.check_equal(f"{name}: {shards.directory}", shards.manifest.sha256)
+    for file in files:
+        world.check_equal(f"--features {file.path}", file.digest())

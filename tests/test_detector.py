@@ -173,6 +173,22 @@ def test_an_array_that_is_no_image(case, image) -> None:
         case.detector(device="cpu").score([image])
 
 
+@pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), Image.new("L", (9, 9))])
+def test_one_image_that_is_in_no_list(case, image) -> None:
+    with pytest.raises(ValueError, match=r"^images is .*, expected a list of images"):
+        case.detector(device="cpu").score(image)
+
+
+def test_features_in_fp32_are_so_in_convolutions_too(case) -> None:
+    detector = case.detector(device="cpu")
+    before, during = torch.backends.cudnn.allow_tf32, []
+    detector.teacher.backbone.register_forward_hook(
+        lambda *_: during.append(torch.backends.cudnn.allow_tf32)
+    )
+    detector.score(pixels_of(case.other))
+    assert before and during == [False] and torch.backends.cudnn.allow_tf32
+
+
 def test_a_rate_that_is_too_low(case) -> None:
     with pytest.raises(UserError, match="but 39 calibration images .*1/40 "):
         case.detector(device="cpu").score(pixels_of(case.other), fpr=0.024)

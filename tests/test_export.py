@@ -14,13 +14,14 @@ from PIL import Image
 
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.eval_matrix import resize_matrix
+from eval import onnx_graph
 from eval.compress import compressed_bank, full_bank
 from eval.export import main
 from eval.exported import Header, Model
 from eval.images import Pixels
 from shards.cli import UserError
 from shards.reader import ShardSet
-from tests.conftest import smooth_images
+from tests.conftest import build_npy_set, smooth_images
 from tests.picture_cases import write_damaged, write_pictures
 from tests.run_cases import SIZE_PX, RunCase, write_run_case
 from tests.test_eval_loader import levels
@@ -44,7 +45,7 @@ main(sys.argv[1:])
 
 def command(case: RunCase, out: Path, *more: str) -> list[str]:
     sets = ["--in-dist-train", str(case.train), "--calibration", str(case.calibration)]
-    return [str(case.run), *sets, "--device", "cpu", "--out", str(out), *more]
+    return [str(case.run), *sets, "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,62 @@ def test_a_file_that_is_none_of_ours(rgb, tmp_path) -> None:
         out = str(tmp_path / "out.csv")
         score([str(path), str(tmp_path / "p"), "--fpr", "0.01", "--out", out])
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_metadata_that_is_not_as_it_must_be(rgb) -> None:
+    """The version is told first: what else there is, is that version's own."""
+    metadata = Model(str(rgb[1])).metadata
+    for changed, message in (
+        ({"format_version": "2", "size_px": "[28, 28]"}, "format_version is 2, expected 1"),
+        ({"size_px": "null"}, "was not made by eval/export.py .size_px is null"),
+        ({"fpr": '"0.1"'}, "fpr is"),
+        ({"calibration_scores": '[1.5, "2"]'}, "calibration_scores is"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Header.from_metadata(rgb[1], metadata | changed)
+    with pytest.raises(UserError, match="format_version is 0, expected 1"):
+        Header.from_metadata(rgb[1], {"format_version": "0"})
+
+
+def test_a_folder_without_onnxruntime(tmp_path) -> None:
+    without = "import sys; sys.modules['onnxruntime'] = None"
+    start = f"{without}; from shards import cli; from eval.exported import main; cli.run(main)"
+    arguments = [tmp_path / "file.onnx", tmp_path, "--out", tmp_path / "scores.csv"]
+    result = run_script("-c", start, *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: onnxruntime is not installed: pip install onnxruntime")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_an_export_without_a_package(tmp_path, monkeypatch, package) -> None:
+    assert package not in vars(onnx_graph)  # it is told, for nothing imports it before
+    monkeypatch.setitem(sys.modules, package, None)
+    nowhere = RunCase(*[tmp_path / "nowhere"] * 4)
+    with pytest.raises(UserError, match=rf"^{package} is not installed: .* -e \.\[export\]"):
+        main(command(nowhere, tmp_path / "out.onnx"))
+
+
+def test_more_than_a_file_can_hold(rgb, tmp_path, monkeypatch) -> None:
+    case, path = rgb
+    weights = sum(p.nbytes for p in case.detector(device="cpu").teacher.backbone.parameters())
+    monkeypatch.setattr("eval.export.to_onnx", None)  # which comes later
+    monkeypatch.setattr("eval.export.MOST_BYTES", weights + 50 * 32 * 4)
+    with pytest.raises(UserError, match="--bank is full: .* by --bank N"):
+        main(command(case, tmp_path / "out.onnx"))
+
+
+def test_calibration_images_of_the_bank_are_recorded_if_allowed(rgb, tmp_path, monkeypatch) -> None:
+    case, path = rgb
+    mixed = np.concatenate([pixels_of(case.calibration, 20), pixels_of(case.train, 2)])
+    shared = build_npy_set(tmp_path, "mixed", mixed)
+    own = RunCase(case.run, case.train, shared, case.other)
+    monkeypatch.setattr("eval.export.to_onnx", lambda *_: onnx.load(path))  # of the same bank
+    with pytest.raises(UserError, match="2 of in-dist-test are in in-dist-train too"):
+        main(command(own, tmp_path / "out.onnx"))
+    main(command(own, tmp_path / "out.onnx", "--allow-overlap"))
+    overlap = header_of(tmp_path / "out.onnx").bank["overlap"]
+    assert overlap == {"in-dist-train and in-dist-test": 2}
+    assert not any(header_of(path).bank["overlap"].values())
 
 
 def test_a_file_with_other_scores_is_not_written(rgb, tmp_path, monkeypatch) -> None:

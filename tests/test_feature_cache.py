@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from eval import feature_cache
 from eval.feature_cache import FeatureCache
 from train.world import World
 
@@ -54,6 +56,25 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
     path.write_bytes(data[: {"flip": len(data), "cut": len(data) - 5, "empty": 0}[damage]])
     assert torch.equal(cache.get(KEY, lambda: FEATURES, WORLD), FEATURES)
     assert torch.equal(cache.get(KEY, never, WORLD), FEATURES)
+
+
+@pytest.mark.parametrize("fault", ["folder", "file"])
+def test_what_cannot_be_written_is_told_once(tmp_path, capsys, monkeypatch, fault):
+    if fault == "folder":
+        (tmp_path / "run").touch()
+    else:  # as in a folder that is there and may only be read, where root may write all the same
+
+        def refused(*_):
+            raise SafetensorError("I/O error: Permission denied (os error 13)")
+
+        monkeypatch.setattr(feature_cache, "save_file", refused)
+    cache = FeatureCache(tmp_path / "run" / "features")
+    for added in range(3):
+        key = KEY | {"crop_px": added}
+        assert torch.equal(cache.get(key, lambda n=added: FEATURES + n, WORLD), FEATURES + added)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'run' / 'features'}: features are not kept (")
+    assert line.endswith("); --cache names another")
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -118,6 +119,7 @@ def test_several_files_are_rows_of_one_table(tmp_path):
         ({"svhn": None, "close": None}, "has no array of OOD images"),
         ({"all": np.ones((4, 6))}, "'all' cannot be the name of an OOD set"),
         ({"a/b": np.ones((4, 6))}, "'a/b' cannot be the name of an OOD set"),
+        ({"..": np.ones((4, 6))}, r"'\.\.' cannot be the name of an OOD set"),
     ],
 )
 def test_a_file_that_cannot_be_scored_alone(tmp_path, changes, fault):
@@ -129,7 +131,9 @@ def test_a_file_that_cannot_be_scored_alone(tmp_path, changes, fault):
 def test_features_that_are_not_finite_are_named(tmp_path):
     svhn = made_up()["svhn"]
     svhn[3, 2] = np.nan
-    with pytest.raises(UserError, match=r"^svhn \(a\): 1 of 18 features have NaN or Inf; ids 3"):
+    with pytest.raises(
+        UserError, match=r"^svhn \(a.npz\): 1 of 18 features have NaN or Inf; ids 3"
+    ):
         scored(tmp_path, made_up(svhn=svhn))
     assert not (tmp_path / "out").exists()
 
@@ -173,6 +177,16 @@ def test_arrays_that_are_no_set_of_the_shards_do_no_harm(tmp_path):
         sets_of([file])
     with pytest.raises(UserError, match="close has 9 rows, expected 8"):
         file.check({**COUNTS, "close": 8})
+
+
+def test_a_member_that_is_no_array(tmp_path):
+    np.savez(tmp_path / "a.npz", **made_up())
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("readme.txt", "how it was made")
+    file = FeatureFile.read(tmp_path / "a.npz", CPU)
+    file.check(COUNTS)  # of a scoring with shards, which has no such set
+    with pytest.raises(UserError, match=r"a.npz: readme.txt is \|S15 \[\], expected floats"):
+        sets_of([file])
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,18 @@ def test_histogram_has_a_panel_a_method(tmp_path, drawn):
         assert sum(patch.get_height() for patch in patches) == pytest.approx(100)
 
 
+def test_names_are_drawn_as_they_are(tmp_path, drawn):
+    """A formula is none, and a name that is not UTF-8 has no sign."""
+    names = {"x$^$": r"x\$^\$", "caf\udce9": r"caf\udce9"}
+    save_histogram(tmp_path / "histogram.png", dict.fromkeys(names, scores()))
+    titles = [axis.get_title().split(":")[0] for axis in drawn["histogram.png"].axes]
+    assert titles == [*names.values()]
+    in_dist, ood, _ = scores().values()
+    save_roc(tmp_path / "roc.png", {"in-dist-test": in_dist, **dict.fromkeys(names, ood)})
+    legend = drawn["roc.png"].axes[0].get_legend().get_texts()
+    assert [text.get_text().split("  ")[1] for text in legend] == [*names.values()]
+
+
 # ------------------------------------------------------------------------------- several runs
 STRATEGIES = ("none", "rot-in", "combined")
 
@@ -130,11 +142,11 @@ def test_the_joint_table_has_a_row_a_run_and_the_papers(tmp_path):
     ("changes", "message"),
     [
         ({"format_version": 1}, "run-2.*format_version is 1, expected 2"),
-        ({"probes": {}}, "run-2.*has no probe occupied"),
-        ({"probes": made_up_probes() | {"knn_accuracy": {}}}, "no probe knn_accuracy k20-t0.07"),
+        ({"probes": {}}, "run-2.*has no probe sensitivity"),
         ({"counts": {"in-dist-test": 3}}, "counts differs: .*run-0.*run-2"),
         ({"tau": 0.1}, "tau differs"),
         ({"manifests": {"in-dist-test": {"name": "x"}}}, "in-dist-test is another set in .*run-2"),
+        ({"manifests": {}}, "in-dist-test is another set in .*run-2"),
     ],
 )
 def test_runs_that_cannot_stand_beside_each_other(tmp_path, changes, message):
@@ -146,9 +158,15 @@ def test_runs_that_cannot_stand_beside_each_other(tmp_path, changes, message):
 def test_files_and_columns_that_are_not_there(tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text("{")
+    verdicts = tmp_path / "verdicts.json"
+    of_sets = ("methods", "probes", "groups")
+    verdicts.write_text(
+        json.dumps({key: v for key, v in made_up_results().items() if key not in of_sets})
+    )
     for argv, message in (
         (["--results", str(tmp_path / "no.json")], "no.json: no such file"),
         (["--results", str(broken)], "broken.json: cannot be read"),
+        (["--results", str(verdicts)], "verdicts.json: is of --images, not of OOD sets"),
         (
             ["--results", *written_runs(tmp_path), "--columns", "lsun"],
             "--columns is lsun, there are: cifar100-test, svhn",
@@ -163,3 +181,60 @@ def test_runs_of_one_folder_name_are_told_apart(tmp_path):
     compare.main([str(tmp_path / "out"), "--results", *paths])
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "| a/run-0 |" in text and "| b/run-0 |" in text
+
+
+def changed(path, **changes):
+    with open(path, encoding="utf-8") as file:
+        results = json.load(file) | changes
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(results, file)
+
+
+def test_what_a_run_lacks_is_left_out(tmp_path, drawn):
+    paths = written_runs(tmp_path)
+    probes = made_up_probes(0.8, 800, 0.55)
+    changed(paths[1], probes={key: probes[key] for key in ("knn_accuracy", "sensitivity")})
+    changed(paths[2], probes={key: probes[key] for key in ("occupied", "sensitivity")})
+    compare.main([str(tmp_path / "out"), "--results", *paths, "--columns", "svhn"])
+    bars, over = drawn["fig2.png"].axes
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["run-0", "run-2"]
+    assert np.allclose([point[:2] for point in markers(over)], [(900, 81), (800, 85)])
+    knn, sensitivity = drawn["fig3.png"].axes
+    assert np.allclose([point[:2] for point in markers(knn)], [(70, 81), (80, 83)])
+    colours = [point[2] for point in markers(sensitivity)]
+    assert [point[2] for point in markers(over)] == [colours[0], colours[2]]
+    text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert "| run-1 | 80.00 | – | 55.00 |" in text and "| run-2 | – | 800 | 55.00 |" in text
+    assert "same classes; without: run-2." in text and "as the bank; without: run-1." in text
+
+
+def test_scorings_of_features_alone(tmp_path, drawn):
+    paths = written_runs(tmp_path)
+    for path in paths:
+        probes = {"sensitivity": made_up_probes()["sensitivity"]}
+        changed(path, probes=probes, protocol="custom", manifests={}, checkpoint=None)
+    compare.main([str(tmp_path / "out"), "--results", *paths])
+    assert drawn.keys() == {"fig3.png"} and len(drawn["fig3.png"].axes) == 2
+    assert "fig2.png" not in [path.name for path in (tmp_path / "out").iterdir()]
+
+
+def test_only_a_comparison_is_replaced(tmp_path):
+    paths = written_runs(tmp_path)
+    command = [str(tmp_path / "out"), "--results", *paths]
+    compare.main(command)
+    (tmp_path / "out" / "table.md").write_text("old")
+    compare.main(command)
+    assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") != "old"
+    for name, held in (
+        ("results.json", ("results.json", "fig3.png")),
+        ("table.csv", ["table.csv"]),
+    ):
+        folder = tmp_path / f"with {name}"
+        folder.mkdir()
+        for each in held:
+            (folder / each).write_text("mine")
+        with pytest.raises(UserError, match=f"holds '{name}', which no comparison wrote"):
+            compare.main([str(folder), "--results", *paths])
+        assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
+            held, "mine"
+        )

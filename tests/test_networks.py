@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from eval.config import ScoreConfig
+from eval.feature_file import FeatureFile
 from eval.images import Pixels
 from eval.networks import Network, all_features
 from shards.cli import UserError
+from tests.world_cases import OneOfTwo
 from train.world import World
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -59,3 +62,30 @@ def test_features_of_timm_are_timms(tmp_path, name):
 def test_what_cannot_be_had_is_named(given, named):
     with pytest.raises(UserError, match=named):
         list(all_features(options(**given), None, [], WORLD))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "pixel cosine", "trained teacher"])
+def test_a_file_that_is_called_as_another_network_is(name):
+    file = FeatureFile(Path("folder", name), {}, WORLD.device)
+    with pytest.raises(UserError, match=f"^--features folder/{name}: another network is called"):
+        next(all_features(options(backbone=("timm:test_vit@no.pth",)), None, [file], WORLD))
+
+
+def test_a_file_and_a_network_of_one_name_are_told_apart():
+    file = FeatureFile(Path("test_vit.npz"), {}, WORLD.device)
+    assert (file.label, file.key) == ("test_vit.npz", "npz:test_vit")
+    with pytest.raises(UserError, match="^--backbone is .*no such"):  # the file is not refused
+        next(all_features(options(backbone=("timm:test_vit@no.pth",)), None, [file], WORLD))
+
+
+def test_ranks_whose_files_hold_other_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights = timm.create_model("test_resnet", num_classes=0).state_dict()
+    given = f"timm:test_resnet@{path}"
+    world = OneOfTwo(0, 2, WORLD.device)
+    for bias in (0.0, 0.0, 1.0):
+        weights["bn1.bias"].fill_(bias)
+        save_file(weights, path)
+        refused = pytest.raises(UserError, match=f"^--backbone is {given} differs")
+        with refused if bias else contextlib.nullcontext():
+            next(all_features(options(backbone=(given,)), None, [], world))

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from eval import score_sets
 from eval.metrics import auroc
 from eval.publish import check_replaceable, complete_folder
 from eval.score import main
@@ -28,6 +29,7 @@ from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from tests import source_cases
 from tests.train_cases import ROOT, run_script
+from tests.world_cases import OneOfTwo
 from train.checkpoint import Snapshot, load_teacher
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.model import untrained_backbone
@@ -294,6 +296,15 @@ def test_a_file_is_no_output_folder(tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "deep" / "out", Path("/proc/out")):
+        with pytest.raises(UserError, match=f"^--out {out}: {out.parents[-2]}.* cannot be written"):
+            main(["--features", "no-such.npz", "--out", str(out)])
+    check_replaceable(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 # ------------------------------------------------------------------------------- command
 
 
@@ -461,6 +472,47 @@ def test_two_ranks_find_what_one_does(run, sets, scored, tmp_path):
             rtol=0,
             atol=1e-5,
         )
+
+
+class ComparedEqual(Exception):
+    """All is as the earlier rank had it."""
+
+
+@pytest.mark.parametrize("differs", [None, "checkpoint", "images", "features"])
+def test_ranks_that_do_not_score_the_same_are_refused(sets, tmp_path, monkeypatch, differs):
+    def work(*_):
+        raise ComparedEqual
+
+    def arrange(changed: str | None) -> None:
+        def change(teacher):
+            teacher.backbone.norm.bias.fill_(float(changed == "checkpoint"))
+
+        for name in ("run", "ood"):
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+        write_run(tmp_path / "run", sets / "train", change)
+        npy_set(tmp_path / "ood", 5, seed=7 if changed == "images" else 6)
+        counts = {"in-dist-train": 30, "in-dist-test": 12, "ood": 5}
+        of_sets = {name: np.ones((count, 2)) for name, count in counts.items()}
+        of_sets["ood"][4, 1] += changed == "features"
+        np.savez(tmp_path / "a.npz", **of_sets)
+
+    world = OneOfTwo(0, 2, CPU)
+    monkeypatch.setattr(score_sets, "start_world", lambda *_: world)
+    monkeypatch.setattr(score_sets, "all_features", work)
+    ood, features = str(tmp_path / "ood"), str(tmp_path / "a.npz")
+    arguments = command(tmp_path / "run", sets, tmp_path / "out", "--features", features, ood=[ood])
+    arrange(None)
+    with pytest.raises(ComparedEqual):
+        main(arguments)
+    arrange(differs)
+    named = {
+        "checkpoint": f"the newest checkpoint of {tmp_path / 'run'}",
+        "images": f"ood: {ood}",
+        "features": f"--features {features}",
+    }
+    expected = UserError if differs else ComparedEqual
+    with pytest.raises(expected, match=f"^{named[differs]} differs" if differs else None):
+        main(arguments)
 
 
 def test_shared_images_are_refused_or_recorded(run, sets, tmp_path):

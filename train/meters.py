@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -121,6 +122,20 @@ class Meters:
             print(f"step {self._step}/{self._total_steps}  {shown}  {eta}", flush=True)
 
 
+def reports_of(path: Path) -> list[dict[str, Any]]:
+    """What the file of a run holds, report by report, without lines that were cut short.
+
+    A run that is training, or was killed, may have written but a part of the last one.
+    """
+    reports = []
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            report = json.loads(line)
+            if line.endswith("\n"):
+                reports.append(report)
+    return reports
+
+
 def progress_line(values: Mapping[str, float]) -> str:
     """The values that a person watches."""
     negative = f"  L_neg-lnK {values['negative_kl']:.4f}" if "negative_kl" in values else ""
@@ -146,13 +161,8 @@ def _progress_bar() -> Progress:
 
 def _reopen(path: Path, first_step: int):
     """Open for appending, without the lines past `first_step` and those that were cut short."""
-    kept = []
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
-            with contextlib.suppress(ValueError):
-                if json.loads(line)["step"] <= first_step and line.endswith("\n"):
-                    kept.append(line)
+    kept = [report for report in reports_of(path) if report["step"] <= first_step]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
+    partial.write_text("".join(json.dumps(report) + "\n" for report in kept))
     partial.replace(path)
     return path.open("a")

@@ -1,0 +1,19 @@
+"""Ranks without a process group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shards.cli import UserError
+from train.world import World
+
+
+@dataclass(frozen=True)
+class OneOfTwo(World):
+    """A rank whose comparisons are with what was compared before, by the same object."""
+
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def check_equal(self, what: str, value: str) -> None:
+        if self.seen.setdefault(what, value) != value:
+            raise UserError(f"{what} differs")
