@@ -41,6 +41,7 @@ from torch import Tensor
 from eval.scorer import eq6, nearest_scores, score
 from eval.tiles import keep_memory, packed, product
 from shards import cli
+from shards.cli import UserError
 from train.world import pick_device
 
 CENTRES = 20
@@ -83,6 +84,8 @@ class ScorerRequest:
     """Temperature of Eq. 6."""
     rounds: int = 3
     """Turns of all peers."""
+    peers: tuple[str, ...] = ()
+    """Only these, `oneDNN` and `eq6` say: more rounds of them in the same time. By default all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     """Of every peer on a CPU; 0 for as many as there are cores."""
@@ -258,11 +261,11 @@ def measure(request: ScorerRequest) -> dict[str, object]:
     results: dict[str, object] = {}
     with same_threads(request.threads):
         peers = Peers(request)
-        seconds = in_turn(peers, request.rounds)
-    products = zip(*(seconds[name] for name in peers.tiles), strict=True)
+        seconds = in_turn(peers, request)
+    products = zip(*(seconds[name] for name in peers.tiles if name in seconds), strict=True)
     seconds[PRODUCT] = [min(each) for each in products]
     for name, over, under in RATIOS:
-        if over in seconds:
+        if over in seconds and under in seconds:
             ratios = [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
             results[name] = round(statistics.median(ratios), 3)
             results[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
@@ -287,14 +290,23 @@ def same_threads(threads: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def in_turn(peers: Peers, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each peer."""
-    seconds: dict[str, list[float]] = {name: [] for name in peers.run}
-    for number in range(rounds):
+def in_turn(peers: Peers, request: ScorerRequest) -> dict[str, list[float]]:
+    """Seconds of each peer.
+
+    Raises:
+        UserError: there is no such peer, or no product among them.
+    """
+    for name in request.peers:
+        if name not in peers.run:
+            raise UserError(f"--peers has {name!r}, there are: {', '.join(peers.run)}")
+    seconds: dict[str, list[float]] = {name: [] for name in request.peers or peers.run}
+    if not seconds.keys() & peers.tiles.keys():
+        raise UserError(f"--peers has none of {', '.join(peers.tiles)}, beside which others stand")
+    for number in range(request.rounds):
         for name, found in seconds.items():
             found.append(peers.seconds(name))
         shown = "  ".join(f"{name} {found[-1]:.2f}" for name, found in seconds.items())
-        print(f"round {number + 1}/{rounds}, seconds: {shown}", flush=True)
+        print(f"round {number + 1}/{request.rounds}, seconds: {shown}", flush=True)
     return seconds
 
 
