@@ -92,7 +92,7 @@ def run_module(
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -165,7 +165,7 @@ with publish.workplace(Path(sys.argv[1]), "one") as work:
 @pytest.mark.parametrize("moment", ["at work", "after the rename"])
 def test_a_killed_builder(tmp_path: Path, moment: str) -> None:
     out = tmp_path / "set"
-    killed = subprocess.run([sys.executable, "-c", KILLED, out, moment], cwd=ROOT, timeout=30)
+    killed = subprocess.run([sys.executable, "-c", KILLED, out, moment], cwd=ROOT, timeout=120)
     assert killed.returncode == -9
     if moment == "at work":
         assert os.listdir(tmp_path) == [".set.partial"]

@@ -117,7 +117,7 @@ def test_the_real_command_stops_with_status_75(gray_dir, tmp_path) -> None:
     while not process.stdout.readline().startswith("step 2/"):
         assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 75 and not err
     assert "SIGTERM: saving at the next step" in out and "the same command goes on" in out
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()

@@ -43,7 +43,7 @@ def run_script(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,  # against hanging; two ranks on busy cores take minutes
     )
 
 
