@@ -82,9 +82,10 @@ def save_figure_3(path: Path, points: Sequence[Point]) -> None:
     rows.append(("AUROC of in-distribution train vs. test, %", [*points], sensitivities))
     figure = _figure(1.0 + 4.6 * len(columns), 1.2 + 3.5 * len(rows))
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    styles = _styles(points)
     for row, (label, shown, across) in zip(panels, rows, strict=True):
         for axis, column in zip(row, columns, strict=True):
-            _draw(axis, shown, across, column, _styles(points))
+            _draw(axis, shown, across, column, styles)
             axis.set_xlabel(label)
     for axis, column in zip(panels[0], columns, strict=True):
         axis.set_title(plain(column))

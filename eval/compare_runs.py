@@ -10,10 +10,9 @@ from typing import Any
 
 from eval.compare_figures import KNN
 from eval.intervals import Interval
+from eval.results import FORMAT_VERSION
 from eval.scores import HEADLINE
 from shards.cli import UserError
-
-FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Where nothing but such files is given, they also say which sets there are, and h
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from eval.sets import BANK, RESERVED, TEST, EvalSets
 from shards.cli import UserError
+from shards.disk import file_sha256
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class FeatureFile:
 
     def digest(self) -> str:
         """SHA-256 of the file, in hex digits."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
     def count(self, name: str) -> int:
         """N of a set.

@@ -43,13 +43,16 @@ def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple
         raise UserError(f"{names[1]}: {len(bank)} features, too few for {k} neighbours")
     with torch.autocast(test.device.type, enabled=False):
         queries = [unit(rows) for rows in test.split(TILE_ROWS)]
-        found = [(rows.new_empty(len(rows), 0), rows.new_empty(len(rows), 0)) for rows in queries]
+        found = [
+            (rows.new_empty(len(rows), 0), rows.new_empty(len(rows), 0, dtype=torch.int64))
+            for rows in queries
+        ]
         for first in range(0, len(bank), TILE_COLUMNS):
             bank_tile = packed(unit(bank[first : first + TILE_COLUMNS]))
             for i, rows in enumerate(queries):
                 values, places = _largest(product(rows, bank_tile), k)
                 cosines = torch.cat([found[i][0], values], 1)
-                ids = torch.cat([found[i][1].long(), first + places], 1)
+                ids = torch.cat([found[i][1], first + places], 1)
                 found[i] = _in_order(cosines, ids, k)
     return torch.cat([cosines for cosines, _ in found]), torch.cat([ids for _, ids in found])
 

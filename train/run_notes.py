@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 from train.config import RunConfig
 from train.curves import draw_curves
-from train.meters import METRICS_FILE_NAME
+from train.meters import METRICS_FILE_NAME, reports_of
 from train.state import TrainState
 from train.world import World
 
@@ -25,8 +24,7 @@ SHOWN = (
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
     """Write, or replace, the files."""
-    metrics = (config.out / METRICS_FILE_NAME).read_text()
-    reports = [json.loads(line) for line in metrics.splitlines()]
+    reports = reports_of(config.out / METRICS_FILE_NAME)
     if reports:
         draw_curves(reports, config.head.prototypes, config.out / CURVES)
     path = config.out / "README.md"
