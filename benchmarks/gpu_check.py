@@ -123,8 +123,8 @@ def loss_after(config: RunConfig, steps: int) -> float:
     state = TrainState.start(config, GPU)
     loader = build_loader(config, world)
     for _ in range(steps):
-        batch, values = next(loader), values_at(config, state.step, 99)
         torch.cuda.set_sync_debug_mode("error" if state.step else "default")
+        batch, values = next(loader), values_at(config, state.step, 99)
         result = train_step(config, world, state, state.student, batch, values)
         torch.cuda.set_sync_debug_mode("default")
     return float(result.values["loss"])
@@ -180,7 +180,7 @@ def main() -> None:
             config = dataclasses.replace(paper, precision=precision, in_dist=shards.directory)
             losses[precision] = loss_after(config, steps=10)
         results["losses"] = losses
-    results["step"] = step = measure_step(StepRequest(batch=64, device="cuda", steps_only=True))
+    results["step"] = step = measure_step(StepRequest(batch=64, device="cuda", compile=True))
     # Of the time of a whole step, were the views made before it and not beside it.
     step_s = step["step_s"]
     assert isinstance(step_s, dict)

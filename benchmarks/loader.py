@@ -69,6 +69,7 @@ from benchmarks.shards import (
     measured,
     write_array,
 )
+from benchmarks.turns import ratio
 from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
@@ -200,10 +201,10 @@ def best_dali(rates: dict[Name, list[float]]) -> str:
     return max(DALI_PEERS, key=lambda by: statistics.median(rates[RAW, by]))
 
 
-def ratios_of(rates: dict[Name, list[float]]) -> dict[str, float]:
+def ratios_of(rates: dict[Name, list[float]]) -> dict[str, object]:
     """The median, smallest and largest of each ratio."""
     theirs = "torchvision"
-    figures = {}
+    figures: dict[str, object] = {}
     for name, images, ours, other in (
         ("ratio_torchvision_32px", RAW, "auto bfloat16", theirs),
         ("ratio_torchvision_32px_float32", RAW, "auto float32", theirs),
@@ -215,11 +216,7 @@ def ratios_of(rates: dict[Name, list[float]]) -> dict[str, float]:
         ("resize_limit_fraction", RAW, best_dali(rates), "only resize"),
         ("resize_limit_fraction_256px_jpeg", JPEG, "auto bfloat16", "only resize"),
     ):
-        pairs = zip(rates[images, ours], rates[images, other], strict=True)
-        ratios = [a / b for a, b in pairs]
-        figures[name] = round(statistics.median(ratios), 2)
-        figures[f"{name}_min"] = round(min(ratios), 2)
-        figures[f"{name}_max"] = round(max(ratios), 2)
+        figures |= ratio(name, rates[images, ours], rates[images, other])
     return figures
 
 

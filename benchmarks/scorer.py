@@ -38,10 +38,12 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.turns import chosen, in_turn, ratio
 from eval.scorer import eq6, nearest_scores, score
-from eval.tiles import keep_memory, packed, product
+from eval.tiles import keep_memory
 from shards import cli
 from shards.cli import UserError
+from train.onednn import packed, product
 from train.world import pick_device
 
 CENTRES = 20
@@ -49,10 +51,11 @@ SHARED_EVERY = 100
 CHUNK = 1000
 ERROR_ROWS = 500
 """Test features whose Eq. 6 is computed in float64 too."""
-SEARCH_ROWS, SEARCH_BANK = 2048, 8192
-"""Features of which the shapes of tiles are tried."""
-TILE_ROWS = {"cpu": (256, 512, 2048), "cuda": (2048, 8192)}
-TILE_BANK = {"cpu": (1024, 2048, 8192), "cuda": (4096, 16384)}
+SEARCH_BANK = 8192
+"""Bank features for which the shapes of tiles are tried, with all test features."""
+TILE_ROWS = {"cpu": (500, 2048), "cuda": (2048, 8192)}
+TILE_BANK = {"cpu": (1024, 2048, 8192), "cuda": (4096, 8192, 16384)}
+"""The scorer's own shape is among them."""
 
 PRODUCT = "product"
 """The faster of the two in each round."""
@@ -152,15 +155,12 @@ class Peers:
         return time.perf_counter() if self._request.clock == "wall" else time.process_time()
 
     def _best(self, multiply: Callable[..., None]) -> tuple[str, Peer]:
-        """The fastest shape of tiles on some of the features, by the best time of three each."""
+        """The fastest shape of tiles on a part of the bank, by the best time of three each."""
         found: list[tuple[float, str, Peer]] = []
         kind = self.device.type
         for rows, columns in itertools.product(TILE_ROWS[kind], TILE_BANK[kind]):
             peer = functools.partial(multiply, tile_rows=rows, tile_bank=columns)
-            seconds = [
-                self._seconds(peer, self.test[:SEARCH_ROWS], self.bank[:SEARCH_BANK])
-                for _ in range(3)
-            ]
+            seconds = [self._seconds(peer, self.test, self.bank[:SEARCH_BANK]) for _ in range(3)]
             found.append((min(seconds), f"{rows} x {columns}", peer))
         return min(found, key=lambda tried: tried[0])[1:]
 
@@ -261,14 +261,16 @@ def measure(request: ScorerRequest) -> dict[str, object]:
     results: dict[str, object] = {}
     with same_threads(request.threads):
         peers = Peers(request)
-        seconds = in_turn(peers, request)
+        names = chosen(request.peers, peers.run)
+        if not peers.tiles.keys() & set(names):
+            products = ", ".join(peers.tiles)
+            raise UserError(f"--peers has none of {products}, beside which others stand")
+        seconds = in_turn(names, peers.seconds, request.rounds)
     products = zip(*(seconds[name] for name in peers.tiles if name in seconds), strict=True)
     seconds[PRODUCT] = [min(each) for each in products]
     for name, over, under in RATIOS:
         if over in seconds and under in seconds:
-            ratios = [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
-            results[name] = round(statistics.median(ratios), 3)
-            results[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
+            results |= ratio(name, seconds[over], seconds[under])
     results["seconds"] = {n: round(statistics.median(s), 4) for n, s in seconds.items()}
     flops = 2 * request.test * request.bank * request.width
     results["product_tiles"] = peers.tiles
@@ -288,26 +290,6 @@ def same_threads(threads: int) -> Iterator[None]:
     with threadpool_limits(threads or None):
         yield
     torch.set_num_threads(before)
-
-
-def in_turn(peers: Peers, request: ScorerRequest) -> dict[str, list[float]]:
-    """Seconds of each peer.
-
-    Raises:
-        UserError: there is no such peer, or no product among them.
-    """
-    for name in request.peers:
-        if name not in peers.run:
-            raise UserError(f"--peers has {name!r}, there are: {', '.join(peers.run)}")
-    seconds: dict[str, list[float]] = {name: [] for name in request.peers or peers.run}
-    if not seconds.keys() & peers.tiles.keys():
-        raise UserError(f"--peers has none of {', '.join(peers.tiles)}, beside which others stand")
-    for number in range(request.rounds):
-        for name, found in seconds.items():
-            found.append(peers.seconds(name))
-        shown = "  ".join(f"{name} {found[-1]:.2f}" for name, found in seconds.items())
-        print(f"round {number + 1}/{request.rounds}, seconds: {shown}", flush=True)
-    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
 
+from benchmarks.turns import ratio
 from shards import cli
 from shards.build import build
 from shards.plan import BuildRequest
@@ -283,9 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("passthrough_MBps_fraction", (mb, "shards.build"), (mb, "copy")),
         ("fraction_of_digested_copy", (mb, "shards.build"), (mb, "copy, 2 digests")),
     ):
-        ratios = [a / b for a, b in zip(rates[ours], rates[theirs], strict=True)]
-        figures[name] = round(statistics.median(ratios), 3)
-        figures[f"{name}_min_max"] = [round(min(ratios), 3), round(max(ratios), 3)]
+        figures |= ratio(name, rates[ours], rates[theirs])
     figures |= scale
     for name, target in TARGETS.items():
         if name in figures:

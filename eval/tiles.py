@@ -1,4 +1,4 @@
-"""The arithmetic of one tile of cosines: its product, sums of powers, and what is largest in it.
+"""The arithmetic of one tile of cosines: sums of powers, and what is largest in it.
 
 Legend: R test features and C bank features of a tile, d feature width, k neighbours. All float32
 but for the sums.
@@ -20,29 +20,8 @@ SUMMED = 256
 """Terms of a sum in float32."""
 GROUP = 32
 """Elements of which the largest is looked for first."""
-
-
-_OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")
-_ONEDNN = torch.ops.mkldnn if all(hasattr(torch.ops.mkldnn, o) for o in _OPERATORS) else None
-"""On AMD's processors oneDNN's float32 product is twice as fast as that of MKL, by which torch
-multiplies; these are the operators that `torch.compile` uses for it."""
 KEPT_BYTES = 30 << 20
 """See `keep_memory`."""
-
-
-def packed(bank_tile: Tensor) -> Tensor:
-    """[C, d] in the layout that `product` is fastest with."""
-    if _ONEDNN is None or bank_tile.device.type != "cpu":
-        return bank_tile
-    return _ONEDNN._reorder_linear_weight(bank_tile)
-
-
-def product(queries: Tensor, bank_tile: Tensor) -> Tensor:
-    """[R, d] and a packed [C, d] -> [R, C], the caller's to use up."""
-    if bank_tile.is_mkldnn:
-        assert _ONEDNN is not None
-        return _ONEDNN._linear_pointwise(queries, bank_tile, None, "none", [], "")
-    return queries @ bank_tile.T
 
 
 def unit(features: Tensor, length: float = 1.0) -> Tensor:

@@ -9,8 +9,9 @@ from typing import Any
 
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+from train.onednn import linear
 
 
 def is_plain_vit(backbone: nn.Module) -> bool:
@@ -80,8 +81,8 @@ def _cls_attention(attention: Any, tokens: Tensor) -> Tensor:
     width = attention.num_heads * attention.head_dim
     biases = (None, None) if bias is None else (bias[:width], bias[width:])
     split = (-1, attention.num_heads, attention.head_dim)
-    query = functional.linear(tokens[:, :1], weight[:width], biases[0]).unflatten(-1, split[1:])
-    both = functional.linear(tokens, weight[width:], biases[1]).unflatten(-1, (2, *split[1:]))
+    query = linear(tokens[:, :1], weight[:width], biases[0]).unflatten(-1, split[1:])
+    both = linear(tokens, weight[width:], biases[1]).unflatten(-1, (2, *split[1:]))
     keys, values = both.transpose(1, 3).unbind(2)  # [n, h, T, d / h]
     query = attention.q_norm(query.transpose(1, 2))
     keys = attention.k_norm(keys)
