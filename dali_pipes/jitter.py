@@ -21,7 +21,8 @@ from torch import Tensor
 
 from dali_pipes.batch import LUMA
 from dali_pipes.draws import JITTER, ViewDraw
-from dali_pipes.normalised import constant, put
+from dali_pipes.normalised import constant
+from dali_pipes.transfer import put
 
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
 SEXTANT_DEG = 60.0

@@ -7,7 +7,7 @@ batch k stays as it is while batch k + 1 is made.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, Protocol
 
 import torch
@@ -114,7 +114,10 @@ class TrainLoader:
                 continue
             if field == "manifests":
                 folders = ", ".join(str(shards.directory) for shards in self._plan.sets.values())
-                raise UserError(f"the run was trained on other manifests than those of {folders}")
+                raise UserError(
+                    f"the run was trained on other manifests than those of {folders}: "
+                    f"{_shortened(theirs)} then, {_shortened(ours)} now"
+                )
             hint = "; allow it with --elastic" if field == "world_size" else ""
             raise UserError(f"the run's {field} is {theirs!r}, here it is {ours!r}{hint}")
         self._engine.close()
@@ -161,3 +164,9 @@ def _start(
     from dali_pipes.dali_engine import DaliEngine
 
     return DaliEngine(plan, config, dtype, device)
+
+
+def _shortened(digests: object) -> str:
+    """The manifests' digests by stream, as far as one compares them by eye."""
+    assert isinstance(digests, Mapping)
+    return ", ".join(f"{stream} {digest[:12]}" for stream, digest in digests.items())

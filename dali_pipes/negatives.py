@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.shifts import TURNS, Params, shift_named
+from dali_pipes.transfer import put
 from shards.cli import UserError
 
 if TYPE_CHECKING:
@@ -154,11 +155,7 @@ class NegativeSource:
                 continue
             if len(self.alternatives) == 1:
                 return shift.tensor(views, own, black)
-            rows = (
-                torch.nonzero(params[CHOICE].cpu() == number)
-                .flatten()
-                .to(views.device, non_blocking=True)
-            )
+            rows = put(torch.nonzero(params[CHOICE].cpu() == number).flatten(), views.device)
             shifted = views.clone() if shifted is views else shifted
             shifted[rows] = shift.tensor(
                 views[rows],

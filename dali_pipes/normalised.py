@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE
+from dali_pipes.transfer import put
 
 PER_LEVEL = tuple(1 / std for std in RGB_STD)
 """One level in a normalised view, by channel."""
@@ -26,11 +27,6 @@ CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Float32 [len(values)] on a device; shared, so not to be written to."""
     return torch.tensor(values, device=device)
-
-
-def put(values: np.ndarray, device: torch.device) -> Tensor:
-    """An array on a device, without waiting for what is queued there."""
-    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 def normalize(levels: Tensor, out: Tensor) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
 from dali_pipes.draws import ViewDraw, ViewKind, draw_views
 from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
+from dali_pipes.transfer import put
 from shards.cli import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
@@ -79,8 +80,9 @@ class GroupDraws:
         """All V B negative views [V B, C, s, s], shifted as drawn; see `NegativeSource.tensor`."""
         assert self.negative is not None
         params = {
-            name: torch.from_numpy(values.reshape(-1, *values.shape[2:])).to(
-                "cpu" if name == CHOICE else views.device, non_blocking=True
+            name: put(
+                values.reshape(-1, *values.shape[2:]),
+                torch.device("cpu") if name == CHOICE else views.device,
             )
             for name, values in self.shift.items()
         }

@@ -33,9 +33,10 @@ from torch import Tensor
 from dali_pipes.batch import BLACK, ViewSpec
 from dali_pipes.draws import ViewDraw, join_draws
 from dali_pipes.jitter import jitter_
-from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant, put
+from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant
 from dali_pipes.operators import OperatorTable
 from dali_pipes.plan import GroupDraws
+from dali_pipes.transfer import put
 
 CHUNK_VIEWS = 1024
 """Views that are worked on at once: more are not faster, and take memory."""

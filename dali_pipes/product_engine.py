@@ -13,6 +13,7 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.plan import GroupDraws, StepPlan
 from dali_pipes.product import ProductViews
 from dali_pipes.readers import open_readers
+from dali_pipes.transfer import put
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ProductEngine:
 
     def make(self, prepared: PreparedStep) -> tuple[Tensor, Tensor]:
         """The views of what was read and drawn."""
-        images = torch.cat([part.to(self._device, non_blocking=True) for part in prepared.images])
+        images = torch.cat([put(part, self._device) for part in prepared.images])
         split, spec = len(self._plan.global_groups), self._plan.spec
         return (
             self._make(self._global, images, prepared.draws[:split], spec.global_px),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.config import LoaderConfig
+from dali_pipes.transfer import put
 from shards.cli import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
@@ -73,7 +74,7 @@ class ResidentReader:
         """See `Reader`; on its device."""
         if self._pixels.device.type == "cpu":
             return torch.from_numpy(self._pixels.numpy()[ids])
-        return self._pixels[torch.from_numpy(ids).to(self._pixels.device, non_blocking=True)]
+        return self._pixels[put(ids, self._pixels.device)]
 
 
 def open_readers(

@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipes.batch import GLOBAL_VIEWS, Batch
+from dali_pipes.transfer import put
 from shards.order import rank_slice
 from train.config import RunConfig
 from train.losses import (
@@ -97,9 +98,7 @@ def micro_batches(
         ours: tuple[Tensor | None, Tensor | None] = (None, None)
         if scales is not None:
             here = scales[..., first + part.start : first + part.stop].contiguous()
-            # pinned, and without gaps, so that the copy to a GPU is not waited for
-            here = here.pin_memory() if device.type == "cuda" else here
-            here = here.to(device, non_blocking=True)
+            here = put(here, device)
             ours = (here[:, :, :globals_].flatten(2), here[:, :, globals_:].flatten(2))
         yield MicroBatch(
             batch.global_views[:, part],
