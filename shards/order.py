@@ -23,9 +23,7 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
         UserError: the set is smaller than one global batch.
     """
     if samples < global_batch:
-        raise UserError(
-            f"the set has {samples} samples, fewer than a global batch of {global_batch}"
-        )
+        raise UserError(f"the set has {samples} samples, fewer than global_batch {global_batch}")
     return samples // global_batch
 
 
@@ -69,6 +67,9 @@ def rank_slice(global_batch: int, rank: int, world_size: int) -> slice:
         UserError: the batch does not divide over the ranks.
     """
     if global_batch % world_size:
-        raise UserError(f"a global batch of {global_batch} does not divide over {world_size} ranks")
+        raise UserError(
+            f"global_batch is {global_batch}, which does not divide over {world_size} ranks; "
+            f"expected a multiple of {world_size}"
+        )
     per_rank = global_batch // world_size
     return slice(rank * per_rank, (rank + 1) * per_rank)

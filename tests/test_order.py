@@ -112,5 +112,5 @@ def test_a_callers_change_of_a_batch_does_not_reach_the_next() -> None:
 def test_too_small_a_set_and_uneven_ranks_are_refused() -> None:
     with pytest.raises(UserError, match="9 samples.*10"):
         steps_per_epoch(9, 10)
-    with pytest.raises(UserError, match="10 does not divide over 4"):
+    with pytest.raises(UserError, match="global_batch is 10, .* expected a multiple of 4"):
         rank_slice(10, 0, 4)

@@ -66,6 +66,45 @@ def test_what_is_given_counts_before_what_auto_finds(gray_dir: Path) -> None:
     assert parsed().in_dist == gray_dir
 
 
+def test_the_length_that_is_given_carries_the_warm_up(gray_dir: Path) -> None:
+    samples = json.loads((gray_dir / "manifest.json").read_text())["samples"]
+    for options, epochs in ((["--epochs", "4"], 4), (["--epochs=1"], 1)):
+        run = parse_run(["auto", "--in-dist", str(gray_dir), "--out", "run", *options])
+        run.check()
+        assert run.epochs == epochs
+        assert run.optim.warmup_epochs == pytest.approx(epochs / 8)  # 1.5 of the demo's 12
+        assert run.optim.freeze_last_layer_epochs == pytest.approx(epochs / 24)
+    batch = samples // 3
+    run = parse_run(
+        ["auto", "--in-dist", str(gray_dir), "--out", "run", "--global_batch", str(batch)]
+    )
+    assert run.global_batch == batch
+    assert 1100 <= run.epochs * 3 < 1103
+
+
+def test_a_network_by_name_needs_no_option_besides(gray_dir: Path) -> None:
+    run = parse_run(
+        ["auto", "--in-dist", str(gray_dir), "--out", "run", "--model.name", "resnet18"]
+        + ["--model.drop-path", "0"]
+    )
+    run.check()
+    assert run.model.name == "resnet18" and run.epochs >= 12
+
+
 def test_auto_without_shards_says_so() -> None:
     with pytest.raises(UserError, match="no/such"):
         parse_run(["auto", "--in-dist", "no/such", "--out", "run"])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--head.prototypes", "1"], "head.prototypes is 1, expected at least 2"),
+        (["--seed", str(1 << 63)], f"seed is {1 << 63}, expected less than 2\\^63"),
+        (["--elastic", "--compat.centre-first-rows"], "elastic is on, but compat.centre"),
+    ],
+)
+def test_what_a_run_cannot_mean_is_refused(options: list[str], told: str) -> None:
+    run = parse_run(["demo-cpu", "--in-dist", "x", "--out", "y", *options])
+    with pytest.raises(UserError, match=f"^{told}"):
+        run.check()

@@ -204,6 +204,11 @@ class RunConfig:
             self._check_vit()
         else:
             self._check_sizes_are_left()
+        if self.elastic and self.compat.centre_first_rows:
+            raise UserError(
+                "elastic is on, but compat.centre_first_rows takes rows of each rank's batch, so "
+                "that another number of ranks would move the centre elsewhere; leave one of them"
+            )
         if self.optim.warmup_epochs >= self.epochs:
             raise UserError(
                 f"optim.warmup_epochs is {self.optim.warmup_epochs}, expected less than epochs "
@@ -247,7 +252,7 @@ RANGES = (
     (
         "epochs global_batch log_steps checkpoint_steps keep_checkpoints skips_in_a_row stall_s "
         "model.patch_px model.width model.depth model.heads head.hidden head.bottleneck "
-        "head.prototypes head.layers loss.student_temp loss.teacher_temp_start "
+        "head.layers loss.student_temp loss.teacher_temp_start "
         "loss.teacher_temp_end",
         lambda value: 0 < value < math.inf,
         "more than 0",
@@ -264,6 +269,8 @@ RANGES = (
         lambda value: 0 <= value <= 1,
         "0..1",
     ),
+    ("head.prototypes", lambda value: value > 1, "at least 2"),
+    ("seed", lambda value: value < 1 << 63, "less than 2^63"),
     ("model.drop_path", lambda value: 0 <= value < 1, "0..1, less than 1"),
 )
 """Fields, what they may be, and how that is told."""

@@ -22,6 +22,8 @@ from train.schedules import StepValues
 from train.state import TrainState, seed_step
 from train.world import World
 
+POSITIVE_MOMENTUM = 0.9
+"""Of L_pos, by which an adaptive lambda goes."""
 USAGE_MOMENTUM = 0.99
 """Of the mean response to each prototype, which says how many are in use."""
 
@@ -83,7 +85,7 @@ def train_step(
     update_teacher(state.teacher, state.student, values.ema_momentum, finite)
     follow(state.centre, means.pop("centre"), config.loss.centre_momentum, finite)
     follow(state.usage, means.pop("teacher_p"), USAGE_MOMENTUM, finite)
-    follow(state.positive, means["positive"], config.loss.centre_momentum, finite)
+    follow(state.positive, means["positive"], POSITIVE_MOMENTUM, finite)
     statistics.restore_unless(finite)
     state.scaler.update(finite)
     state.step += 1
