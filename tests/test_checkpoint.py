@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path) -> None:
     saved = moved_state(config, 96)
     save(saved, config)
     loaded = TrainState.start(config, CPU)
-    assert latest_checkpoint(tmp_path).restore(loaded) == loader_at(96)
+    assert latest_checkpoint(tmp_path).restore(config, loaded) == loader_at(96)
     assert loaded.step == 96
     assert json.dumps(loaded.values()) == json.dumps(saved.values())
     theirs = everything(loaded)
@@ -98,7 +100,7 @@ def test_a_save_is_of_the_moment_it_is_asked_for(tmp_path) -> None:
     writer.close()
     loaded = TrainState.start(config, CPU)
     checkpoint = latest_checkpoint(tmp_path)
-    checkpoint.restore(loaded)
+    checkpoint.restore(config, loaded)
     assert checkpoint.step == loaded.step == 7
     for name, value in everything(loaded).items():
         assert torch.equal(value, before[name]), name
@@ -166,16 +168,124 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(two_checkpoints, name, damage
     assert latest_checkpoint(two_checkpoints).step == 2
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_damaged_one_is_kept_beside_when_its_step_is_saved_again(tmp_path) -> None:
+    config = small_config(tmp_path)
+    folder = tmp_path / "checkpoints" / "step-00000002"
+    damaged = []
+    for text in ("once", "twice"):
+        save(moved_state(config, 2), config)
+        (folder / "state.json").write_text(text)
+        damaged.append(files(folder))
+    for step in (2, 3):
+        save(moved_state(config, step), dataclasses.replace(config, keep_checkpoints=1))
+    assert latest_checkpoint(tmp_path).step == 3 and not folder.exists()
+    for number, before in enumerate(damaged, 1):
+        assert files(folder.with_name(f"{folder.name}.refused-{number}")) == before
+
+
+def test_if_all_are_damaged_that_is_no_new_run(tmp_path) -> None:
+    config = small_config(tmp_path)
+    for step in (1, 2):
+        save(moved_state(config, step), config)
+        (tmp_path / "checkpoints" / f"step-{step:08d}" / "networks.safetensors").write_bytes(b"")
+    before = files(tmp_path)
+    told = (
+        f"{tmp_path}/checkpoints: no checkpoint of 2 is whole (in step-00000002 "
+        "networks.safetensors is not as it was written); move them away to start anew"
+    )
+    for look in (latest_checkpoint, lambda run: load_teacher(run, CPU)):
+        with pytest.raises(UserError) as refused:
+            look(tmp_path)
+        assert str(refused.value) == told
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["COMPLETE.json", "networks.safetensors"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_cannot_be_read_now_is_not_damaged(two_checkpoints, monkeypatch, name, number) -> None:
+    read_bytes = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.parts[-2:] == ("step-00000002", name):
+            raise OSError(number, "not now", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OSError, match="not now.*step-00000002"):
+        latest_checkpoint(two_checkpoints)
+
+
 def test_views_of_another_step_than_the_networks_are_refused(tmp_path) -> None:
     config = small_config(tmp_path)
     Snapshot.of(moved_state(config, 4), loader_at(5), config).write(config)
     with pytest.raises(UserError, match="networks of step 4 and views of step 5, expected 4"):
-        latest_checkpoint(tmp_path).restore(TrainState.start(config, CPU))
+        latest_checkpoint(tmp_path).restore(config, TrainState.start(config, CPU))
     save(moved_state(config, 6), config)
     folder = tmp_path / "checkpoints" / "step-00000006"
     folder.rename(folder.with_name("step-00000007"))
     with pytest.raises(UserError, match="expected 7 as in its name"):
-        latest_checkpoint(tmp_path).restore(TrainState.start(config, CPU))
+        latest_checkpoint(tmp_path).restore(config, TrainState.start(config, CPU))
+
+
+MISFITS = {
+    "shape": ("student.backbone.norm.bias", "backbone.norm.bias is [3], expected ["),
+    "missing": ("teacher.backbone.norm.bias", "backbone.norm.bias is not there, expected ["),
+    "no average": ("usage", "usage is not there, expected [256]"),
+    "more": ("student.other", "student.other is [3], expected none"),
+    "optimizer": ("", "the optimizer is another one: loaded state dict has a different number"),
+}
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_what_does_not_fit_the_networks_is_named_with_its_folder(tmp_path, kind) -> None:
+    config = small_config(tmp_path)
+    snapshot = Snapshot.of(moved_state(config, 4), loader_at(4), config)
+    name, told = MISFITS[kind]
+    if kind in ("shape", "more"):
+        snapshot.networks[name] = torch.zeros(3)
+    elif kind == "optimizer":
+        snapshot.described["train"]["groups"].pop()
+    else:
+        del snapshot.networks[name]
+    snapshot.write(config)
+    with pytest.raises(UserError, match=f"^{tmp_path}/checkpoints/step-00000004: ") as refused:
+        latest_checkpoint(tmp_path).restore(config, TrainState.start(config, CPU))
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path) -> None:
+    """Its networks fit; what --elastic allows may have changed and changed back."""
+    config = small_config(tmp_path)
+    other = dataclasses.replace(config, micro_batch=4, log_steps=7)
+    for step, theirs in ((4, other), (6, dataclasses.replace(other, seed=9))):
+        Snapshot.of(moved_state(config, step), loader_at(step), theirs).write(config)
+    with pytest.raises(UserError, match="step-00000006 is of another run: seed is 0 now and 9 th"):
+        latest_checkpoint(tmp_path).restore(config, TrainState.start(config, CPU))
+    (tmp_path / "checkpoints" / "step-00000006").rename(tmp_path / "away")
+    assert latest_checkpoint(tmp_path).restore(config, TrainState.start(config, CPU))["step"] == 4
+
+
+def test_other_versions_of_what_wrote_it_are_told(tmp_path) -> None:
+    config = small_config(tmp_path)
+    snapshot = Snapshot.of(moved_state(config, 4), loader_at(4), config)
+    written = snapshot.described["versions"]
+    assert written.keys() == {"torch", "timm"}
+    for name, version in written.items():  # packages do not know for which CUDA they are built
+        assert version.split("+")[0] == importlib.metadata.version(name).split("+")[0]
+    here = written["torch"]
+    snapshot.write(config)
+    assert latest_checkpoint(tmp_path).other_versions() == ""
+    written["torch"] = "1.0"
+    snapshot.write(config)
+    assert latest_checkpoint(tmp_path).other_versions() == f"torch 1.0 (here {here})"
 
 
 def test_an_unfinished_save_is_not_a_checkpoint(tmp_path, monkeypatch) -> None:

@@ -184,7 +184,10 @@ def test_who_is_waited_for_is_named() -> None:
     assert culprit(behind, {}).startswith("rank 1 (")
     saving = [beat(0, 6, "saving"), beat(1, 6, "computing")]
     assert culprit(saving, {}).startswith("rank 0 (")
-    assert culprit(computing, {}) == "no rank has moved for 9 s, all are computing at step 5"
+    assert culprit(computing, {}) == (
+        "no rank has moved for 9 s, all are computing at step 5; "
+        "if steps may take that long, raise --stall-s"
+    )
 
 
 # ---- the folder of a run -----------------------------------------------------------------------
@@ -248,7 +251,9 @@ def test_a_micro_batch_and_compiling_change_the_order_of_sums(
 
 
 def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(gray_dir, tmp_path, capsys):
+    began_s = time.monotonic()
     main([*command_line(gray_dir, tmp_path / "run"), "--dry-run"])
+    took_s = time.monotonic() - began_s
     said = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
     facts = dict(re.findall(r"^(\S.*?)  +(\S.*)$", said, re.MULTILINE))
@@ -256,4 +261,4 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(gray_dir, tmp_p
     assert facts.keys() >= {"student", "step", "time", "memory a rank", "checkpoint"}
     assert '"global_batch": 12,' in said and said.endswith("Nothing was written (--dry-run).\n")
     step_s = float(re.match(r"([\d.]+) s", facts["step"])[1])
-    assert step_s > 0 and time.monotonic() > 5 * step_s
+    assert 0 < 3 * step_s < took_s  # two more, of warming up, are not in it

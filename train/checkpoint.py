@@ -7,13 +7,15 @@
 
 A checkpoint is written beside its final name and renamed when it is whole, by a thread of its own:
 the next steps are computed meanwhile. One that fails its digests is passed over, aloud, for the one
-before it: neither safetensors nor torch notices a flipped bit. None holds a value that is not
-finite.
+before it: neither safetensors nor torch notices a flipped bit. If all fail, a run is not begun
+anew in their place. None holds a value that is not finite.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -33,12 +35,14 @@ from shards.disk import sync, write_file
 from train.backbone import build_backbone, feature_width
 from train.config import RunConfig
 from train.head import Head
-from train.run_folder import from_fields, to_fields
+from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState, part_of
 
 NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "state.json"
 COMPLETE = "COMPLETE.json"
 NAME = re.compile(r"step-\d{8,}")
+ABSENT = (FileNotFoundError, NotADirectoryError)
+"""Errors that tell of damage; others, of a network or a permission, tell nothing of the files."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,29 @@ class Checkpoint:
         """state.json."""
         return json.loads((self.directory / STATE).read_text())
 
-    def restore(self, state: TrainState) -> dict[str, Any]:
-        """Load everything into `state`; returns the loader's state.
+    def other_versions(self) -> str:
+        """Which of the libraries that wrote it have other versions here; empty if none has."""
+        theirs = self.state()["versions"]
+        return ", ".join(
+            f"{name} {theirs.get(name)} (here {ours})"
+            for name, ours in _versions().items()
+            if theirs.get(name) != ours
+        )
+
+    def restore(self, config: RunConfig, state: TrainState) -> dict[str, Any]:
+        """Load everything into `state`, that of `config`; returns the loader's state.
 
         Raises:
-            UserError: its parts are of different steps: the folder was renamed or put together.
+            UserError: it is of another run, or another version of oodino wrote it; or its parts
+                are of different steps: the folder was renamed or put together.
         """
         device = state.centre.device
         values = self.state()
+        # With --elastic what that allows may have changed on the way, and since.
+        lenient = dataclasses.replace(config, elastic=True)
+        difference = first_difference(lenient, from_fields(values["config"]))
+        if difference:
+            raise UserError(f"{self.directory} is of another run: {difference}; move it away")
         steps = self.step, values["train"]["step"], values["loader"]["step"]
         if len(set(steps)) > 1:
             raise UserError(
@@ -73,7 +92,12 @@ class Checkpoint:
                 f"expected {steps[0]} as in its name"
             )
         optimizer = load_file(self.directory / OPTIMIZER, device=str(device))
-        state.load(self.networks(device), optimizer, values["train"])
+        try:
+            state.load(self.networks(device), optimizer, values["train"])
+        except UserError as error:
+            raise UserError(
+                f"{self.directory}: {error}; another version of oodino or timm wrote it"
+            ) from error
         return values["loader"]
 
 
@@ -151,7 +175,7 @@ class Snapshot:
                 "train": state.values(),
                 "loader": loader,
                 "config": to_fields(config),
-                "versions": {"torch": torch.__version__, "timm": timm.__version__},
+                "versions": _versions(),
             },
         )
 
@@ -162,6 +186,7 @@ class Snapshot:
         for leftover in final.parent.glob(".step-*"):
             shutil.rmtree(leftover)
         partial.mkdir(parents=True)
+        sync(config.out)  # which has got the folder of checkpoints with the first one
         contents = {
             NETWORKS: safetensors.torch.save(self.networks),
             OPTIMIZER: safetensors.torch.save(self.optimizer),
@@ -173,7 +198,7 @@ class Snapshot:
         sync(partial)
         if final.exists():
             # A step is saved twice only when the first copy was refused as damaged.
-            _remove(final)
+            _set_aside(final)
         partial.rename(final)
         sync(final.parent)
         # Those of later steps were refused as damaged when the run went on from before them.
@@ -189,18 +214,38 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(nameless)
 
 
+def _set_aside(directory: Path) -> None:
+    """Rename a damaged checkpoint: no longer one, but there is something to be rescued from it."""
+    names = (directory.with_name(f"{directory.name}.refused-{n}") for n in itertools.count(1))
+    directory.rename(next(name for name in names if not name.exists()))
+
+
 def latest_checkpoint(run: Path) -> Checkpoint | None:
-    """The newest checkpoint whose files are all as they were written; None if there is none."""
+    """The newest checkpoint whose files are all as they were written; None if there are none.
+
+    Raises:
+        UserError: there are some, all damaged: a run must not begin anew in their place.
+        OSError: a file is there and cannot be read, which may be over soon.
+    """
     looked_at: list[Path] | None = None
+    refused: dict[Path, str] = {}
     # Again while there are others: a run that goes on replaces them as they are read.
     while (directories := _directories(run)) != looked_at:
+        refused.clear()
         for directory in directories:
             found = _verified(directory)
             if isinstance(found, Checkpoint):
                 return found
             if directory.exists():
                 print(f"warning: {directory} is passed over: {found}", flush=True)
+                refused[directory] = found
         looked_at = directories
+    if refused:
+        newest, reason = next(iter(refused.items()))
+        raise UserError(
+            f"{newest.parent}: no checkpoint of {len(refused)} is whole (in {newest.name} "
+            f"{reason}); move them away to start anew"
+        )
     return None
 
 
@@ -214,7 +259,7 @@ def _verified(directory: Path) -> Checkpoint | str:
     try:
         written = (directory / COMPLETE).read_bytes()
         digests = json.loads(written)
-    except (OSError, ValueError) as error:
+    except (*ABSENT, ValueError) as error:
         return f"{COMPLETE} cannot be read ({error})"
     # Byte for byte, so that it needs no digest of its own.
     if not isinstance(digests, dict) or written != _complete(digests):
@@ -222,7 +267,7 @@ def _verified(directory: Path) -> Checkpoint | str:
     for name in (NETWORKS, OPTIMIZER, STATE):
         try:
             data = (directory / name).read_bytes()
-        except OSError as error:
+        except ABSENT as error:
             return f"{name} cannot be read ({error})"
         if digests.get(name) != _digest(data):
             return f"{name} is not as it was written"
@@ -236,6 +281,10 @@ def _complete(digests: dict[str, Any]) -> bytes:
 
 def _digest(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__), "timm": timm.__version__}
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -268,6 +317,7 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
 
     Raises:
         UserError: there is no such folder, or no whole checkpoint in it.
+        OSError: see `latest_checkpoint`.
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run (train one with train/main.py)")

@@ -38,7 +38,7 @@ from train.heart import Heart
 from train.meters import Meters
 from train.pretrained import load_init
 from train.recipes import parse_run
-from train.run_folder import check_run, locked_run, start_run
+from train.run_folder import check_ranks, check_run, locked_run, start_run
 from train.run_notes import write_notes
 from train.schedules import values_at
 from train.state import TrainState
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def train(config: RunConfig, world: World) -> TrainState | None:
     """Run, or go on with, the training of `config`; None if it was asked to stop before the end."""
     check_run(config)
+    check_ranks(config, world)
     loader = build_loader(config, world)
     state = TrainState.start(config, world.device)
     init = "as it was"
@@ -87,7 +88,9 @@ def train(config: RunConfig, world: World) -> TrainState | None:
         world.check_equal("--in-dist and --aux", str(loader.state_dict()["manifests"]))
         world.check_equal("--out", f"{checkpoint and (checkpoint.step, checkpoint.sha256)}")
         if checkpoint is not None:
-            loader.load_state_dict(checkpoint.restore(state), elastic=config.elastic)
+            loader.load_state_dict(checkpoint.restore(config, state), elastic=config.elastic)
+            if changed := checkpoint.other_versions():
+                say(world, f"warning: it was written with {changed}: the bits may differ")
             say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
 
         # ---- the loop -------------------------------------------------------------------------

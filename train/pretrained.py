@@ -25,14 +25,13 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from shards.cli import UserError
+from shards.cli import UserError, few
 from train.backbone import check_name
 from train.config import ModelConfig
 
 TIMM = "timm"
 REACH_S = 5.0
 """How long the hub may take to answer at all."""
-KEYS_NAMED = 3
 WRAPPERS = ("teacher", "state_dict", "model")
 """Where checkpoints hold the weights: DINO's, and those of common trainers."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
@@ -171,7 +170,7 @@ def _backbone_of(held: Mapping[str, Any], source: str) -> dict[str, Tensor]:
         }
     others = [key for key, value in weights.items() if not isinstance(value, Tensor)]
     if others or not weights:
-        what = f"{_few(others)}, no tensor" if others else "no tensor"
+        what = f"{few(others)}, no tensor" if others else "no tensor"
         raise UserError(f"model.init is {source}, which holds {what}")
     return {key: value.detach() for key, value in weights.items()}
 
@@ -215,7 +214,7 @@ def fit(weights: Mapping[str, Tensor], backbone: nn.Module, source: str) -> dict
         raise UserError(f"model.init is {source}, which does not fit: {'; '.join(faults)}")
     bad = [key for key, value in weights.items() if not value.isfinite().all()]
     if bad:
-        raise UserError(f"model.init is {source}, whose {_few(bad)} is not finite")
+        raise UserError(f"model.init is {source}, whose {few(bad)} is not finite")
     return {key: weights[key].to("cpu", ours[key].dtype) for key in ours}
 
 
@@ -253,12 +252,7 @@ def _differences(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> l
     missing = [key for key in ours if key not in weights]
     left = [key for key in weights if key not in ours]
     return [
-        *([_few(shapes)] if shapes else []),
-        *([f"it lacks {_few(missing)}"] if missing else []),
-        *([f"it has {_few(left)} besides"] if left else []),
+        *([few(shapes)] if shapes else []),
+        *([f"it lacks {few(missing)}"] if missing else []),
+        *([f"it has {few(left)} besides"] if left else []),
     ]
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - KEYS_NAMED
-    return ", ".join(names[:KEYS_NAMED]) + (f" and {more} more" if more > 0 else "")

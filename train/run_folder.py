@@ -16,18 +16,25 @@ from typing import Any
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards.cli import UserError
+from shards.disk import sync, write_file
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
+from train.world import World
 
 PARTIAL, LOCK = "config.partial", "lock"
 """What a start that was killed may leave."""
 
+MACHINE_FIELDS = frozenset(
+    {"out", "in_dist", "aux", "device", "loader.resident_gb", "loader.threads"}
+)
+"""Fields that may differ between the ranks of a run: what a machine has, and where."""
 # Fields that may differ between a run and its continuation: they do not change what is computed,
 # but for the rounding of another device.
 FREE_FIELDS = frozenset(
-    {"out", "in_dist", "aux", "device", "log_steps", "checkpoint_steps", "keep_checkpoints"}
-    | {"dry_run", "skips_in_a_row", "stall_s", "model.recompute"}
+    MACHINE_FIELDS
+    | {"log_steps", "checkpoint_steps", "keep_checkpoints", "dry_run", "skips_in_a_row", "stall_s"}
+    | {"model.recompute"}
     # The engine is compared as it was chosen, by the loader itself; so is the number of ranks.
-    | {"loader.engine", "loader.reader", "loader.resident_gb", "loader.threads", "elastic"}
+    | {"loader.engine", "loader.reader", "elastic"}
 )
 ELASTIC_FIELDS = frozenset({"micro_batch", "compile"})
 """Fields that change the order of sums only."""
@@ -83,15 +90,20 @@ def _build(kind: Any, fields: dict[str, Any]) -> Any:
 
 def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
     """Name both values of the first field that makes two runs different ones; None if none does."""
-    here, there = _flat(to_fields(ours)), _flat(to_fields(theirs))
-    for name in here:
-        if name in FREE_FIELDS or here[name] == there.get(name):
-            continue
-        if name in ELASTIC_FIELDS and ours.elastic:
+    for name, here, there in _differences(to_fields(ours), to_fields(theirs)):
+        if name in FREE_FIELDS or (name in ELASTIC_FIELDS and ours.elastic):
             continue
         hint = " (allow it with --elastic)" if name in ELASTIC_FIELDS else ""
-        return f"{name} is {here[name]!r} now and {there.get(name)!r} there{hint}"
+        return f"{name} is {here!r} now and {there!r} there{hint}"
     return None
+
+
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of each field that differs; one that is not there is None."""
+    here, there = _flat(ours), _flat(theirs)
+    for name in {**here, **there}:
+        if here.get(name) != there.get(name):
+            yield name, here.get(name), there.get(name)
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -123,13 +135,32 @@ def check_run(config: RunConfig) -> None:
         raise UserError(f"{config.out} is there and is not a run; choose another --out")
 
 
+def check_ranks(config: RunConfig, world: World) -> None:
+    """Refuse ranks that were started with other fields than rank 0; every rank must call it.
+
+    Raises:
+        UserError: on every rank, if one differs; there it names the field and both values.
+    """
+    main_fields = json.loads(world.from_main(json.dumps(to_fields(config))))
+    told = [
+        f"{name} is {here!r} on rank {world.rank} and {there!r} on rank 0"
+        for name, here, there in _differences(to_fields(config), main_fields)
+        if name not in MACHINE_FIELDS
+    ]
+    if not world.everywhere(not told):
+        difference = told[0] if told else "another rank has other fields than rank 0"
+        raise UserError(f"{difference}; start all ranks with the same command")
+
+
 def start_run(config: RunConfig) -> None:
-    """Write the run's configuration into its folder, if it is new."""
+    """Write the run's configuration into its folder, if it is new; it is on the disk then."""
     path = config.out / "config.json"
     if not path.exists():
         partial = config.out / PARTIAL
-        partial.write_text(json.dumps(to_fields(config), indent=1) + "\n")
+        partial.unlink(missing_ok=True)
+        write_file(partial, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
         partial.replace(path)
+        sync(config.out)
 
 
 @contextlib.contextmanager

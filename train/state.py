@@ -87,19 +87,26 @@ class TrainState:
         """Take over what the three methods above gave.
 
         Raises:
-            UserError: a part of it is missing.
+            UserError: names what is missing, not expected, or of another shape.
         """
+        expected = {name: list(tensor.shape) for name, tensor in self.network_tensors().items()}
+        found = {name: list(tensor.shape) for name, tensor in networks.items()}
+        for name in [*expected, *found]:
+            if found.get(name) != expected.get(name):
+                shape, ours = found.get(name, "not there"), expected.get(name, "none")
+                raise UserError(f"{name} is {shape}, expected {ours}")
         self.student.load_state_dict(part_of(networks, "student"))
         self.teacher.load_state_dict(part_of(networks, "teacher"))
         for key, running in self.running_tensors().items():
-            if key not in networks:
-                raise UserError(f"the checkpoint has no {key}: another version of oodino wrote it")
             running.copy_(networks[key])
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in optimizer.items():
             number, name = key.split(".", 1)
             state.setdefault(int(number), {})[name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": values["groups"]})
+        try:
+            self.optimizer.load_state_dict({"state": state, "param_groups": values["groups"]})
+        except ValueError as error:
+            raise UserError(f"the optimizer is another one: {error}") from error
         self.step = values["step"]
 
 

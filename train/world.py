@@ -61,6 +61,18 @@ class World:
                     f"{value}); the folder must be shared, or equal, on all machines"
                 )
 
+    def from_main(self, text: str) -> str:
+        """The text that rank 0 has; every rank must call it."""
+        if self.world_size == 1:
+            return text
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        size = torch.tensor(len(data), device=self.device)
+        dist.broadcast(size, 0)
+        if not self.is_main:
+            data = data.new_empty(int(size))
+        dist.broadcast(data, 0)
+        return bytes(data.tolist()).decode()
+
     def everywhere(self, holds: bool) -> bool:
         """Whether something holds on all ranks; every rank must call it."""
         if self.world_size == 1:
