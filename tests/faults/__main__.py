@@ -31,6 +31,8 @@ from tests.faults import (
     open_readers,
     rejects,
     reproducible,
+    save_phases,
+    scoring,
     stops,
     training_kills,
     training_ranks,
@@ -52,11 +54,13 @@ DRILLS: dict[str, Drill] = {
     "health": health.drill,
     "checkpoint_damage": checkpoint_damage.drill,
     "checkpoint_readers": checkpoint_readers.drill,
+    "save_phases": save_phases.drill,
     "training_kills": training_kills.drill,
     "training_ranks": training_ranks.drill,
     "world_changes": world_changes.drill,
     "stops": stops.drill,
     "not_finite": not_finite.drill,
+    "scoring": scoring.drill,
 }
 SHOWN_FAILURES = 10
 

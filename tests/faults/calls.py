@@ -57,8 +57,16 @@ class Calls:
         )
         builtins.open = io.open = self._open  # type: ignore[assignment]
 
-    def write(self, write: Callable[[Any], int], data: Any, path: str, *, raw: bool) -> int:
-        """Write `data`; only a raw file may take a part of it."""
+    def write(
+        self,
+        write: Callable[[Any], int],
+        data: Any,
+        path: str,
+        *,
+        raw: bool,
+        flush: Callable[[], object] = lambda: None,
+    ) -> int:
+        """Write `data`; only a raw file may take a part of it, and only a buffered one flushes."""
         with self._lock:
             self._unsynced.add(path)
             is_here = self._note("write", path)
@@ -66,7 +74,8 @@ class Calls:
                 return write(data[: len(data) // 2])
             if is_here and self._is_half:
                 write(data[: len(data) // 2])
-                self._die()
+                flush()
+                self.die()
         return write(data)
 
     def _note(self, function: str, path: object) -> bool:
@@ -76,7 +85,7 @@ class Calls:
             self.log.append([function, os.fsdecode(path) if isinstance(path, bytes) else str(path)])
             is_here = function == self._function and self.counts[function] == self._number
             if is_here and self._fault in ("kill", "power cut") and not self._is_half:
-                self._die()
+                self.die()
             self._is_full |= is_here and self._fault == "ENOSPC"
             if (self._is_full and function in ("write", "open", "mkdir")) or (
                 is_here and self._fault in ERRORS
@@ -85,12 +94,16 @@ class Calls:
                 raise OSError(code, os.strerror(code), path)
             return is_here
 
-    def _die(self) -> None:
+    def die(self) -> None:
+        """What "kill" or "power cut" does when its place is reached."""
         if self._fault == "power cut":
-            for path in self._unsynced:
-                if os.path.isfile(path):
-                    self._real["truncate"](path, os.path.getsize(path) // 2)
+            self._lose_unsynced()
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def _lose_unsynced(self) -> None:
+        for path in self._unsynced:
+            if os.path.isfile(path):
+                self._real["truncate"](path, os.path.getsize(path) // 2)
 
     def _watched(self, name: str) -> Callable[..., Any]:
         def call(path: Any, *args: Any, **options: Any) -> Any:
@@ -104,15 +117,15 @@ class Calls:
 
     def _moved(self, old: str, new: str) -> None:
         with self._lock:
-            self._unsynced = {
-                new + path[len(old) :] if f"{path}/".startswith(f"{old}/") else path
-                for path in self._unsynced
-            }
+            self._unsynced = {path_after_rename(path, old, new) for path in self._unsynced}
 
     def _fsync(self, handle: Any) -> None:
         path = _path_of(handle if isinstance(handle, int) else handle.fileno())
         self._note("fsync", path)
         self._real["fsync"](handle)
+        self._synced(path)
+
+    def _synced(self, path: str) -> None:
         with self._lock:
             self._unsynced.discard(path)
 
@@ -139,7 +152,9 @@ class _WatchedFile:
 
     def write(self, data: Any) -> int:
         raw = isinstance(self._file, io.RawIOBase)
-        return self._calls.write(self._file.write, data, self._path, raw=raw)
+        return self._calls.write(
+            self._file.write, data, self._path, raw=raw, flush=self._file.flush
+        )
 
     def writelines(self, parts: Iterable[Any]) -> None:
         """As one write: a list of names would be thousands."""
@@ -153,6 +168,11 @@ class _WatchedFile:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+def path_after_rename(path: str, old: str, new: str) -> str:
+    """Where `path` is once `old`, which it may be or be below, is called `new`."""
+    return new + path[len(old) :] if f"{path}/".startswith(f"{old}/") else path
 
 
 def _path_of(handle: int) -> str:

@@ -22,7 +22,7 @@ from tests.faults.trainers import (
 from tests.faults.trial import Trial
 
 STEPS, INTERVAL = 200, 20
-CALLS = {"mkdir": 1, "open": 4, "write": 4, "fsync": 6, "rename": 2, "unlink": 4, "rmdir": 1}
+CALLS = {"mkdir": 1, "open": 4, "write": 4, "fsync": 7, "rename": 2, "unlink": 4, "rmdir": 1}
 """What a save does, once it has old checkpoints to remove."""
 RUNS = (("bf16", ()), ("fp16", ("--precision", "fp16")))
 """float16 has a scale of the loss, which moves in its first steps."""
