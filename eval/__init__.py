@@ -4,11 +4,12 @@ Start with `score.py`, the command line, and `score_sets.py`, which tells the st
 step is one file:
 
     config.py         the command's options
-    sets.py           opens the shard sets and refuses leakage (a set that meets itself)
+    sets.py           opens the shard sets and refuses a set that meets itself
     feature_file.py   features that were made elsewhere, with shard sets or alone
-    contents.py       finds images that sets share
+    contents.py       finds and refuses what sets share, and what was trained on
     networks.py       where features come from: a run's teacher, its start, pixels, timm, a file
     embed.py          images -> features [N, d], shared out among ranks
+    exact.py          float32 that stays float32
     feature_cache.py  keeps them beside the run
     scores.py         features -> all scores of a network
       scorer.py         Eq. 6 of the paper, cosines and neighbours, streamed (arithmetic: tiles.py)
@@ -21,6 +22,7 @@ step is one file:
     shortcuts.py      what trivial statistics tell of a set
       image_statistics.py  each of them
     results.py        everything that is known about one scoring, as plain containers
+    versions.py       of what makes the numbers
     table.py          results -> tables, with the figures of paper.py; table_formats.py writes them
     figures.py        scores -> pictures
     compare.py        several runs beside each other (compare_runs.py, compare_figures.py)

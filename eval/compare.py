@@ -20,7 +20,7 @@ from rich.console import Console
 from eval import paper
 from eval.compare_figures import KNN, Point, save_figure_2, save_figure_3
 from eval.compare_runs import Run, load_runs
-from eval.publish import TABLE_FILES, complete_folder
+from eval.publish import TABLE_FILES, Output, check_replaceable, complete_folder
 from eval.scores import HEADLINE, label_of
 from eval.sets import MEAN
 from eval.table import (
@@ -42,7 +42,12 @@ from shards import cli
 from shards.cli import UserError
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
-OWN_NAMES = frozenset({FIGURE_2_FILE, FIGURE_3_FILE, *TABLE_FILES})
+COMPARISON = Output(
+    "OUT",
+    "comparison",
+    frozenset({FIGURE_2_FILE, FIGURE_3_FILE, *TABLE_FILES}),
+    always=FIGURE_3_FILE,
+)
 
 
 @dataclass(frozen=True)
@@ -139,21 +144,6 @@ def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
     ]
 
 
-def check_replaceable(out: Path) -> None:
-    """Refuse an output folder that holds anything but an earlier comparison.
-
-    Raises:
-        UserError: it names something else.
-        OSError: it is no folder.
-    """
-    held = {entry.name for entry in out.iterdir()} if out.exists() else set()
-    foreign = held - OWN_NAMES if FIGURE_3_FILE in held else held
-    if foreign:
-        raise UserError(
-            f"OUT {out}: holds {min(foreign)!r}, which no comparison wrote; not replaced"
-        )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, compare and write.
 
@@ -161,12 +151,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: see `load_runs`, `points` and `check_replaceable`; nothing is written then.
     """
     config = cli.parse(CompareConfig, argv)
-    check_replaceable(config.out)
+    check_replaceable(config.out, COMPARISON)
     runs = load_runs(config.results)
     first = (*runs[0].results["groups"].get("near", ()), *ood_sets(runs[0].results))[0]
     shown = points(runs, config.columns or (first, MEAN))
     sheet = joint_sheet(runs)
-    with complete_folder(config.out, check_replaceable) as folder:
+    with complete_folder(config.out, COMPARISON) as folder:
         if any(run.occupied for run in runs):
             save_figure_2(folder / FIGURE_2_FILE, shown)
         save_figure_3(folder / FIGURE_3_FILE, shown)

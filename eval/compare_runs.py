@@ -96,7 +96,10 @@ def _check_equal(one: Run, other: Run) -> None:
             raise UserError(
                 f"--results: {field} differs: {here} in {one.path}, {there} in {other.path}"
             )
-    here, there = one.results["manifests"], other.results["manifests"]
+    here, there = (
+        {name: manifest["sha256"] for name, manifest in run.results["manifests"].items()}
+        for run in (one, other)
+    )
     for name in {**here, **there}:  # scorings of features alone have none
         if here.get(name) != there.get(name):
             raise UserError(f"--results: {name} is another set in {other.path} than in {one.path}")

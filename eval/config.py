@@ -59,7 +59,7 @@ class ScoreConfig:
     """OOD sets that are near to the in-distribution, the others being far; by default as the
     protocol has it."""
     allow_overlap: bool = False
-    """Score sets that share images, and record how many."""
+    """Score sets that share images, or that the run was trained on, and record how many."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where features and scores are computed; auto = cuda if there is one."""
     precision: Precision = "fp32"

@@ -5,8 +5,7 @@ Legend: B batch, G view size in pixels, N images of the set, d feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from dali_pipes.eval_loader import ImageSource
 from eval.config import Precision
-from shards.cli import UserError
+from eval.exact import full_float32
+from shards.cli import UserError, few
 from train.world import World
 
 PIXEL_CHUNK = 4096
-IDS_NAMED = 5
 
 
 @torch.inference_mode()
@@ -38,8 +37,8 @@ def embed(
         loader: yields ids (int64 [B], CPU) and images (float32 [B,3,G,G], normalised, on `device`),
             in any order.
         device: where the backbone and the images are.
-        precision: "fp32", also in convolutions, for which cuDNN would take TF32; or "bf16" for
-            autocast in the backbone.
+        precision: "fp32", which is that in all products and convolutions (`eval.exact`); or "bf16"
+            for autocast in the backbone.
         ids: the N consecutive ids that the loader has to yield.
 
     Returns:
@@ -54,7 +53,7 @@ def embed(
     backbone.eval()
     id_parts = [torch.empty(0, dtype=torch.int64)]
     feature_parts: list[Tensor] = []
-    with _no_tf32(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with full_float32(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch_ids, images in loader:
             features = backbone(images)
             if features.ndim != 2 or len(features) != len(batch_ids):
@@ -67,16 +66,6 @@ def embed(
     if not feature_parts:
         return torch.empty((0, 0), device=device)
     return torch.cat(feature_parts)[torch.argsort(seen).to(device)]
-
-
-@contextmanager
-def _no_tf32() -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def share_of_rank(count: int, rank: int, world_size: int) -> range:
@@ -150,5 +139,4 @@ def _span(ids: range) -> str:
 
 
 def _first(ids: Tensor) -> str:
-    shown = ids.flatten().tolist()
-    return ", ".join(map(str, shown[:IDS_NAMED])) + (", ..." if len(shown) > IDS_NAMED else "")
+    return few(ids.flatten().tolist())

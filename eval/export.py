@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 
 from eval.compress import Bank, compressed_bank, full_bank
 from eval.conformal import Calibration
+from eval.contents import check_overlap
 from eval.detector import Detector
 from eval.export_config import ExportConfig
 from eval.exported import FORMAT_VERSION, Header, Model, check_installed
 from eval.metrics import auroc
 from eval.onnx_graph import PixelsToScore, to_onnx, with_metadata
-from eval.sets import TEST, open_sets
+from eval.results import described
+from eval.sets import TEST, EvalSets, open_sets
 from shards import cli
 from shards.cli import UserError
 from shards.disk import refuse_existing, write_new_file
@@ -65,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         allow_overlap=config.allow_overlap,
     )
     detector.calibration.check_fpr(config.fpr)
+    overlap = _overlap(config, detector)
 
     bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)
     network = PixelsToScore(
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "features": len(detector.bank),
             "centres": len(bank.centres),
             "auroc": {name: {"full": full, "kept": kept} for name, (full, kept) in aurocs.items()},
-            "overlap": detector.described["overlap"],
+            "overlap": overlap,
         },
         checkpoint=detector.described["checkpoint"],
         manifests=detector.described["manifests"],
@@ -104,6 +107,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
         f"{len(detector.bank):,} features"
     )
+
+
+def _overlap(config: ExportConfig, detector: Detector) -> dict[str, int]:
+    """What all sets share, for the header; refused unless it is allowed."""
+    if not config.ood:
+        return detector.described["overlap"]  # of bank and calibration set
+    with ExitStack() as stack:
+        sets = _opened(config, stack)
+        overlap = check_overlap(sets, detector.teacher, allow_overlap=config.allow_overlap)
+        return described(sets, detector.teacher, overlap)["overlap"]
+
+
+def _opened(config: ExportConfig, stack: ExitStack) -> EvalSets:
+    in_dist = config.in_dist_train, config.calibration
+    return open_sets(*in_dist, config.ood, stack, allow_overlap=config.allow_overlap)
 
 
 def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
@@ -120,8 +138,7 @@ def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, t
     found = {}
     of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
     with ExitStack() as stack:
-        sets = open_sets(config.in_dist_train, config.calibration, config.ood, stack)
-        for name, shards in sets.ood.items():
+        for name, shards in _opened(config, stack).ood.items():
             features = detector.network.of_shards(shards)
             full = detector.score_features(features, name)
             found[name] = (
@@ -134,7 +151,7 @@ def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, t
 def _checked_scores(
     config: ExportConfig, detector: Detector, bank: Bank, model: bytes
 ) -> NDArray[np.float32]:
-    """Scores of the calibration images by onnxruntime, in the order of their ids.
+    """Scores by onnxruntime of the images that the detector is calibrated on, in their order.
 
     Raises:
         UserError: one is not what torch and DALI give.
@@ -143,16 +160,17 @@ def _checked_scores(
     runtime = Model(model)
     parts = []
     with ShardSet.open(config.calibration) as shards:
-        for first in range(0, len(shards), config.batch):
-            ids = np.arange(first, min(first + config.batch, len(shards)))
+        for first in range(0, len(detector.calibration_ids), config.batch):
+            ids = detector.calibration_ids[first : first + config.batch]
             parts.append(runtime.score(shards.read(ids)))
     scores = np.concatenate(parts)
     difference = np.abs(scores - expected)
     worst = int(np.argmax(difference))
     if not difference[worst] <= TOLERANCE:
         raise UserError(
-            f"{config.out}: not written: onnxruntime gives calibration image {worst} the score "
-            f"{scores[worst]:.6f}, expected {expected[worst]:.6f}"
+            f"{config.out}: not written: onnxruntime gives calibration image "
+            f"{detector.calibration_ids[worst]} the score {scores[worst]:.6f}, expected "
+            f"{expected[worst]:.6f}"
         )
     print(f"scores of {len(scores):,} images differ by {difference[worst]:.1e} at most")
     return scores

@@ -45,7 +45,8 @@ class ExportConfig:
     tau: float = TAU
     """Temperature of Eq. 6."""
     allow_overlap: bool = False
-    """Take a calibration set that shares images with the bank, and record how many."""
+    """Take sets that share images, or that the run was trained on, and record how many. Images of
+    the bank are left out of the calibration."""
     cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder that keeps features; by default RUN/features."""
 

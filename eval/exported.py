@@ -52,7 +52,7 @@ class Header:
     tau: float
     bank: dict[str, Any]
     """features: M of the training images; centres: what is left of them in the file; auroc: with
-    either, of OOD sets; overlap: images that it shares with the calibration set."""
+    either, of OOD sets; overlap: images that these sets and the calibration set share."""
     checkpoint: dict[str, Any]
     """step, sha256."""
     manifests: dict[str, Any]
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fpr = header.fpr if config.fpr is None else config.fpr
     names, reads = folder_images(config.images)
     calibration = Calibration(header.calibration_scores)
-    verdicts = judge(reads, header.rule, model.score, calibration, fpr)
+    verdicts = judge(reads, header.rule, model.score, calibration, fpr, names)
     write_new_file(config.out, [scores_csv(names, verdicts)])
     print(summary(names, verdicts, len(calibration.scores), fpr))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
+from shards.cli import UserError, few
 
 MIN_NORM = 1e-12
 """A shorter feature has no direction to speak of (`F.normalize` would not make it unit length)."""
-IDS_NAMED = 5
 
 
 def check_features(name: str, features: Tensor) -> None:
@@ -35,6 +34,5 @@ def fault_of(name: str, features: Tensor, first_id: int = 0) -> str | None:
     ):
         ids = (bad.nonzero().flatten() + first_id).tolist()
         if ids:
-            shown = ", ".join(map(str, ids[:IDS_NAMED])) + (", ..." if len(ids) > IDS_NAMED else "")
-            return f"{name}: {len(ids)} of {len(features)} features have {fault}; ids {shown}"
+            return f"{name}: {len(ids)} of {len(features)} features have {fault}; ids {few(ids)}"
     return None

@@ -103,12 +103,13 @@ class FeatureFile:
                     f"numbers, those of {BANK} {width}"
                 )
 
+    def rows(self, name: str) -> NDArray[np.float32]:
+        """Features of a set [N, d], as they are scored."""
+        return self.arrays[name].astype(np.float32)
+
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
         """Set -> float32 [N, d] on the device, row i = id i."""
-        return {
-            name: torch.from_numpy(self.arrays[name].astype(np.float32)).to(self.device)
-            for name in sets.counts
-        }
+        return {name: torch.from_numpy(self.rows(name)).to(self.device) for name in sets.counts}
 
 
 def sets_of(files: Sequence[FeatureFile]) -> EvalSets:

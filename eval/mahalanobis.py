@@ -19,6 +19,7 @@ which leaves large variances as they are, and keeps the smallest from the roundi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,17 +70,14 @@ class Mahalanobis:
         check_features(name, bank)
         if not 1 <= clusters <= len(bank):
             raise UserError(f"{name}: clusters is {clusters}, expected 1 to {len(bank)}, its size")
-        unit = _unit(bank)
-        labels = _labels(unit, clusters)
+        labels = None if clusters == 1 else _labels(bank, clusters)
         centres, whitening = [], []
         for cluster in range(clusters):
-            members = unit[labels == cluster]
-            centre = members.mean(0)
-            covariance = _second_moment(members, centre)
+            count, centre, covariance = _moments(bank, labels, cluster)
             variance = covariance.trace()
             if variance < LEAST_VARIANCE:
                 raise NoCovarianceError(
-                    f"{name}: cluster {cluster} of {clusters} holds {len(members)} features that "
+                    f"{name}: cluster {cluster} of {clusters} holds {count} features that "
                     "do not differ, so it has no covariance"
                 )
             identity = torch.eye(len(covariance), dtype=torch.float64, device=bank.device)
@@ -112,21 +110,33 @@ class Mahalanobis:
         return torch.cat(found)
 
 
-def _labels(unit: Tensor, clusters: int) -> Tensor:
+def _labels(bank: Tensor, clusters: int) -> Tensor:
     """Cluster of each feature, int64 [M]."""
-    if clusters == 1:
-        return torch.zeros(len(unit), dtype=torch.int64, device=unit.device)
-    found = KMeans(clusters, n_init=10, random_state=SEED).fit(unit.cpu().numpy())
-    return torch.from_numpy(found.labels_.astype(np.int64)).to(unit.device)
+    found = KMeans(clusters, n_init=10, random_state=SEED).fit(_unit(bank).cpu().numpy())
+    return torch.from_numpy(found.labels_.astype(np.int64)).to(bank.device)
 
 
-def _second_moment(members: Tensor, centre: Tensor) -> Tensor:
-    """Covariance [d, d] of unit features [n, d] about their mean."""
-    total = torch.zeros(len(centre), len(centre), dtype=torch.float64, device=centre.device)
-    for part in members.split(TILE):
-        away = part - centre
-        total += away.T @ away
-    return total / len(members)
+def _moments(bank: Tensor, labels: Tensor | None, cluster: int) -> tuple[int, Tensor, Tensor]:
+    """How many features a cluster has, their mean [d], and their covariance [d, d] about it."""
+    count, width = 0, bank.shape[1]
+    total = torch.zeros(width, dtype=torch.float64, device=bank.device)
+    for members in _members(bank, labels, cluster):
+        count += len(members)
+        total += members.sum(0)
+    centre = total / count
+    # A pass of its own: sums of squares would lose what a small variance is.
+    squares = torch.zeros(width, width, dtype=torch.float64, device=bank.device)
+    for members in _members(bank, labels, cluster):
+        away = members - centre
+        squares += away.T @ away
+    return count, centre, squares / count
+
+
+def _members(bank: Tensor, labels: Tensor | None, cluster: int) -> Iterator[Tensor]:
+    """The unit features of a cluster, float64 [n, d], tile by tile; of all without labels."""
+    for first in range(0, len(bank), TILE):
+        part = bank[first : first + TILE]
+        yield _unit(part if labels is None else part[labels[first : first + TILE] == cluster])
 
 
 def _unit(features: Tensor) -> Tensor:

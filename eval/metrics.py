@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eval.intervals import Estimate, Interval, mean_interval, rate_interval
-from shards.cli import UserError
+from shards.cli import UserError, few
 
-IDS_NAMED = 5
 TPR_PERCENT = 95
 METRICS = {"auroc": "AUROC", "aupr_ood": "AUPR-OOD", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
 """Key in results.json -> what a reader sees."""
@@ -165,9 +164,8 @@ def _checked(which: str, scores: ArrayLike) -> NDArray[np.float64]:
         raise UserError(f"{which} scores are empty: AUROC needs at least one image of each kind")
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
-        shown = ", ".join(f"{i} ({array[i]})" for i in bad[:IDS_NAMED])
-        more = ", ..." if len(bad) > IDS_NAMED else ""
+        shown = few([f"{i} ({array[i]})" for i in bad])
         raise UserError(
-            f"{which} scores: {len(bad)} of {len(array)} are not finite, at positions {shown}{more}"
+            f"{which} scores: {len(bad)} of {len(array)} are not finite, at positions {shown}"
         )
     return array

@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eval.exact import full_float32
 from eval.feature_checks import check_features
-from eval.tiles import GROUP, packed, product, unit
+from eval.tiles import GROUP, unit
 from shards.cli import UserError
+from train.onednn import packed, product
 
 TILE_ROWS, TILE_COLUMNS = 512, 16_384
 """R and C: 34 MB in float32."""
@@ -41,7 +43,7 @@ def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple
         raise UserError(f"k is {k}, expected at least 1 neighbour")
     if k > len(bank):
         raise UserError(f"{names[1]}: {len(bank)} features, too few for {k} neighbours")
-    with torch.autocast(test.device.type, enabled=False):
+    with full_float32(), torch.autocast(test.device.type, enabled=False):
         queries = [unit(rows) for rows in test.split(TILE_ROWS)]
         found = [
             (rows.new_empty(len(rows), 0), rows.new_empty(len(rows), 0, dtype=torch.int64))

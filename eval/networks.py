@@ -23,6 +23,7 @@ from eval.embed import embed, over_ranks, pixel_features
 from eval.feature_cache import FeatureCache
 from eval.feature_file import FeatureFile
 from eval.sets import EvalSets
+from eval.versions import dali_version
 from shards.cli import UserError
 from shards.reader import ShardSet
 from train.backbone import build_backbone, check_name
@@ -159,6 +160,7 @@ def _of_network(
         "device": world.device.type,
         "torch": torch.__version__,
         "timm": timm.__version__,
+        "dali": dali_version(),
     }
     return Network(key, label, features, cache, world, depends_on)
 

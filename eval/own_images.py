@@ -18,9 +18,10 @@ from eval.config import ScoreConfig
 from eval.detector import IMAGES, Detector
 from eval.images import folder_images
 from eval.publish import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
-from eval.results import FORMAT_VERSION, versions
+from eval.results import FORMAT_VERSION
 from eval.sets import BANK, TEST
 from eval.verdicts import Verdicts, scores_csv, summary, unreadable_csv
+from eval.versions import versions
 from shards.cli import UserError
 
 
@@ -41,7 +42,7 @@ def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
     names, reads = folder_images(config.images)
     print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
     detector = Detector.of(config)
-    verdicts = detector.judge(reads, config.fpr)
+    verdicts = detector.judge(reads, config.fpr, names)
     results = _results(config, detector, verdicts, command)
     with complete_folder(config.out) as folder:
         (folder / SCORES_FILE).write_bytes(scores_csv(names, verdicts))

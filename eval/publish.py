@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,56 +20,78 @@ REPORT_FILE = "report.html"
 SCORES_FOLDER = "scores"
 SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
 """Of one's own images."""
-OWN_NAMES = frozenset(
-    {
-        *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE),
-        *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE),
-    }
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command makes of an output folder, by which an earlier one is known."""
+
+    option: str
+    """How the command line calls the folder."""
+    kind: str
+    """What it is, in errors."""
+    names: frozenset[str]
+    """What may be in it."""
+    always: str
+    """The name that no complete one lacks."""
+
+
+SCORING = Output(
+    "--out",
+    "scoring",
+    frozenset(
+        {
+            *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE),
+            *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE),
+        }
+    ),
+    always=RESULTS_FILE,
 )
 
 
-def check_replaceable(out: Path) -> None:
-    """Refuse an output folder that holds anything but an earlier scoring, or cannot be written.
+def check_replaceable(out: Path, output: Output = SCORING) -> None:
+    """Refuse an output folder that holds anything but an earlier output, or cannot be written.
 
     Raises:
-        UserError: `out` is a file, or a folder with other content than a scoring's, or the folder
-            that it is to be in takes no new one.
+        UserError: `out` is a file, or a folder with other content, or the folder that it is to be
+            in takes no new one.
     """
-    _check_writable(out)
+    said = f"{output.option} {out}"
+    _check_writable(out, said)
     if not out.exists():
         return
     if not out.is_dir():
-        raise UserError(f"--out {out}: is not a folder")
+        raise UserError(f"{said}: is not a folder")
     held = {entry.name for entry in out.iterdir()}
-    foreign = sorted(held - OWN_NAMES)
+    foreign = sorted(held - output.names)
     if foreign:
-        raise UserError(f"--out {out}: holds {foreign[0]!r}, which no scoring wrote; not replaced")
-    if held and RESULTS_FILE not in held:
-        raise UserError(f"--out {out}: is not empty and has no {RESULTS_FILE}; not replaced")
+        raise UserError(f"{said}: holds {foreign[0]!r}, which no {output.kind} wrote; not replaced")
+    if held and output.always not in held:
+        raise UserError(f"{said}: is not empty and has no {output.always}; not replaced")
 
 
-def _check_writable(out: Path) -> None:
+def _check_writable(out: Path, said: str) -> None:
     """By trying: permissions do not tell of a file system that may only be read."""
     there = next((folder for folder in out.resolve().parents if folder.exists()), out)
     try:
         with TemporaryDirectory(prefix=f".{out.name}.trial-", dir=there):
             pass
     except OSError as error:
-        raise UserError(f"--out {out}: {there} cannot be written ({error.strerror})") from error
+        raise UserError(f"{said}: {there} cannot be written ({error.strerror})") from error
 
 
 @contextmanager
-def complete_folder(out: Path, check: Callable[[Path], None] = check_replaceable) -> Iterator[Path]:
+def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
     """A new folder beside `out` to write into; it becomes `out` when the block ends well.
 
     If the block raises, the new folder is removed and what `out` held stays as it was.
 
     Args:
         out: the folder.
-        check: refuses what must not be replaced; called just before the replacement.
+        output: what it becomes; `check_replaceable` is asked again just before the replacement.
 
     Raises:
-        UserError: see `check`.
+        UserError: see `check_replaceable`.
     """
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +103,7 @@ def complete_folder(out: Path, check: Callable[[Path], None] = check_replaceable
         yield partial
         for path in [*partial.rglob("*"), partial]:
             sync(path)
-        check(out)
+        check_replaceable(out, output)
         if out.exists():
             out.rename(replaced)
         try:

@@ -8,8 +8,9 @@ from typing import Any
 
 from eval.intervals import Interval
 from eval.scores import HEADLINE
-from eval.sets import ALL, FAR, MEAN, NEAR
+from eval.sets import ALL, FAR, MEAN, NEAR, TEST
 from eval.shortcuts import CHANCE, tell_apart
+from shards.cli import few
 
 DECIMALS = 2
 """Of percentages, as the tables of the paper have them, or fewer."""
@@ -62,6 +63,7 @@ def warnings(results: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -
         *tell_apart(results.get("shortcuts", {}), own),
         *[f"Training, {line}" for line in health(reports)],
         *_sets(results),
+        *_stored_otherwise(results),
     ]
 
 
@@ -94,7 +96,7 @@ def _better_networks(results: Mapping[str, Any]) -> list[str]:
                 f"headline's {percent(own_mean)} %"
             )
         elif better:
-            found.append(f"{method['label']} is at least as good on {_listed(better)}")
+            found.append(f"{method['label']} is at least as good on {few(better, NAMED_SETS)}")
     return found
 
 
@@ -121,16 +123,33 @@ def _sets(results: Mapping[str, Any]) -> list[str]:
         found.append("The bank is not the set that the run was trained on")
     if not results["manifests"]:
         found.append(
-            "Only features were there: whether sets share images, or can be told apart by trivial "
-            "statistics, is not known"
+            "Only features were there: whether sets share images with other features, or can be "
+            "told apart by trivial statistics, is not known"
         )
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED_SETS])
-    more = len(names) - NAMED_SETS
-    return shown + (f" and {more} more" if more > 0 else "")
+def _stored_otherwise(results: Mapping[str, Any]) -> list[str]:
+    """A line for each way in which pixels of OOD sets came to be, if not those of the test set."""
+    if not results["manifests"]:
+        return []
+    own = _stored(results["manifests"][TEST])
+    others: dict[str, list[str]] = {}
+    for name in ood_names(results):
+        others.setdefault(_stored(results["manifests"][name]), []).append(name)
+    return [
+        f"Images of {few(names, NAMED_SETS)} are {how}, in-distribution test images {own}: that "
+        "alone may tell them apart"
+        for how, names in others.items()
+        if how != own
+    ]
+
+
+def _stored(manifest: Mapping[str, Any]) -> str:
+    """What was done to pixels; PNG keeps them as raw images do."""
+    rule = manifest["resize"]
+    resized = "not resized" if rule == "none" else f"resized by {rule}"
+    return resized + (" and stored as JPEG" if manifest["encoding"] == "jpg" else "")
 
 
 def column_label(column: str) -> str:
@@ -175,8 +194,12 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"features of {method['label']}", f"{method['feature_dim']:,} numbers an image")
         for method in results["methods"].values()
     ]
-    for part in ("settings", "versions"):
-        facts += [(name, str(v)) for name, v in results[part].items() if v not in (None, "")]
+    shown = {**results["settings"], **results["versions"]}
+    facts += [
+        (name, str(value))
+        for name, value in shown.items()
+        if name != "training_command" and value not in (None, "")
+    ]
     return facts
 
 

@@ -12,15 +12,13 @@ Columns are the OOD sets, `near` and `far` where the sets are grouped, `mean` ov
 from __future__ import annotations
 
 import csv
-import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from eval.config import ScoreConfig
@@ -28,12 +26,16 @@ from eval.contents import Shared
 from eval.metrics import mean_of_sets, measure
 from eval.paper import groups_of
 from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets
+from eval.versions import versions
 from shards.cli import UserError
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.world import World
 
 FORMAT_VERSION = 2
+RUN_NOTES = "README.md"
+COMMAND = re.compile(r"^## (?:Made by|Go on with)\n\n    (.+)\n\Z", re.M | re.S)
+"""With which those of a run end."""
 Scores = Mapping[str, NDArray[np.float64]]
 """Set name -> float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more OOD."""
 Groups = Mapping[str, Sequence[str]]
@@ -144,6 +146,9 @@ def described(
                 "name": manifest.name,
                 "split": manifest.split,
                 "protocol": manifest.protocol,
+                "resize": manifest.resize,
+                "encoding": manifest.encoding,
+                "excluded": manifest.excluded,
                 "sha256": manifest.sha256,
             }
             for name, manifest in sets.manifests.items()
@@ -175,10 +180,11 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
 def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -> dict[str, Any]:
     """What shapes the numbers besides sets and networks, and how the teacher was trained."""
     trained: dict[str, Any] = {}
-    if teacher is not None:
+    if config.run is not None and teacher is not None:
         aux = teacher.config.aux
         trained["negatives"] = teacher.config.strategy
         trained["aux"] = aux.name if aux else None
+        trained["training_command"] = training_command(config.run)
     return {
         **trained,
         "precision": config.precision,
@@ -189,17 +195,21 @@ def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -
     }
 
 
+def training_command(run: Path) -> str | None:
+    """The command of a run, from what `train.run_notes` wrote beside it; None if it has not yet."""
+    try:
+        text = (run / RUN_NOTES).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = COMMAND.search(text)
+    return found[1] if found else None
+
+
 def protocol_name(sets: EvalSets) -> str:
     """The protocol that all sets belong to; "mixed: ..." if they differ, "custom" if none does."""
     names = sorted({manifest.protocol or "custom" for manifest in sets.manifests.values()})
     names = names or ["custom"]
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    packages = {name: version(name) for name in ("timm", "numpy", "scikit-learn")}
-    return {"python": platform.python_version(), "torch": torch.__version__, **packages}
 
 
 def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | None) -> None:

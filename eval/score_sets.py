@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eval.config import ScoreConfig
-from eval.contents import refuse, shared_images
+from eval.contents import check_overlap
 from eval.details import probes
 from eval.feature_file import FeatureFile, sets_of
 from eval.figures import save_histogram, save_roc
@@ -30,7 +30,7 @@ from eval.report import write_report
 from eval.report_data import report_data
 from eval.results import Method, collect, grouped, settings, write_scores
 from eval.scores import HEADLINE, all_scores
-from eval.sets import BANK, TEST, EvalSets, open_sets, refuse_trained_on
+from eval.sets import BANK, TEST, EvalSets, open_sets
 from eval.shortcuts import audit
 from eval.table import sheet_of
 from eval.table_formats import print_sheet, write_sheet
@@ -67,20 +67,17 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
         if config.in_dist is None:
             sets = sets_of(files)
         else:
-            sets = open_sets(*config.in_dist, config.ood, stack)
+            sets = open_sets(*config.in_dist, config.ood, stack, allow_overlap=config.allow_overlap)
         _check_equal_sets(sets, files, world)
         for file in files:
             file.check(sets.counts)
         groups = grouped(config.near, sets)
-        overlap = shared_images(sets.shards)
-        if not config.allow_overlap:
-            refuse(overlap)
         teacher = load_teacher(config.run, world.device) if config.run else None
         if teacher is not None:
             # A run that is still training may have written a newer one between two ranks.
             checkpoint = f"step {teacher.step}, {teacher.sha256}"
             world.check_equal(f"the newest checkpoint of {config.run}", checkpoint)
-            refuse_trained_on(sets, teacher)
+        overlap = check_overlap(sets, teacher, files, allow_overlap=config.allow_overlap)
 
         # ------------------------------------------------------------- features and scores
         methods: dict[str, Method] = {}

@@ -32,9 +32,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.config import TAU
+from eval.exact import full_float32
 from eval.feature_checks import check_features, fault_of
-from eval.tiles import Largest, keep_memory, log2_sum, packed, product, unit
+from eval.tiles import Largest, keep_memory, log2_sum, unit
 from shards.cli import UserError
+from train.onednn import packed, product
 from train.world import World
 
 NAMES = ("test set", "bank")
@@ -103,10 +105,10 @@ def nearest_scores(
 ) -> dict[str, Tensor]:
     """All scores of this file, each test feature against the whole bank, in one pass.
 
-    Features are normalised in float32 (autocast is off in here), and so are the cosines; sums of
-    more than 256 terms are in float64. A few tiles of cosines exist at a time, and the tiles change
-    the scores only by rounding. All row tiles have one shape (the last is padded), so that equal
-    features get equal scores wherever they stand, also in two calls with the same bank.
+    Features are normalised in float32 (autocast and TF32 are off in here), and so are the cosines;
+    sums of more than 256 terms are in float64. A few tiles of cosines exist at a time, and the
+    tiles change the scores only by rounding. All row tiles have one shape (the last is padded), so
+    that equal features get equal scores wherever they stand, also in two calls with the same bank.
 
     Args:
         test: float32 [N, d], any length but zero, on the CPU or a CUDA device; equal on all ranks.
@@ -193,7 +195,7 @@ def _sweep(
     mass = torch.tensor(len(bank)) if weights is None else weights.sum(dtype=torch.float64)
     total = _over_ranks(mass.double().to(test.device), world).sum()
     found = []
-    with torch.autocast(test.device.type, enabled=False):
+    with full_float32(), torch.autocast(test.device.type, enabled=False):
         for block in test.split(BLOCK_ROWS):
             rows = [
                 _Rows(

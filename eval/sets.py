@@ -30,8 +30,7 @@ class EvalSets:
     counts: Mapping[str, int]
     """How many images each has."""
     shards: Mapping[str, ShardSet]
-    """Of the same sets, open; shapes are equal, no two hold the same images. Empty where only
-    features are there."""
+    """Of the same sets, open; shapes are equal. Empty where only features are there."""
 
     @property
     def scored(self) -> list[str]:
@@ -55,17 +54,25 @@ class EvalSets:
 
     def bank_is_training_set(self, teacher: LoadedTeacher | None) -> bool:
         """Whether the bank is the set that the teacher was trained on, as Eq. 6 has it."""
-        return teacher is not None and _is_training_set(self.shards[BANK], teacher)
+        if teacher is None:
+            return False
+        return self.shards[BANK].manifest.sha256 == teacher.manifests["in-dist"]
 
 
 def open_sets(
-    in_dist_train: Path, in_dist_test: Path, ood: tuple[Path, ...], stack: ExitStack
+    in_dist_train: Path,
+    in_dist_test: Path,
+    ood: tuple[Path, ...],
+    stack: ExitStack,
+    *,
+    allow_overlap: bool = False,
 ) -> EvalSets:
     """Open and check the sets; `stack` closes them.
 
     Raises:
-        UserError: a folder is no sound shard set, a set is empty, two OOD sets have one name, a
-            name is reserved, shapes differ, or two sets hold the same images (leakage).
+        UserError: a folder is no sound shard set, or is given twice, a set is empty, two OOD sets
+            have one name, a name is reserved, or shapes differ; or two sets hold the same images by
+            their manifests, unless that is allowed.
     """
     directories = {BANK: in_dist_train, TEST: in_dist_test}
     for directory in ood:
@@ -89,24 +96,9 @@ def open_sets(
         if len(opened[name]) == 0:
             raise UserError(f"{name}: {directory} holds no images")
     _check_shapes(opened)
-    _check_leakage(opened)
+    if not allow_overlap:
+        _check_leakage(opened)
     return EvalSets({name: len(shards) for name, shards in opened.items()}, opened)
-
-
-def refuse_trained_on(sets: EvalSets, teacher: LoadedTeacher) -> None:
-    """Refuse to score the images that a teacher was trained on; as the bank they are welcome.
-
-    Raises:
-        UserError: names the set and its folder.
-    """
-    for name in sets.scored:
-        if _is_training_set(sets.shards[name], teacher):
-            folder = sets.shards[name].directory
-            raise UserError(f"{name}: {folder} is the set that the run was trained on")
-
-
-def _is_training_set(shards: ShardSet, teacher: LoadedTeacher) -> bool:
-    return shards.manifest.sha256 == teacher.manifests["in-dist"]
 
 
 def _check_shapes(sets: Mapping[str, ShardSet]) -> None:
@@ -124,23 +116,28 @@ def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
     """No two sets may hold the same images, however their folders are called."""
     for one, other in itertools.combinations(sets, 2):
         here, there = sets[one].manifest, sets[other].manifest
-        if _share_shards(here, there):
+        if share_shards(here, there):
             fault = "hold the same shards"
-        elif _share_source(here, there):
+        # What other lists leave out may be the whole difference: `eval.contents` looks then.
+        elif share_source(here, there) and here.exclude_sha256 == there.exclude_sha256:
             fault = "were built from the same source and labels"
         else:
             continue
         raise UserError(
-            f"{one} and {other} {fault}: {sets[one].directory}, {sets[other].directory}"
+            f"{one} and {other} {fault}: {sets[one].directory}, {sets[other].directory}; allow it "
+            "with --allow-overlap, which is recorded"
         )
 
 
-def _share_shards(one: Manifest, other: Manifest) -> bool:
+def share_shards(one: Manifest, other: Manifest) -> bool:
+    """Whether a shard of one is in the other, byte by byte."""
     return not {s.sha256 for s in one.shards}.isdisjoint(s.sha256 for s in other.shards)
 
 
-def _share_source(one: Manifest, other: Manifest) -> bool:
+def share_source(one: Manifest, other: Manifest) -> bool:
     """Equal files, split and a label in common (none named = all), so equal images among them.
+
+    Unless exclusion lists part them: a name in the source then tells of each image.
 
     Of an unpacked data set whose splits are lists (DTD), the digest is of the split's images only,
     so that what its splits have in common is not found here.

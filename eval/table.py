@@ -220,7 +220,7 @@ def notes(results: Results) -> list[str]:
 
 
 def notes_on_sets(results: Results) -> list[str]:
-    """Measures, protocol, counts and groups."""
+    """Measures, protocol, counts, shared images and groups."""
     counts = results["counts"]
     ood = ood_sets(results)
     groups = [f" {group}: {', '.join(names)}." for group, names in results["groups"].items()]
@@ -230,9 +230,15 @@ def notes_on_sets(results: Results) -> list[str]:
         f"Protocol: {results['protocol']}. In-distribution test images: {counts[TEST]:,}. "
         f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
         f"{ALL} {sum(counts[name] for name in ood):,}.",
+        *_notes_on_overlap(results),
         f"{MEAN} is over the sets, {ALL} has their images in one.{''.join(groups)}",
         "Intervals are of the choice of images; another training run may differ by more.",
     ]
+
+
+def _notes_on_overlap(results: Results) -> list[str]:
+    shared = [f"{count:,} in both {sets}" for sets, count in results.get("overlap", {}).items()]
+    return [f"Images that sets share (--allow-overlap): {'; '.join(shared)}."] if shared else []
 
 
 def _probe_texts(probes: Results) -> list[str]:

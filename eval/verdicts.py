@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eval.conformal import Calibration
 from eval.images import Read, read_chunks
-from shards.cli import UserError, printable
+from shards.cli import UserError, few, printable
 from shards.convert import Target
 
 MOST_SHOWN = 10
@@ -42,18 +42,21 @@ def judge(
     score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
     calibration: Calibration,
     fpr: float,
+    names: Sequence[str] | None = None,
 ) -> Verdicts:
     """Score images and decide.
 
     Args:
         reads: N images.
         rule: what is done to their pixels.
-        score: uint8 [n, H, W, C] -> scores [n].
+        score: uint8 [n, H, W, C] -> scores [n]; one that is not finite is refused here.
         calibration: scores of in-distribution images, made in the same way.
         fpr: share of in-distribution images that may be called OOD.
+        names: what an error calls the images; by default their numbers, as in images[3].
 
     Raises:
-        UserError: the rate cannot be promised, a score is not finite, or no image can be read.
+        UserError: the rate cannot be promised, scores are not finite (the message names their
+            images), or no image can be read.
     """
     calibration.check_fpr(fpr)
     scores = np.full(len(reads), np.nan)
@@ -62,9 +65,13 @@ def judge(
         errors |= chunk.unreadable
         if chunk.numbers:
             scores[chunk.numbers] = score(chunk.pixels)
-            bad = int((~np.isfinite(scores[chunk.numbers])).sum())
+            bad = [number for number in chunk.numbers if not np.isfinite(scores[number])]
             if bad:
-                raise UserError(f"images: {bad} scores are not finite")
+                called = few([names[i] if names else f"images[{i}]" for i in bad])
+                raise UserError(
+                    f"images: {len(bad)} scores are not finite, of {called}; leave these out, or "
+                    "look at what the network makes of them"
+                )
     if len(errors) == len(reads):
         what = f"the first {errors[0]}" if errors else "there is none"
         raise UserError(f"images: none of {len(reads)} can be read; {what}")

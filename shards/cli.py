@@ -34,6 +34,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def few(values: Sequence[object], most: int = 5) -> str:
+    """The first of the values: `3, 5, 8 and 12 more`."""
+    more = len(values) - most
+    return ", ".join(map(str, values[:most])) + (f" and {more:,} more" if more > 0 else "")
+
+
 def run(main: Callable[[], object]) -> None:
     """Call `main`; a `UserError` is one line on stderr and exit status 2.
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+NEEDS_BROWSER = "OODINO_NEEDS_BROWSER"
+"""Environment variable that lets no test of a page be skipped."""
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --hide-scrollbars "
@@ -28,8 +30,11 @@ ANSWER_S = 120
 
 
 def find_browser() -> str | None:
-    """The executable, if there is one."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    """The executable, if there is one; where `NEEDS_BROWSER` is set there has to be."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    names = ", ".join(NAMES)
+    assert found or NEEDS_BROWSER not in os.environ, f"{NEEDS_BROWSER} is set, and no {names} found"
+    return found
 
 
 class Browser:

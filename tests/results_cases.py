@@ -72,7 +72,7 @@ def made_up_results(
         "probes": probes or {},
         "bank_is_training_set": True,
         "checkpoint": {"step": 1234, "sha256": "ab"},
-        "manifests": {"in-dist-test": {"name": in_dist}},
+        "manifests": {"in-dist-test": {"name": in_dist, "sha256": "a" * 64}},
         "settings": settings or {},
     }
 

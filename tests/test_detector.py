@@ -166,6 +166,42 @@ def test_no_image_at_all(case, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "size"),
+    [
+        (np.zeros((0, 9, 3), np.uint8), "a height of 0 px and a width of 9 px"),
+        (np.zeros((9, 0, 1), np.uint8), "a height of 9 px and a width of 0 px"),
+        (Image.new("RGB", (9, 0)), "a height of 0 px and a width of 9 px"),
+    ],
+)
+def test_an_image_without_pixels(case, image, size) -> None:
+    good = np.zeros((9, 9, 3), np.uint8)
+    with pytest.raises(ValueError, match=rf"^images\[2\] has {size}"):
+        case.detector(device="cpu").score([good, good, image])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_images_without_a_score_are_named(case, tmp_path, monkeypatch, value) -> None:
+    """Of what stands in the second chunk: a flat image, for which the network gives `value`."""
+    detector = case.detector(device="cpu", batch=2)
+
+    def spoil(_, inputs, features):
+        is_flat = (inputs[0].flatten(2).std(dim=2) < 1e-3).all(dim=1)
+        return features.masked_fill(is_flat[:, None], value)
+
+    detector.teacher.backbone.register_forward_hook(spoil)
+    monkeypatch.setattr("eval.images.CHUNK_BYTES", 5 * SIZE_PX * SIZE_PX * 3)
+    flat = np.full((SIZE_PX, SIZE_PX, 3), 90, np.uint8)
+    Image.fromarray(flat).save(tmp_path / "flat.png")
+    noise = list(pixels_of(case.other))
+    named = rf"^images: 2 scores are not finite, of {tmp_path}/flat.png, images\[8\]; "
+    with pytest.raises(UserError, match=named):
+        detector.score([*noise[:7], tmp_path / "flat.png", flat, *noise[7:]])
+    alone = r"^images: 1 scores are not finite, of images\[0\]; "
+    with pytest.raises(UserError, match=alone):
+        detector.score([flat])
+
+
+@pytest.mark.parametrize(
     "image", [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8)]
 )
 def test_an_array_that_is_no_image(case, image) -> None:
@@ -204,5 +240,31 @@ def test_calibration_must_be_new_to_run_and_bank(case, tmp_path) -> None:
     own = RunCase(case.run, case.train, shared, case.other)
     with pytest.raises(UserError, match="2 of in-dist-test are in in-dist-train too"):
         own.detector(device="cpu")
-    overlap = own.detector(device="cpu", allow_overlap=True).described["overlap"]
-    assert overlap == {"in-dist-train and in-dist-test": 2}
+
+
+def test_images_of_the_bank_are_left_out_of_the_calibration(case, tmp_path, capsys) -> None:
+    bank, new = pixels_of(case.train), smooth_images(18, SIZE_PX, 3, seed=13)
+    mixed = build_npy_set(tmp_path, "mixed", np.concatenate([new[:9], bank[:3], new[9:]]))
+    own = RunCase(case.run, case.train, mixed, case.other)
+    detector = own.detector(device="cpu", allow_overlap=True)
+    assert detector.described["overlap"] == {"in-dist-train and in-dist-test": 3}
+    said = "3 of 21 images of in-dist-test are in in-dist-train too, and are left out of the "
+    assert capsys.readouterr().err == f"{said}calibration\n"
+
+    pixels = pixels_of(mixed)
+    kept = [i for i, image in enumerate(pixels) if not (image == bank).all(axis=(1, 2, 3)).any()]
+    assert detector.calibration_ids.tolist() == kept and len(kept) == 18
+    calibration = eq6_by_definition(case, pixels[kept])
+    np.testing.assert_allclose(detector.calibration_scores, calibration, rtol=0, atol=1e-5)
+    asked = pixels_of(case.calibration)
+    scores = eq6_by_definition(case, asked)
+    assert np.abs(np.subtract.outer(scores, calibration)).min() > 1e-5, "rounding decides"
+    expected = [(1 + sum(calibration >= score)) / (len(kept) + 1) for score in scores]
+    assert detector.score(asked, fpr=0.5).p_value.tolist() == expected
+    with pytest.raises(UserError, match="but 18 calibration images"):
+        detector.score(asked, fpr=0.05)  # of 21 it would be promised
+
+    only = build_npy_set(tmp_path, "only", bank[:3])
+    own = RunCase(case.run, case.train, only, case.other)
+    with pytest.raises(UserError, match="^in-dist-test: all 3 images are in in-dist-train too"):
+        own.detector(device="cpu", allow_overlap=True)

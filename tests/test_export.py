@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.picture_cases import write_damaged, write_pictures
 from tests.run_cases import SIZE_PX, RunCase, write_run_case
 from tests.test_eval_loader import levels
 from tests.train_cases import ROOT, run_script
+from train.checkpoint import load_teacher
 
 CENTRES = 12
 WITHOUT = """
@@ -259,6 +262,40 @@ def test_calibration_images_of_the_bank_are_recorded_if_allowed(rgb, tmp_path, m
     overlap = header_of(tmp_path / "out.onnx").bank["overlap"]
     assert overlap == {"in-dist-train and in-dist-test": 2}
     assert not any(header_of(path).bank["overlap"].values())
+
+
+def test_ood_sets_are_looked_at_as_in_a_scoring(rgb, tmp_path, monkeypatch, capsys) -> None:
+    """One shares images with the calibration set, which shares some with the bank, and one is what
+    the run was trained on beside."""
+    case, path = rgb
+    mixed = np.concatenate([pixels_of(case.train, 3), pixels_of(case.calibration, 30)])
+    leaky = np.concatenate([mixed[:1], pixels_of(case.other, 4), mixed[-2:]])
+    own = RunCase(case.run, case.train, build_npy_set(tmp_path, "mixed", mixed), case.other)
+    ood = ["--ood", str(build_npy_set(tmp_path, "leaky", leaky)), str(case.other)]
+    teacher = load_teacher(case.run, torch.device("cpu"))
+    aux = json.loads((case.other / "manifest.json").read_text())["~sha256"]
+    with_aux = dataclasses.replace(teacher, manifests={**teacher.manifests, "aux": aux})
+    monkeypatch.setattr("eval.export.to_onnx", lambda *_: onnx.load(path))  # of the same bank
+
+    out = tmp_path / "out.onnx"
+    with pytest.raises(UserError, match=r"1 of leaky are in in-dist-train too .*; 2 of leaky are"):
+        main(command(case, out, *ood))
+    monkeypatch.setattr("eval.detector.load_teacher", lambda *_: with_aux)
+    with pytest.raises(UserError, match="^other: .*other is the auxiliary set that the run was"):
+        main(command(case, out, "--ood", str(case.other)))
+    assert not out.exists()
+
+    main(command(own, out, *ood, "--allow-overlap"))
+    assert "3 of 33 images of in-dist-test are in in-dist-train too" in capsys.readouterr().err
+    header = header_of(out)
+    assert header.bank["overlap"] == {
+        "the auxiliary set that the run was trained on and other": 12,
+        "in-dist-train and in-dist-test": 3,
+        "in-dist-train and leaky": 1,
+        "in-dist-test and leaky": 3,
+    }
+    kept = case.detector(device="cpu").score(mixed[3:]).score
+    np.testing.assert_allclose(header.calibration_scores, np.sort(kept), rtol=0, atol=1e-4)
 
 
 def test_a_file_with_other_scores_is_not_written(rgb, tmp_path, monkeypatch) -> None:

@@ -138,6 +138,23 @@ def test_features_that_are_not_finite_are_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_rows_that_two_sets_have_are_refused_or_recorded(tmp_path, kind):
+    """In the second file, whose numbers may be wider: they are compared as they are scored."""
+    leaky = made_up()
+    leaky["svhn"][[2, 11]] = leaky[BANK][[7, 7]]
+    leaky["close"][4] = leaky[TEST][0]
+    leaky["svhn"] = leaky["svhn"].astype(kind)
+    clean = {name: array + 1 for name, array in made_up().items()}
+    shared = r"2 of svhn are in in-dist-train too \(ids 2, 11\); 1 of close .* in-dist-test too"
+    with pytest.raises(UserError, match=rf"^sets share rows of .*b.npz: {shared}.*take them out"):
+        scored(tmp_path, clean, leaky)
+    assert not (tmp_path / "out").exists()
+    out = scored(tmp_path, clean, leaky, more=("--allow-overlap",))
+    overlap = {"in-dist-train and svhn": 2, "in-dist-test and close": 1}
+    assert json.loads((out / "results.json").read_text())["overlap"] == overlap
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [

@@ -145,7 +145,10 @@ def test_the_joint_table_has_a_row_a_run_and_the_papers(tmp_path):
         ({"probes": {}}, "run-2.*has no probe sensitivity"),
         ({"counts": {"in-dist-test": 3}}, "counts differs: .*run-0.*run-2"),
         ({"tau": 0.1}, "tau differs"),
-        ({"manifests": {"in-dist-test": {"name": "x"}}}, "in-dist-test is another set in .*run-2"),
+        (
+            {"manifests": {"in-dist-test": {"sha256": "b" * 64}}},
+            "in-dist-test is another set in .*run-2",
+        ),
         ({"manifests": {}}, "in-dist-test is another set in .*run-2"),
     ],
 )
@@ -225,15 +228,15 @@ def test_only_a_comparison_is_replaced(tmp_path):
     (tmp_path / "out" / "table.md").write_text("old")
     compare.main(command)
     assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") != "old"
-    for name, held in (
-        ("results.json", ("results.json", "fig3.png")),
-        ("table.csv", ["table.csv"]),
+    for held, fault in (
+        (["results.json", "fig3.png"], "holds 'results.json', which no comparison wrote"),
+        (["table.csv"], "has no fig3.png"),
     ):
-        folder = tmp_path / f"with {name}"
+        folder = tmp_path / f"with {held[0]}"
         folder.mkdir()
         for each in held:
             (folder / each).write_text("mine")
-        with pytest.raises(UserError, match=f"holds '{name}', which no comparison wrote"):
+        with pytest.raises(UserError, match=f"^OUT {folder}: .*{fault}.*not replaced"):
             compare.main([str(folder), "--results", *paths])
         assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
             held, "mine"

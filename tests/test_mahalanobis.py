@@ -10,6 +10,8 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from sklearn.cluster import KMeans
 from sklearn.covariance import EmpiricalCovariance
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from eval.mahalanobis import SHRINKAGE, Mahalanobis
 from shards.cli import UserError
@@ -44,7 +46,41 @@ def test_one_cluster(monkeypatch):
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
 
 
-def test_nearest_of_three_clusters():
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any result of an operation has."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.numel = max([self.numel, *sizes])
+        return result
+
+
+def test_no_second_copy_of_the_bank_is_held(monkeypatch):
+    monkeypatch.setattr("eval.mahalanobis.TILE", 64)
+    bank, test = features(600, centre=3), features(500, seed=1)
+    with LargestTensor() as traced:
+        Mahalanobis.fit(bank).score(test)
+    assert traced.numel == 600  # norms, one a feature; a tile is 64 x 8, the bank 600 x 8
+
+
+def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch):
+    monkeypatch.setattr("eval.mahalanobis.TILE", 64)
+    bank = features(300, centre=3000)  # the variance is 1e-6, of a mean of length 1
+    fitted = Mahalanobis.fit(bank)
+    rows = unit(bank)
+    mean = rows.sum(0) / 300
+    covariance = (rows - mean).T @ (rows - mean) / 300
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / 8 * np.eye(8)
+    (centre,), (whitening,) = fitted.centres.numpy(), fitted.whitening.numpy()
+    np.testing.assert_allclose(centre, mean, rtol=1e-14)
+    np.testing.assert_allclose(whitening.T @ whitening, np.linalg.inv(shrunk), rtol=1e-9)
+
+
+def test_nearest_of_three_clusters(monkeypatch):
+    monkeypatch.setattr("eval.mahalanobis.TILE", 64)  # of which a cluster fills parts
     bank = torch.cat([features(n, seed=n, centre=c) for n, c in ((90, 40), (60, -40), (70, 0))])
     test = features(50, seed=1, centre=20)
     labels = KMeans(3, n_init=10, random_state=0).fit(unit(bank)).labels_

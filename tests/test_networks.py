@@ -89,3 +89,19 @@ def test_ranks_whose_files_hold_other_weights_are_refused(tmp_path):
         refused = pytest.raises(UserError, match=f"^--backbone is {given} differs")
         with refused if bias else contextlib.nullcontext():
             next(all_features(options(backbone=(given,)), None, [], world))
+
+
+def test_kept_features_depend_on_what_makes_them(tmp_path):
+    import nvidia.dali
+
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), weights)
+    given = options(backbone=(f"timm:test_resnet@{weights}",))
+    (network,) = all_features(given, None, [], WORLD)
+    assert isinstance(network, Network)
+    versions = {key: network.depends_on[key] for key in ("torch", "timm", "dali")}
+    assert versions == {
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "dali": nvidia.dali.__version__,
+    }

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from eval.config import ScoreConfig
+from eval.detector import Detector
 from eval.own_images import score_images
 from shards.cli import UserError
+from shards.reader import ShardSet
+from tests.conftest import build_npy_set
 from tests.picture_cases import write_damaged, write_pictures
 from tests.run_cases import SIZE_PX, RunCase, write_run_case
 
@@ -139,6 +142,28 @@ def test_an_earlier_scoring_is_replaced(case, folder, tmp_path) -> None:
     score_images(options(case, folder, out), [])
     after = (out / "scores.csv").read_bytes()
     assert b'"a.png"' in before and b'"a.png"' not in after
+
+
+def test_files_without_a_score_are_named(case, folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Detector, "score_pixels", lambda _, pixels: np.full(len(pixels), np.nan))
+    named = r'=1\+1.png, a, "quoted" one.png, '
+    with pytest.raises(UserError, match=f"^images: .* scores are not finite, of {named}"):
+        score_images(options(case, folder, tmp_path / "out"), [])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_of_the_calibration_is_recorded(case, folder, tmp_path, capsys) -> None:
+    with ShardSet.open(case.train) as bank, ShardSet.open(case.calibration) as calibration:
+        pixels = [bank.read(np.arange(4)), calibration.read(np.arange(30))]
+    mixed = build_npy_set(tmp_path, "mixed", np.concatenate(pixels))
+    own, out = RunCase(case.run, case.train, mixed, case.other), tmp_path / "out"
+    score_images(options(own, folder, out, allow_overlap=True), [])
+    results = json.loads((out / "results.json").read_text())
+    assert results["overlap"] == {"in-dist-train and in-dist-test": 4}
+    assert results["counts"]["in-dist-test"] == 30
+    said = capsys.readouterr()
+    assert "4 of 34 images of in-dist-test are in in-dist-train too" in said.err
+    assert "calibrated on 30 images" in said.out
 
 
 def test_it_is_for_one_process(case, folder, tmp_path, monkeypatch) -> None:

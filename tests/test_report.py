@@ -143,10 +143,17 @@ def full_results(**changes) -> dict:
 
 
 def made_up_manifests(names) -> dict:
+    how = {"resize": "pillow-bicubic", "encoding": "raw", "excluded": 0}
     return {
-        name: {"name": name, "split": "test", "protocol": "", "sha256": f"{i:064x}"}
+        name: {"name": name, "split": "test", "protocol": "", "sha256": f"{i:064x}", **how}
         for i, name in enumerate(names)
     }
+
+
+def changed_set(results: dict, name: str, **changes) -> dict:
+    """`results` with other facts in the manifest of one set."""
+    manifests = results["manifests"]
+    return {**results, "manifests": {**manifests, name: {**manifests[name], **changes}}}
 
 
 def report(step: int, **values) -> dict:
@@ -180,6 +187,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
     )
     for key in ("shortcuts", "overlap", "command"):
         del results[key]
+    results = changed_set(results, "one", encoding="png", excluded=1234)
     scores = {TEST: np.arange(19.0), "one": np.array([3.0])}
     return ReportData(results=results, scores=scores, sets=sets)
 
@@ -299,6 +307,12 @@ def test_each_thing_that_speaks_against_the_headline_is_told() -> None:
         ({**results, "bank_is_training_set": False}, [], "bank is not the set"),
         ({**results, "manifests": {}}, [], "whether sets share images"),
         (
+            changed_set(results, "svhn", resize="none", encoding="jpg"),
+            [],
+            "Images of svhn are not resized and stored as JPEG, in-distribution test images "
+            "resized by pillow-bicubic: that alone may tell them apart",
+        ),
+        (
             {**results, "shortcuts": {"svhn": {"contrast": interval(0.97)}}},
             [],
             "svhn can be told apart by contrast alone",
@@ -306,6 +320,57 @@ def test_each_thing_that_speaks_against_the_headline_is_told() -> None:
     ]
     for changed, reports, expected in cases:
         assert any(expected in line for line in warnings(changed, reports)), expected
+
+
+def test_sets_whose_pixels_came_about_in_one_way_are_told_together(full) -> None:
+    results = full.results
+    assert warnings(changed_set(results, "svhn", encoding="png"), []) == []  # the same pixels
+    assert warnings(changed_set(results, BANK, resize="none"), []) == []
+    (line,) = warnings(changed_set(results, TEST, resize="none"), [])
+    assert line == (
+        f"Images of svhn, {HOSTILE} are resized by pillow-bicubic, in-distribution test images "
+        "not resized: that alone may tell them apart"
+    )
+
+
+def cells_of_sets(data: ReportData) -> tuple[list[str], list[list[str]], str]:
+    """Header, rows, and the line below of the table of sets; what is marked has a star."""
+    table, below = page(data).split('aria-label="The sets">')[1].split("</table>")[:2]
+    rows = [
+        [
+            ("* " if "alone" in attributes else "") + re.sub("<.*?>", "; ", text).strip("; ")
+            for attributes, text in re.findall(r"<t[hd]([^>]*)>(.*?)</t[hd]>", row, re.S)
+        ]
+        for row in table.split("<tr>")[1:]
+    ]
+    return rows[0], rows[1:], re.search('<p class="muted">(.*?)</p>', below)[1]
+
+
+def test_the_table_of_sets_has_a_column_for_how_pixels_came_about_only_if_that_differs(
+    full,
+) -> None:
+    header, rows, below = cells_of_sets(full)
+    narrow = ["set", "images", "built as", "protocol", "sha256 of the manifest"]
+    assert header == narrow and below == "Every set: resize pillow-bicubic, encoding raw."
+    results = changed_set(full.results, "svhn", encoding="png", excluded=1200)
+    results = changed_set(results, BANK, resize="none")
+    header, rows, _ = cells_of_sets(dataclasses.replace(full, results=results))
+    assert header == [*narrow[:4], "resize, encoding", narrow[4]]
+    assert [row[4] for row in rows] == [
+        *("* none, raw", "pillow-bicubic, raw", "* pillow-bicubic, png", "pillow-bicubic, raw")
+    ]
+    assert [row[2] for row in rows][1:3] == [f"{TEST}, test", "svhn, test; 1,200 images excluded"]
+
+
+def test_both_commands_are_there_if_the_run_tells_its_own(full) -> None:
+    trained = f"python train/main.py auto --out {HOSTILE}"
+    results = {**full.results, "settings": {"training_command": trained, "aux": None}}
+    read = Reader(page(dataclasses.replace(full, results=results)))
+    told = read.text.split("how to have them again.")[1]
+    assert told.lstrip().startswith(f"{trained}\npython eval/score.py RUN --out 'a folder'\n")
+    assert "training_command" not in read.text and not [a for t, a in read.tags if t == "script"]
+    alone = Reader(page(full)).text.split("how to have them again.")[1]
+    assert alone.lstrip().startswith("python eval/score.py RUN")
 
 
 # -------------------------------------------------------------------------------------- the images

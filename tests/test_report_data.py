@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import PIL
 import pytest
+import scipy
+import torch
 
 from dali_pipes.batch import ViewSpec
 from eval.report_data import report_data
-from eval.sets import BANK, EvalSets
+from eval.results import described, training_command, versions
+from eval.sets import BANK, TEST, EvalSets
+from shards.build import build
+from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set
 from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
+from train.run_notes import notes
+from train.world import World
 
 SIDE_PX = 8
 
@@ -91,3 +101,65 @@ def test_a_report_of_the_run_that_is_cut_short_is_left_out(tmp_path, folders):
         (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, end]))
         data, _ = shown(tmp_path, folders, "same")
         assert data.reports == reports
+
+
+# --------------------------------------------------------------------------- what numbers are of
+
+
+def test_how_pixels_of_each_set_came_to_be_is_known(tmp_path, folders):
+    listed = tmp_path / "leave-out.jsonl"
+    listed.write_text('{"name": "2"}\n{"name": "5"}\n')
+    np.save(tmp_path / "large.npy", images(7, side_px=12))
+    build(
+        BuildRequest(
+            source="npy",
+            src=tmp_path / "large.npy",
+            out=tmp_path / "ood",
+            size_px=SIDE_PX,
+            resize="pillow-bilinear",
+            encoding="jpg",
+            exclude=listed,
+        )
+    )
+    directories = {BANK: folders["train"], TEST: folders["same"], "ood": tmp_path / "ood"}
+    shards = {name: ShardSet.open(folder) for name, folder in directories.items()}
+    found = described(EvalSets({n: len(s) for n, s in shards.items()}, shards), None, [])
+    kept = ("resize", "encoding", "excluded")
+    assert [[found["manifests"][name][key] for key in kept] for name in directories] == [
+        ["none", "raw", 0],
+        ["none", "raw", 0],
+        ["pillow-bilinear", "jpg", 2],
+    ]
+
+
+@pytest.mark.parametrize("steps", [9, 30])  # finished, and not
+def test_the_command_of_a_run_is_that_of_its_notes(tmp_path, monkeypatch, steps):
+    command = [
+        "train/main.py",
+        "auto",
+        "--out",
+        "a 'new'\nfolder",
+        "--in-dist",
+        "## Made by\n\n    x",
+    ]
+    monkeypatch.setattr("sys.argv", command)
+    config = RunConfig(in_dist=tmp_path, out=tmp_path)
+    state = cast(Any, SimpleNamespace(step=9))
+    told = [{"step": 9, "warnings": {"a": "## Made by"}}]
+    assert training_command(tmp_path) is None
+    text = notes(config, World(0, 1, torch.device("cpu")), state, steps, told)
+    (tmp_path / "README.md").write_text(text)
+    found = training_command(tmp_path)
+    assert found is not None and shlex.split(found) == ["python", *command]
+    (tmp_path / "README.md").write_text("# Something else\n\n    python train/main.py\n")
+    assert training_command(tmp_path) is None
+
+
+def test_versions_are_those_of_the_packages_themselves():
+    import nvidia.dali
+
+    found = versions()
+    assert found["dali"] == nvidia.dali.__version__
+    assert found["scipy"] == scipy.__version__ and found["pillow"] == PIL.__version__
+    setup = (Path(__file__).parents[1] / "setup.py").read_text()
+    assert f'version="{found["oodino"]}"' in setup

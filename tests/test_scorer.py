@@ -98,10 +98,14 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_nothing_of_test_times_bank_is_held():
+    """A tile is 4,000 elements, the sets are 2,400 and 3,600, N x M 540,000."""
     test, bank = features(600, width=4), features(900, width=4, seed=1)
     with LargestTensor() as traced:
         score(test, bank, tile_rows=50, tile_bank=80)
-    assert traced.numel == 50 * 80  # a tile; the sets are 2,400 and 3,600 elements, N x M 540,000
+    assert traced.numel == 50 * 80
+    with LargestTensor() as traced:
+        nearest_scores(test, bank, 0.04, [5], tile_rows=50, tile_bank=80)
+    assert traced.numel <= 50 * (80 + 3 * 5)  # a tile beside the candidates of the rows before
 
 
 def test_autocast_outside_changes_nothing():

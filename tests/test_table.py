@@ -208,3 +208,20 @@ def test_terminal_marks_the_best_and_shows_no_control_characters():
     bold = r"\x1b\[1m *"
     assert re.search(f"{bold}93.00", text) and not re.search(f"{bold}71.00", text)
     assert "\x1b[31m" not in text and re.search(r"\\x1b\[31mred", text.replace("\n", ""))
+
+
+def test_images_that_sets_share_are_in_the_notes_of_what_is_pasted():
+    results = made_up_results()
+    shared = {"in-dist-train and svhn": 1234, "in-dist-test and lsun": 7}
+    note = (
+        "Images that sets share (--allow-overlap): 1,234 in both in-dist-train and svhn; "
+        "7 in both in-dist-test and lsun."
+    )
+    sheet = sheet_of({**results, "overlap": shared})
+    assert f"- {note}\n" in to_markdown(sheet)
+    assert note in json.loads(to_json(sheet))["notes"]
+    assert f"% {note}\n" in to_latex(sheet)
+    terminal = shown_on_terminal({**results, "overlap": shared}, width=200)
+    assert note in " ".join(terminal.split())
+    for none in ({}, {"overlap": {}}):
+        assert "share (" not in to_markdown(sheet_of({**results, **none}))
