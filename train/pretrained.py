@@ -32,6 +32,8 @@ from train.config import ModelConfig
 TIMM = "timm"
 REACH_S = 5.0
 """How long the hub may take to answer at all."""
+KEYS_NAMED = 3
+"""Of those of each kind that do not fit: names of weights are long."""
 WRAPPERS = ("teacher", "state_dict", "model")
 """Where checkpoints hold the weights: DINO's, and those of common trainers."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
@@ -252,7 +254,7 @@ def _differences(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> l
     missing = [key for key in ours if key not in weights]
     left = [key for key in weights if key not in ours]
     return [
-        *([few(shapes)] if shapes else []),
-        *([f"it lacks {few(missing)}"] if missing else []),
-        *([f"it has {few(left)} besides"] if left else []),
+        *([few(shapes, KEYS_NAMED)] if shapes else []),
+        *([f"it lacks {few(missing, KEYS_NAMED)}"] if missing else []),
+        *([f"it has {few(left, KEYS_NAMED)} besides"] if left else []),
     ]
