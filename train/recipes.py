@@ -135,8 +135,8 @@ def icann22_paper_cifar10() -> RunConfig:
     `torchrun --nproc-per-node 4 train/main.py icann22-paper-cifar10 --in-dist SHARDS/cifar10-train
     --aux SHARDS/imagenet-train --out RUN`; `--negatives combined` for the other column of Table 1.
     Hardware: 4 GPUs of 40 GB in the paper; its time is not stated and was not measured here.
-    Expected (Table 1, AUROC in %, CIFAR100, SVHN, ImageNet30, TinyImageNet, LSUN, STL10, Places365,
-    Texture): 92.51, 99.69, 94.16, 96.28, 98.08, 77.29, 97.14, 99.16;
+    Expected (Table 1, AUROC %): CIFAR100 92.51, SVHN 99.69, ImageNet30 94.16, TinyImageNet 96.28,
+    LSUN 98.08, STL10 77.29, Places365 97.14, Texture 99.16;
     with Combined 94.20, 99.92, 93.40, 95.02, 97.52, 74.34, 96.01, 98.69.
     """
     return RunConfig(
@@ -151,9 +151,9 @@ def icann22_paper_cifar100() -> RunConfig:
     """The paper's run with CIFAR-100 as in-distribution: tau_t starts at 0.050 (section 4).
 
     Command and hardware as `icann22-paper-cifar10`, with the shards of CIFAR-100.
-    Expected (Table 1, AUROC in %, CIFAR10 first, then as there): 69.96, 96.00, 84.82, 81.41,
-    85.03, 79.96, 81.67, 80.65; with Combined 67.63, 97.17, 75.36, 79.75, 74.55, 71.70, 72.79,
-    77.33.
+    Expected (Table 1, AUROC %): CIFAR10 69.96, SVHN 96.00, ImageNet30 84.82, TinyImageNet 81.41,
+    LSUN 85.03, STL10 79.96, Places365 81.67, Texture 80.65;
+    with Combined 67.63, 97.17, 75.36, 79.75, 74.55, 71.70, 72.79, 77.33.
     """
     return _starting_at(0.050)
 
