@@ -102,7 +102,11 @@ def test_one_row_without_a_dimension() -> None:
 
 def test_no_rows() -> None:
     assert linear(torch.empty(0, 4), torch.empty(3, 4), None).shape == (0, 3)
-    assert linear(torch.empty(2, 0, 4), torch.empty(3, 4), None).shape == (2, 0, 3)
+    weight = drawn(3, 4, seed=0).requires_grad_()
+    found = linear(torch.empty(2, 0, 4), weight, None)
+    assert found.shape == (2, 0, 3)
+    found.sum().backward()
+    assert torch.equal(weight.grad, torch.zeros(3, 4))
 
 
 def test_layers_keep_weights_names_and_results() -> None:
