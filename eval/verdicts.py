@@ -42,7 +42,7 @@ def judge(
     score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
     calibration: Calibration,
     fpr: float,
-    names: Sequence[str] | None = None,
+    names: Sequence[str],
 ) -> Verdicts:
     """Score images and decide.
 
@@ -52,7 +52,7 @@ def judge(
         score: uint8 [n, H, W, C] -> scores [n]; one that is not finite is refused here.
         calibration: scores of in-distribution images, made in the same way.
         fpr: share of in-distribution images that may be called OOD.
-        names: what an error calls the images; by default their numbers, as in images[3].
+        names: what an error calls the images.
 
     Raises:
         UserError: the rate cannot be promised, scores are not finite (the message names their
@@ -67,7 +67,7 @@ def judge(
             scores[chunk.numbers] = score(chunk.pixels)
             bad = [number for number in chunk.numbers if not np.isfinite(scores[number])]
             if bad:
-                called = few([names[i] if names else f"images[{i}]" for i in bad])
+                called = few([names[i] for i in bad])
                 raise UserError(
                     f"images: {len(bad)} scores are not finite, of {called}; leave these out, or "
                     "look at what the network makes of them"

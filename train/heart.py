@@ -163,7 +163,7 @@ def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
             return (
                 f"no rank has moved for {min(beat.moved_s for beat in beats):.0f} s, all are "
                 f"{beats[0].doing} at step {beats[0].step}; if steps may take that long, raise "
-                f"--stall-s"
+                "--stall-s"
             )
         beat = beats[places.index(min(places))]
         heard = f"has not moved for {beat.moved_s:.0f} s"

@@ -97,8 +97,8 @@ def micro_batches(
         part = slice(start, min(start + size, images))
         ours: tuple[Tensor | None, Tensor | None] = (None, None)
         if scales is not None:
-            here = scales[..., first + part.start : first + part.stop].contiguous()
-            here = put(here, device)
+            here = scales[..., first + part.start : first + part.stop]
+            here = put(here.contiguous(), device)
             ours = (here[:, :, :globals_].flatten(2), here[:, :, globals_:].flatten(2))
         yield MicroBatch(
             batch.global_views[:, part],
