@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import tyro
@@ -26,6 +26,7 @@ from shards import cli
 from shards.cli import UserError
 from shards.convert import Target
 from shards.disk import refuse_existing, write_new_file
+from shards.json_types import is_of_type
 
 FORMAT_VERSION = 1
 INPUT, OUTPUT = "images", "score"
@@ -75,7 +76,7 @@ class Header:
                 found[name] = json.loads(metadata[name])
                 if name == "format_version" and found[name] != FORMAT_VERSION:
                     raise UserError(f"{path}: {name} is {found[name]}, expected {FORMAT_VERSION}")
-                if not _is_of_kind(found[name], kind):
+                if not is_of_type(found[name], kind):
                     raise ValueError(f"{name} is {metadata[name]:.40}")
         except (KeyError, ValueError) as error:
             raise UserError(f"{path}: was not made by eval/export.py ({error})") from error
@@ -85,13 +86,6 @@ class Header:
     def rule(self) -> Target:
         """What is done to the pixels of an image."""
         return Target(self.size_px, self.channels, self.encoding, self.resize)  # type: ignore[arg-type]
-
-
-def _is_of_kind(value: Any, kind: Any) -> bool:
-    """Whether JSON gave what a field holds; of a dict only that it is one."""
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(_is_of_kind(v, *get_args(kind)) for v in value)
-    return isinstance(value, int | float if kind is float else get_origin(kind) or kind)
 
 
 def check_installed(*packages: str) -> None:

@@ -22,13 +22,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shards.cli import UserError
+from shards.json_types import check_types
+from shards.resize import RESIZES
 
 FORMAT_VERSION = 2
+MAX_SAMPLES = 10**9
+"""A key has nine digits."""
+MAX_SIZE_PX = 1024
+"""Height and width of the stored images."""
+NAME = r"[A-Za-z0-9_-]{1,80}"
+"""What the name of a set, and of its split, is made of."""
 FILE_NAME = "manifest.json"
 NAMES_FILE_NAME = "names.jsonl"
 REJECTS_FILE_NAME = "rejects.jsonl"
@@ -107,10 +117,23 @@ class Manifest:
     names_sha256: str
     """Digest of names.jsonl."""
     shards: tuple[Shard, ...]
+    # The file of a manifest has no field that is at its default here, so that the digests of sets
+    # that were built before there was such a field stay what they are.
     sizes_sha256: str = ""
     """Digest of sizes.bin, or "" where there is none: no image was resized, or the set was built
-    before sizes were kept. The file of a manifest does not have the field then, as those of such
-    sets do not, so that their digests stay what they are."""
+    before sizes were kept."""
+    background: str = ""
+    """The colour, #rrggbb, on which transparent image files were laid and to which `-pad` rules
+    padded; "" where the source holds pixels and nothing was padded, or the set was built before
+    transparency was understood."""
+    intensity: tuple[float, float] | None = None
+    """The values that became 0 and 255 in image files of more than 8 bits that do not state their
+    own range; None where no rule was given."""
+    component: str = ""
+    """Of a WebDataset source: the component that was taken for the image, or "" for the plain one
+    that each sample has."""
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Entries of the source that were not taken for images: reason -> count, by reason."""
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
@@ -160,20 +183,32 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _to_fields(manifest: Manifest) -> dict[str, Any]:
     fields = dataclasses.asdict(manifest)
-    if not manifest.sizes_sha256:
-        del fields["sizes_sha256"]
+    for name, default in _OPTIONAL.items():
+        if fields[name] == default:
+            del fields[name]
     return fields
 
 
-def _from_fields(fields: dict[str, Any]) -> Manifest:
+_OPTIONAL = {
+    one.name: {} if one.default is dataclasses.MISSING else one.default
+    for one in dataclasses.fields(Manifest)
+    if one.default is not one.default_factory
+}
+"""The value of each field that a manifest need not have."""
+
+
+def _from_fields(fields: Any) -> Manifest:
     if not isinstance(fields, dict):
         raise ValueError(f"expected an object, got {type(fields).__name__}")
     if fields.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"format_version is {fields.get('format_version')!r}")
     sha256 = fields.pop("~sha256")
-    for name in ("classes", "labels", "checks", "sources", "shards"):
-        if not isinstance(fields[name], list):
-            raise ValueError(f"{name} is {fields[name]!r}, expected a list")
+    check_types(Manifest, fields)
+    for name, default in _OPTIONAL.items():
+        if name in fields and fields[name] == default:
+            raise ValueError(f"{name} is {default!r}, which no manifest states")
+    if (intensity := fields.get("intensity")) is not None:
+        fields["intensity"] = tuple(intensity)
     manifest = Manifest(
         **{
             **fields,
@@ -184,24 +219,85 @@ def _from_fields(fields: dict[str, Any]) -> Manifest:
             "shards": tuple(Shard(**shard) for shard in fields["shards"]),
         }
     )
-    for field in dataclasses.fields(Manifest):
-        kind = {"int": int, "str": str}.get(str(field.type))
-        value = getattr(manifest, field.name)
-        if kind is not None and type(value) is not kind:
-            raise ValueError(f"{field.name} is {value!r}, expected {field.type}")
-    for shard in manifest.shards:
-        if Path(shard.file).name != shard.file or not shard.file.endswith(".tar"):
-            raise ValueError(f"shard file {shard.file!r} is not the name of a tar in this folder")
-    if sum(shard.samples for shard in manifest.shards) != manifest.samples:
-        raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
-    if manifest.encoding not in EXTENSIONS:
-        raise ValueError(f"encoding is {manifest.encoding!r}, expected {', '.join(EXTENSIONS)}")
-    if "sizes_sha256" in fields and (not manifest.sizes_sha256 or manifest.resize == "none"):
-        raise ValueError("it has sizes_sha256, though none of its images was resized")
-    if manifest.shard_samples < 1 or not manifest.shards:
-        raise ValueError(f"{len(manifest.shards)} shards of {manifest.shard_samples} samples")
-    if manifest.channels not in (1, 3) or min(manifest.sample_shape) < 1:
-        raise ValueError(f"height, width, channels are {manifest.sample_shape}")
+    _check_ranges(manifest)
+    _check_together(manifest)
     if manifest.sha256 != sha256:
         raise ValueError("it was edited or damaged: its fields do not match its own sha256")
     return manifest
+
+
+def _check_ranges(manifest: Manifest) -> None:
+    """Refuse a value that no build can have written; whoever reads a set may rely on that."""
+
+    def refuse_unless(holds: bool, name: str, value: object, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} is {value!r:.80}, expected {expected}")
+
+    def number(name: str, value: int, least: int, most: int | None = MAX_SAMPLES) -> None:
+        expected = f"at least {least}" if most is None else f"{least} to {most}"
+        refuse_unless(least <= value and (most is None or value <= most), name, value, expected)
+
+    def digest(name: str, value: str, may_be_empty: bool = False) -> None:
+        is_digest = re.fullmatch("[0-9a-f]{64}", value) is not None
+        refuse_unless(
+            is_digest or (may_be_empty and not value), name, value, "the hex digits of a sha256"
+        )
+
+    def one_of(name: str, value: object, values: tuple[object, ...]) -> None:
+        refuse_unless(value in values, name, value, ", ".join(map(str, values)))
+
+    for name, text in (("name", manifest.name), ("split", manifest.split)):
+        refuse_unless(re.fullmatch(NAME, text) is not None, name, text, f"to match {NAME}")
+    number("samples", manifest.samples, 1)
+    number("height_px", manifest.height_px, 1, MAX_SIZE_PX)
+    number("width_px", manifest.width_px, 1, MAX_SIZE_PX)
+    one_of("channels", manifest.channels, (1, 3))
+    one_of("encoding", manifest.encoding, tuple(EXTENSIONS))
+    one_of("resize", manifest.resize, ("none", *RESIZES))
+    for label in manifest.labels:
+        number("labels", label, 0, len(manifest.classes) - 1)
+    for source in manifest.sources:
+        number(f"bytes of source {source.file!r}", source.bytes, 0, None)
+        digest(f"sha256 of source {source.file!r}", source.sha256)
+    number("excluded", manifest.excluded, 0)
+    digest("exclude_sha256", manifest.exclude_sha256, may_be_empty=True)
+    number("rejects", manifest.rejects, 0)
+    digest("rejects_sha256", manifest.rejects_sha256, may_be_empty=True)
+    number("shuffle_seed", manifest.shuffle_seed, 0, None)
+    number("shard_samples", manifest.shard_samples, 1)
+    digest("names_sha256", manifest.names_sha256)
+    for shard in manifest.shards:
+        is_tar = re.fullmatch(f"{NAME}-{NAME}-[0-9]{{5,}}\\.tar", shard.file) is not None
+        refuse_unless(is_tar, "shard file", shard.file, "the name of a tar in this folder")
+        number(f"samples of {shard.file}", shard.samples, 1)
+        number(f"bytes of {shard.file}", shard.bytes, 1, None)
+        digest(f"sha256 of {shard.file}", shard.sha256)
+        digest(f"idx_sha256 of {shard.file}", shard.idx_sha256)
+    digest("sizes_sha256", manifest.sizes_sha256, may_be_empty=True)
+    background, intensity = manifest.background, manifest.intensity
+    is_colour = not background or re.fullmatch("#[0-9a-f]{6}", background) is not None
+    refuse_unless(is_colour, "background", background, "#rrggbb")
+    is_range = intensity is None or (
+        all(map(math.isfinite, intensity)) and intensity[0] < intensity[1]
+    )
+    refuse_unless(is_range, "intensity", intensity, "two numbers, the lower first")
+    for reason, count in manifest.passed_over.items():
+        number(f"passed_over {reason!r}", count, 1, None)
+
+
+def _check_together(manifest: Manifest) -> None:
+    """Refuse fields that contradict each other."""
+    if not manifest.shards:
+        raise ValueError("shards is empty")
+    if sum(shard.samples for shard in manifest.shards) != manifest.samples:
+        raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
+    for count, name, text in (
+        ("rejects", "rejects_sha256", manifest.rejects_sha256),
+        ("excluded", "exclude_sha256", manifest.exclude_sha256),
+    ):
+        if getattr(manifest, count) and not text:
+            raise ValueError(f"{count} is {getattr(manifest, count)}, but {name} is empty")
+    if sorted(set(manifest.labels)) != list(manifest.labels):
+        raise ValueError(f"labels are {list(manifest.labels)!r:.80}, expected ascending ones")
+    if manifest.sizes_sha256 and manifest.resize == "none":
+        raise ValueError("it has sizes_sha256, though none of its images was resized")

@@ -19,13 +19,11 @@ from PIL import features
 from shards.cli import UserError
 from shards.convert import Target
 from shards.exclude import read_exclusions
-from shards.manifest import FORMAT_VERSION, Manifest
+from shards.manifest import FORMAT_VERSION, MAX_SIZE_PX, NAME, Manifest
 from shards.provenance import stamp
 from shards.resize import RESIZES, Resize
 from shards.sources import Source
 from shards.sources.registry import FORMATS, open_source
-
-MAX_SIZE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,7 @@ def _check_fields(request: BuildRequest) -> str:
         raise UserError(f"resize is {request.resize!r}, expected {', '.join(RESIZES)}")
     name = request.name or re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
     for field, value in (("name", name), ("split", request.split)):
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", value):
+        if not re.fullmatch(NAME, value):
             raise UserError(f"{field} is {value!r}, expected 1 to 80 of A-Z a-z 0-9 _ -")
     return name
 

@@ -1,6 +1,8 @@
 """Every damage to a published set is refused, and the message names the shard."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import random
 import re
@@ -157,6 +159,16 @@ def test_an_index_that_is_consistent_and_wrong(directory: Path, edit, reason: st
         verify_shards(directory)
 
 
+OPTIONAL = {
+    "sizes_sha256": "0" * 64,
+    "background": "#ffffff",
+    "intensity": [0, 4095],
+    "component": "jpg",
+    "passed_over": {"links": 1},
+}
+"""A value of each field that a manifest has only where there is something to say."""
+
+
 def changed(value: object) -> object:
     """Another value of the same type."""
     if isinstance(value, int):
@@ -169,17 +181,17 @@ def changed(value: object) -> object:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Manifest)])
 def test_an_edited_manifest(tmp_path: Path, field: str) -> None:
-    import json
-
     directory = npy_set(tmp_path, size_px=5)  # of a set that was not resized a field is missing
     path = directory / "manifest.json"
     fields = json.loads(path.read_text())
-    for edited in ({**fields, field: changed(fields[field])}, {**fields, field: None}):
+    other = changed(fields[field]) if field in fields else OPTIONAL[field]
+    for edited in ({**fields, field: other}, {**fields, field: None}):
         path.write_text(json.dumps(edited))
         refused(directory, path.name)
-    del fields[field]
-    path.write_text(json.dumps(fields))
-    refused(directory, path.name)
+    if field in fields:
+        del fields[field]
+        path.write_text(json.dumps(fields))
+        refused(directory, path.name)
 
 
 def test_a_damaged_manifest(directory: Path) -> None:
@@ -210,6 +222,81 @@ def test_what_is_no_manifest(directory: Path, text: str) -> None:
 def test_a_manifest_of_impossible_values(directory: Path, fields) -> None:
     resealed(directory, **fields)
     refused(directory, "manifest.json")
+
+
+WRONG_VALUES = {
+    "name": ["../set", "", 5, None, "a b"],
+    "split": ["", "x" * 81, ["train"]],
+    "protocol": [1, None],
+    "source": [["folder"]],
+    "samples": [10**30, -1, 7.0, "7", True],
+    "height_px": [10**30, 0, -6, 6.5, 2000],
+    "width_px": [0, float("nan"), True],
+    "channels": [2, 3.0, "3"],
+    "encoding": ["gif", 0, "RAW"],
+    "resize": ["nearest", ""],
+    "classes": [[["a"]], ["a", 1], "ab", {"a": 1}],
+    "labels": [["a"], [-1], [10**30], [0.5], [True], [1, 0], [0, 0], [2]],
+    "sources": [[{"file": "x", "bytes": -1, "sha256": "0" * 64}], [1], [{"file": "x"}], {}],
+    "checks": [["md5", 1], "md5"],
+    "excluded": [-1, 1.5, 3],
+    "exclude_sha256": ["x", 0],
+    "rejects": [-1, 10**30, 2],
+    "rejects_sha256": ["0" * 63, None],
+    "shuffle_seed": [-1, 0.5, "0"],
+    "shard_samples": [0, 10**30, 3.0],
+    "names_sha256": ["", "Z" * 64],
+    "shards": [[], [{"file": "set-train-00000.tar"}], "x", [[1]]],
+    "sizes_sha256": ["x"],
+    "background": ["white", "#FFFFFF", "#fff", 0],
+    "intensity": [[1, 0], [0, 0], [0], [0, 1, 2], [0, float("inf")], ["a", "b"], 5],
+    "component": [5],
+    "passed_over": [{"links": 0}, {"links": -1}, {"links": 1.5}, {"links": True}, [1]],
+}
+"""Of each field, values that JSON can hold and no build has written."""
+
+
+def test_every_field_has_wrong_values() -> None:
+    assert set(WRONG_VALUES) == {field.name for field in dataclasses.fields(Manifest)} - {
+        "format_version"
+    }
+
+
+def sealed(fields: dict[str, object]) -> str:
+    """A manifest of these fields with the right digest of them, by the rule of its docstring."""
+    text = json.dumps(fields, sort_keys=True)
+    return json.dumps({**fields, "~sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
+@pytest.mark.parametrize("field", list(WRONG_VALUES))
+def test_a_manifest_whose_digest_is_right_and_whose_value_is_not(
+    directory: Path, field: str
+) -> None:
+    path = directory / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["~sha256"]
+    path.write_text(sealed(fields))
+    verify_shards(directory)
+    for value in WRONG_VALUES[field]:
+        path.write_text(sealed({**fields, field: value}))
+        with pytest.raises(UserError) as caught:
+            verify_shards(directory)
+        assert str(caught.value).startswith(f"{path}: not a manifest"), value
+        assert "its own sha256" not in str(caught.value), value
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", ["samples", "bytes", "sha256", "idx_sha256", "file"])
+def test_a_shard_whose_digest_is_right_and_whose_value_is_not(directory: Path, key: str) -> None:
+    path = directory / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["~sha256"]
+    first, *others = fields["shards"]
+    for value in (10**30, -1, 0, 0.5, None, "x", "../set-train-00000.tar", True, [1]):
+        path.write_text(sealed({**fields, "shards": [{**first, key: value}, *others]}))
+        with pytest.raises(UserError, match=re.escape(str(directory))):
+            verify_shards(directory)
 
 
 def resealed(directory: Path, **fields: object) -> None:

@@ -1,0 +1,58 @@
+"""Whether a value that was read from JSON has the type that a field of a dataclass has."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+def check_types(kind: type, fields: dict[str, Any]) -> None:
+    """Compare the fields of a dataclass with its annotations.
+
+    Args:
+        kind: A dataclass.
+        fields: What JSON gave for its fields, by name; those that have a default may be missing.
+
+    Raises:
+        ValueError: A field is missing, unknown or of another type; names it, its value and the
+            type. `true` is no number, and a number with a decimal point is no integer.
+    """
+    hints = get_type_hints(kind)
+    for name in fields:
+        if name not in hints:
+            raise ValueError(f"{name} is unknown")
+    for field in dataclasses.fields(kind):
+        if field.name in fields:
+            value = fields[field.name]
+            if not is_of_type(value, hints[field.name]):
+                raise ValueError(f"{field.name} is {value!r:.80}, expected {field.type}")
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{field.name} is missing")
+
+
+def is_of_type(value: Any, kind: Any) -> bool:
+    """Whether JSON gave a value of this type; a tuple is a list there, a dataclass an object."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(is_of_type(value, one) for one in args)
+    if origin is tuple and args[-1] is not Ellipsis:
+        return (
+            isinstance(value, list)
+            and len(value) == len(args)
+            and all(map(is_of_type, value, args))
+        )
+    if origin in (list, tuple):
+        return isinstance(value, list) and all(is_of_type(one, args[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(is_of_type(one, args[1]) for one in value.values())
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            return False
+        check_types(kind, value)  # type: ignore[arg-type]
+        return True
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
