@@ -27,8 +27,10 @@ from shards.cli import UserError
 from shards.convert import Target
 from shards.disk import refuse_existing, write_new_file
 from shards.json_types import is_of_type
+from shards.levels import WHITE
 
 FORMAT_VERSION = 1
+OPTIONAL = ("background", "intensity")
 INPUT, OUTPUT = "images", "score"
 BATCH = 64
 
@@ -57,6 +59,10 @@ class Header:
     checkpoint: dict[str, Any]
     """step, sha256."""
     manifests: dict[str, Any]
+    # A file that was made before these were understood does not have them.
+    background: str = WHITE
+    intensity: list[float] | None = None
+    """What is done to transparent images, and to those of more than 8 bits: likewise."""
 
     def to_metadata(self) -> dict[str, str]:
         """As the model holds it."""
@@ -73,6 +79,8 @@ class Header:
         try:
             # The version first: another may have other names.
             for name, kind in get_type_hints(cls).items():
+                if name not in metadata and name in OPTIONAL:
+                    continue
                 found[name] = json.loads(metadata[name])
                 if name == "format_version" and found[name] != FORMAT_VERSION:
                     raise UserError(f"{path}: {name} is {found[name]}, expected {FORMAT_VERSION}")
@@ -85,7 +93,9 @@ class Header:
     @property
     def rule(self) -> Target:
         """What is done to the pixels of an image."""
-        return Target(self.size_px, self.channels, self.encoding, self.resize)  # type: ignore[arg-type]
+        intensity = None if self.intensity is None else (self.intensity[0], self.intensity[1])
+        how = self.resize, self.background, intensity
+        return Target(self.size_px, self.channels, self.encoding, *how)  # type: ignore[arg-type]
 
 
 def check_installed(*packages: str) -> None:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from shards.cli import UserError
 from shards.convert import Target
 from shards.decode import decode, encode, is_stored_as_is
+from shards.levels import WHITE, to_levels
 from shards.manifest import Manifest
 from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources.archives import open_files
@@ -73,7 +74,14 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
     rules: dict[str, Resize] = {rule: rule for rule in RESIZES}
     resize = rules.get(calibration.resize) or rules.get(bank.resize) or RESIZES[0]
     size_px, _, channels = calibration.sample_shape
-    return Target(size_px, channels, calibration.encoding, resize)
+    return Target(
+        size_px,
+        channels,
+        calibration.encoding,
+        resize,
+        calibration.background or bank.background or WHITE,
+        calibration.intensity or bank.intensity,
+    )
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
@@ -117,21 +125,23 @@ def prepare(item: Item, rule: Target) -> np.ndarray:
     Raises:
         BadImage: it cannot be used; says why.
     """
-    image = fit(_decoded(item, rule.channels), rule.size_px, rule.resize)
+    image = fit(_decoded(item, rule), rule.size_px, rule.resize, rule.background)
     is_kept = isinstance(item, bytes) and is_stored_as_is(item, rule.size_px, rule.channels)
     if rule.encoding == "jpg" and not is_kept:
         image = decode(encode(image, "jpg"), rule.channels)
     return to_pixels(image)
 
 
-def _decoded(item: Item, channels: int) -> Image.Image:
+def _decoded(item: Item, rule: Target) -> Image.Image:
+    understood = rule.channels, rule.background, rule.intensity
     if isinstance(item, bytes):
-        return decode(item, channels)
+        return decode(item, *understood)
     if isinstance(item, np.ndarray):
-        return in_channels(to_image(item), channels)
-    if item.mode.startswith(("I", "F")):
-        raise BadImage(f"has mode {item.mode}; give the name of its file, or 8 bits")
-    return in_channels(ImageOps.exif_transpose(item), channels)
+        return in_channels(to_image(item), rule.channels)
+    try:
+        return to_levels(item, *understood)
+    except OSError as error:  # one that was opened, and is loaded only now
+        raise BadImage(f"cannot be decoded: {error}") from error
 
 
 def _pixels_or_reason(read: Read, rule: Target) -> np.ndarray | str:

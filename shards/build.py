@@ -37,7 +37,7 @@ from shards.plan import BuildRequest, Plan, plan
 from shards.progress import ImageProgress, waiting
 from shards.provenance import describe, describe_folder
 from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
-from shards.sizes import write_sizes
+from shards.sizes import shape_note, write_sizes
 from shards.sources.registry import FORMATS
 from shards.tally import Tally
 from shards.writer import ShardWriter
@@ -47,6 +47,8 @@ CHUNK_SAMPLES = 128
 CHUNK_BYTES = 16 << 20
 CHUNKS_AHEAD = 3
 """Chunks for each thread that wait for it, or to be written."""
+SEVERAL = "all but the first picture of a file (files)"
+"""What is passed over of an animation, or of a TIFF of several pages."""
 
 
 def build(request: BuildRequest) -> Manifest:
@@ -251,6 +253,11 @@ def _assemble(
     if planned.folder is not None:
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     resized = (in_source != planned.target.size_px).any()
+    if note := shape_note(in_source, planned.target.resize):
+        print(printable(f"note: {planned.source.paths[0]}: {note}"), file=sys.stderr)
+    passed_over = dict(planned.manifest.passed_over)
+    if tally.several:
+        passed_over[SEVERAL] = tally.several
     manifest = dataclasses.replace(
         planned.manifest,
         samples=len(in_source),
@@ -261,6 +268,7 @@ def _assemble(
         names_sha256=names.finish(),
         shards=tuple(shards),
         sizes_sha256=write_sizes(work.set_folder / SIZES_FILE_NAME, in_source) if resized else "",
+        passed_over=passed_over,
     )
     write_file(work.set_folder / FILE_NAME, [to_json(manifest).encode()])
     return manifest

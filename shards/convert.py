@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from shards.dali_check import dali_errors
-from shards.decode import decode, encode, is_stored_as_is
+from shards.decode import decode, encode, holds_several, is_stored_as_is
+from shards.jpeg import bare_jpeg
+from shards.levels import WHITE, Intensity
 from shards.manifest import EXTENSIONS
 from shards.resize import BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources import Source
@@ -28,6 +30,10 @@ class Target:
     channels: int
     encoding: str
     resize: Resize
+    background: str = WHITE
+    """What transparent images are laid on, and the margins of a `-pad` rule: #rrggbb."""
+    intensity: Intensity | None = None
+    """The values that become 0 and 255 where an image file does not state its range."""
 
     @property
     def sample_bytes(self) -> int:
@@ -89,6 +95,7 @@ def convert(
             tally.note_file(names[i], item)
         try:
             stored[i], sizes[i] = _stored(item, target)
+            tally.several += isinstance(item, bytes) and holds_several(item)
         except BadImage as error:
             reasons[i] = str(error)
     if target.encoding != "raw":
@@ -113,14 +120,14 @@ def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | byte
     """What is stored of an image, and the height and width that it had."""
     size_px, channels = target.size_px, target.channels
     if isinstance(item, bytes):
-        image = decode(item, channels)
+        image = decode(item, channels, target.background, target.intensity)
     else:
         image = in_channels(to_image(item), channels)
-    fitted = fit(image, size_px, target.resize)
+    fitted = fit(image, size_px, target.resize, target.background)
     size = image.height, image.width
     if target.encoding == "raw":
         return to_pixels(fitted), size
     if target.encoding == "jpg" and isinstance(item, bytes):
         if is_stored_as_is(item, size_px, channels):
-            return item, size
+            return bare_jpeg(item), size
     return encode(fitted, target.encoding), size

@@ -1,50 +1,79 @@
-"""Decoding one encoded image, by Pillow, whatever its mode; and what makes an image a bad one."""
+"""Decoding one encoded image, by Pillow, and what makes an image a bad one."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
+from collections.abc import Iterator
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from shards.resize import MAX_PIXELS, MODES, BadImage, in_channels
+from shards.levels import ORIENTATION, WHITE, Intensity, is_srgb, to_levels
+from shards.resize import MAX_PIXELS, MODES, BadImage
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+# Before this Pillow does not know all formats.
+Image.init()
+FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF")
+    if name in Image.OPEN  # older Pillows have no AVIF
+)
 """What a file may be, whatever its name says. Pillow knows more, and for some of it (PostScript)
 runs another program on what it is given."""
-
-# Before this Pillow does not know all of them.
-Image.init()
 # Pillow only warns between its limit and twice that.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def decode(data: bytes, channels: int) -> Image.Image:
-    """The first frame of an encoded image, turned as its EXIF orientation says.
+def decode(
+    data: bytes, channels: int, background: str = WHITE, intensity: Intensity | None = None
+) -> Image.Image:
+    """The first picture of an image file, upright, with the levels and colours that it states.
 
     Args:
         data: The file's content.
-        channels: 3 (RGB) or 1 (gray); any other mode is converted, transparency is dropped.
+        channels: 3 (RGB) or 1 (gray).
+        background: What transparent parts are laid on: #rrggbb.
+        intensity: See `to_levels`.
 
     Returns:
-        An image in memory, of mode RGB or L. (As an array it would have to be copied twice.)
+        An image in memory, of mode RGB or L, without comment, profile or other metadata. (As an
+        array it would have to be copied twice.)
 
     Raises:
-        BadImage: it is not an image, damaged, or larger than MAX_PIXELS.
+        BadImage: It is not an image, damaged, or larger than MAX_PIXELS, or does not state what its
+            values mean.
     """
+    with _opened(data) as file:
+        image = to_levels(file, channels, background, intensity)
+        image.info = {}
+        return image
+
+
+def holds_several(data: bytes) -> bool:
+    """Whether there are further pictures in an image file, of which `decode` takes the first.
+
+    The small second picture that a telephone adds to its JPEGs does not count.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return False
+    with _opened(data) as file:
+        return getattr(file, "is_animated", False)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """An image file that is not too large; within the block too, what fails makes it a bad one."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{file.width} x {file.height} pixels")
-            file.load()
-            ImageOps.exif_transpose(file, in_place=True)
-            return in_channels(_to_8_bit(file), channels)
+            yield file
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {_one_line(error)}") from error
-    except MemoryError:
-        # The image may be good, and in the set of the next who builds it.
+    except (MemoryError, BadImage):
+        # With more memory the image may be good, and in the set of the next who builds it.
         raise
     # Pillow's decoders raise nearly anything on damaged files (SyntaxError, struct.error, ...).
     except Exception as error:
@@ -68,21 +97,12 @@ def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
             image.format == "JPEG"
             and image.size == (size_px, size_px)
             and image.mode == MODES[channels]
-            and image.getexif().get(_ORIENTATION, 1) == 1
+            and image.getexif().get(ORIENTATION, 1) == 1
+            and is_srgb(image.info.get("icc_profile"), image.mode)
         )
-
-
-_ORIENTATION = 0x0112
 
 
 def _one_line(error: BaseException) -> str:
     """What an error says, the same in every process: without addresses of objects."""
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "it", str(error))
     return " ".join(text.split()) or type(error).__name__
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit gray as 8-bit by its upper byte; Pillow's `convert` would clip it to white."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))

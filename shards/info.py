@@ -150,6 +150,7 @@ def describe(shards: ShardSet) -> RenderableType:
         "samples": [f"{manifest.samples:,}"],
         "images": [f"{_size(manifest)} px, {manifest.encoding}"],
         "resize": [manifest.resize],
+        "files": _understood(manifest),
         "original sizes": _source_sizes(shards),
         "source": _sources(manifest),
         "held to": [", ".join(f"published {check}" for check in manifest.checks) or "nothing"],
@@ -207,6 +208,17 @@ def _size(manifest: Manifest) -> str:
 
 def _mega_bytes(manifest: Manifest) -> float:
     return sum(shard.bytes for shard in manifest.shards) / 1e6
+
+
+def _understood(manifest: Manifest) -> list[str]:
+    """The rules for what image files do not state themselves."""
+    lines = []
+    if manifest.background:
+        lines.append(f"laid on {manifest.background} where they are transparent")
+    if manifest.intensity is not None:
+        low, high = manifest.intensity
+        lines.append(f"of more than 8 bits: {low:g} is black, {high:g} is white")
+    return lines or ["no rule"]
 
 
 def _source_sizes(shards: ShardSet) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -14,15 +16,17 @@ from typing import Annotated, Literal
 import numpy as np
 import PIL
 import tyro
-from PIL import features
+from PIL import ImageColor, features
 
 from shards.cli import UserError
 from shards.convert import Target
 from shards.exclude import read_exclusions
+from shards.levels import WHITE
 from shards.manifest import FORMAT_VERSION, MAX_SIZE_PX, NAME, Manifest
 from shards.provenance import stamp
-from shards.resize import RESIZES, Resize
+from shards.resize import FITS, RESIZES, Fit, Resize, fit_of
 from shards.sources import Source
+from shards.sources.arrays import Images
 from shards.sources.registry import FORMATS, open_source
 
 
@@ -47,7 +51,15 @@ class BuildRequest:
     encoding: Literal["raw", "png", "jpg"] = "raw"
     """Raw pixels (for up to 64 px), png, or jpg: JPEGs of the right size verbatim, others at 95."""
     resize: Resize = "pillow-bicubic"
-    """To the whole square, or with -crop the shorter side to it and then the middle cut out."""
+    """Filter, and what becomes of images that are not square; with -crop or -pad as --fit."""
+    fit: Fit | None = None
+    """Images that are not square are squashed (the default), cropped to the middle square, or
+    padded with the background's colour."""
+    background: str = WHITE
+    """Colour on which transparent image files are laid, by name or #rrggbb."""
+    intensity: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
+    """Values that become black and white in image files of more than 8 bits that do not state their
+    range, the same for all; by default such files are refused."""
     name: str = ""
     """Name of the set, for its files; by default that of the output folder."""
     seed: int = 0
@@ -104,6 +116,7 @@ class Plan:
     def identity(self) -> str:
         """Digest of all that the set's bytes depend on, the source's contents by its stamp."""
         versions = [PIL.__version__, features.version("jpg"), np.__version__]
+        versions.append(features.version("littlecms2"))
         if self.target.encoding != "raw":
             dali = [d.version for d in metadata.distributions() if d.name.startswith("nvidia-dali")]
             versions += sorted(dali)
@@ -141,6 +154,10 @@ def plan(request: BuildRequest) -> Plan:
         raise UserError(
             f"classes: {len(request.classes)} names, {request.src} has {len(source.classes)}"
         )
+    target = _target(request, channels)
+    holds_pixels = isinstance(source, Images)
+    if request.intensity is not None and holds_pixels:
+        raise UserError(f"intensity is {request.intensity}, {request.src} holds pixels of 8 bits")
     checks = ("count",) if request.count and published is not None else ()
     published_md5 = FORMATS[request.source].md5
     if request.md5 and source.paths and all(p.name in published_md5 for p in source.paths):
@@ -169,15 +186,38 @@ def plan(request: BuildRequest) -> Plan:
         shard_samples=request.shard_samples,
         names_sha256="",
         shards=(),
+        background="" if holds_pixels and fit_of(target.resize) != "pad" else target.background,
+        intensity=target.intensity,
     )
     return Plan(
         source=source,
         order=order,
-        target=Target(request.size_px, channels, request.encoding, request.resize),
+        target=target,
         max_rejects=int(request.max_rejects_pct / 100 * len(order)),
         manifest=manifest,
         stamp=opened_stamp,
     )
+
+
+def _target(request: BuildRequest, channels: int) -> Target:
+    """How the images are stored, checked."""
+    rule = request.resize
+    if request.fit is not None:
+        if fit_of(rule) not in ("squash", request.fit):
+            raise UserError(f"resize is {rule}, which contradicts fit {request.fit}")
+        if request.fit != fit_of(rule):
+            rule = next(one for one in RESIZES if one == f"{rule}-{request.fit}")
+    colour: tuple[int, ...] = ()
+    with contextlib.suppress(ValueError):
+        colour = ImageColor.getrgb(request.background)
+    if len(colour) != 3:
+        raise UserError(f"background is {request.background!r}, expected a colour: white, #ffffff")
+    if request.intensity is not None:
+        low, high = request.intensity
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(f"intensity is {low:g} {high:g}, expected two numbers, the lower first")
+    how = rule, f"#{bytes(colour).hex()}", request.intensity
+    return Target(request.size_px, channels, request.encoding, *how)
 
 
 def _check_fields(request: BuildRequest) -> str:
@@ -193,6 +233,8 @@ def _check_fields(request: BuildRequest) -> str:
         raise UserError(f"max_rejects_pct is {request.max_rejects_pct}, expected 0 to 100")
     if request.resize not in RESIZES:
         raise UserError(f"resize is {request.resize!r}, expected {', '.join(RESIZES)}")
+    if request.fit not in (None, *FITS):
+        raise UserError(f"fit is {request.fit!r}, expected {', '.join(FITS)}")
     name = request.name or re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
     for field, value in (("name", name), ("split", request.split)):
         if not re.fullmatch(NAME, value):

@@ -169,6 +169,9 @@ def _checked_existing(request: BuildRequest) -> Manifest:
         sizes_sha256=existing.sizes_sha256,
         resize=existing.resize if existing.resize == "none" else request.resize,
         sources=existing.sources,
+        passed_over=existing.passed_over,
+        # A published set has no transparent images; it may be older than the field.
+        background=existing.background and planned.manifest.background,
     )
     for field in dataclasses.fields(Manifest):
         _refuse_other(

@@ -14,6 +14,7 @@ import numpy as np
 
 from shards.cli import UserError
 from shards.disk import write_file
+from shards.resize import Resize, fit_of
 
 SIZE = np.dtype("<u4")
 
@@ -37,3 +38,26 @@ def parse_sizes(data: bytes, samples: int, path: Path) -> np.ndarray:
     if not sizes.all():
         raise UserError(f"{path}: sample {int(np.argmin(sizes.all(1)))} has a size of 0 px")
     return sizes
+
+
+def shape_note(sizes: np.ndarray, rule: Resize) -> str:
+    """What a rule has done to images that are not square; "" if all are.
+
+    Args:
+        sizes: Height and width of each image, integers [samples,2].
+        rule: How they were resized.
+    """
+    ratios = sizes.max(axis=1) / sizes.min(axis=1)
+    count = int((ratios > 1).sum())
+    if not count:
+        return ""
+    most, typical = float(ratios.max()), float(np.median(ratios[ratios > 1]))
+    done = {
+        "squash": f"were squashed, by a factor of {typical:.2f} in the median, {most:.2f} at most; "
+        "--fit crop or --fit pad keeps their shapes",
+        "crop": f"lost what is outside of their middle square: {1 - 1 / typical:.0%} of their "
+        f"area in the median, {1 - 1 / most:.0%} at most",
+        "pad": f"have margins: {1 - 1 / typical:.0%} of their area in the median, "
+        f"{1 - 1 / most:.0%} at most",
+    }[fit_of(rule)]
+    return f"{count:,} of {len(sizes):,} images are not square and {done}"

@@ -17,6 +17,8 @@ class Tally:
     """Height and width, px, of each of them in the source."""
     rejects: list[dict[str, str]] = field(default_factory=list)
     """{"name", "reason"} of those that are not."""
+    several: int = 0
+    """Image files that hold further pictures than the one that was taken."""
     read_bytes: int = 0
     digest: int = 0
     """Bytes and digest of the image files, rejects included: see `SourceFile`."""
@@ -38,5 +40,6 @@ class Tally:
         self.names += later.names
         self.sizes += later.sizes
         self.rejects += later.rejects
+        self.several += later.several
         self.read_bytes += later.read_bytes
         self.digest += later.digest
