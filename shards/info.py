@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from rich.text import Text
 from shards import cli
 from shards.cli import UserError, printable
 from shards.disk import refuse_existing, write_new_file
+from shards.lists import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
@@ -251,9 +251,8 @@ def _left_out(shards: ShardSet) -> list[str]:
         lines.append(f"{manifest.excluded:,} on an exclusion list (sha256 {sha256})")
     if manifest.rejects:
         lines.append(f"{manifest.rejects:,} that could not be decoded ({REJECTS_FILE_NAME}):")
-        text = (shards.directory / REJECTS_FILE_NAME).read_text("ascii")
-        rejects = [json.loads(line) for line in text.splitlines()[:FIRST]]
-        lines += [f"  {reject['name']}: {reject['reason']}" for reject in rejects]
+        rejects = read_json_lines(shards.directory / REJECTS_FILE_NAME, dict, FIRST)
+        lines += [f"  {reject.get('name')}: {reject.get('reason')}" for reject in rejects]
     return lines or ["nothing"]
 
 

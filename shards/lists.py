@@ -10,6 +10,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
+
+from shards.cli import UserError
+
+Value = TypeVar("Value")
 
 
 class ListWriter:
@@ -45,3 +50,21 @@ def json_lines(values: Sequence[object]) -> bytes:
     else:
         text = "\n".join(json.dumps(value) for value in values)
     return (text + "\n").encode("ascii") if text else b""
+
+
+def read_json_lines(path: Path, kind: type[Value], most: int | None = None) -> list[Value]:
+    """The values of a list, or the first `most` of them.
+
+    Raises:
+        UserError: A line (the message has its number) is no JSON, or a value of another type.
+    """
+    values = []
+    for number, line in enumerate(path.read_bytes().splitlines()[:most], start=1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, kind):
+            raise UserError(f"{path}, line {number}: {line[:80]!r}, expected a {kind.__name__}")
+        values.append(value)
+    return values

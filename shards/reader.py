@@ -6,7 +6,6 @@ a short read, which is an error with a name, where a map would kill the process 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from shards.cli import UserError
 from shards.decode import decode
 from shards.index import Index
+from shards.lists import read_json_lines
 from shards.manifest import LABEL, NAMES_FILE_NAME, SIZES_FILE_NAME, Manifest
 from shards.resize import BadImage, to_pixels
 from shards.sizes import parse_sizes
@@ -119,9 +119,16 @@ class ShardSet:
         return self._labels[ids]
 
     def names(self) -> list[str]:
-        """The name of each sample in its source, by id."""
-        lines = (self.directory / NAMES_FILE_NAME).read_text("ascii").splitlines()
-        return [json.loads(line) for line in lines]
+        """The name of each sample in its source, by id.
+
+        Raises:
+            UserError: The list holds something that is no name, or of another number of samples.
+        """
+        names = read_json_lines(self.directory / NAMES_FILE_NAME, str)
+        if len(names) != len(self):
+            path = self.directory / NAMES_FILE_NAME
+            raise UserError(f"{path}: {len(names)} names, but {len(self)} samples")
+        return names
 
     def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
         """What size images had in their source, before they were resized.

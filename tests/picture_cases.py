@@ -27,7 +27,9 @@ def write_pictures(folder: Path, size_px: int, seed: int = 5) -> list[str]:
     Image.fromarray(levels * 256 + 99).save(folder / "sixteen bits.png")
     large[4].convert("P").save(folder / "palette.png")
     large[5].convert("CMYK").save(folder / "more" / "cmyk.JPG")
-    large[6].convert("RGBA").resize(wide).save(folder / "more" / "clear.webp", lossless=True)
+    clear = large[6].convert("RGBA").resize(wide)
+    clear.putalpha(large[2].convert("L").resize(wide))
+    clear.save(folder / "more" / "clear.webp", lossless=True)
     large[7].convert("L").save(folder / "gray.bmp")
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
 

@@ -15,6 +15,7 @@ from shards.build import build
 from shards.cli import UserError
 from shards.manifest import Manifest, read_manifest, to_json
 from shards.plan import BuildRequest
+from shards.reader import ShardSet
 from shards.verify import main, verify_shards
 from tests.shard_cases import (
     assert_user_error,
@@ -297,6 +298,21 @@ def test_a_shard_whose_digest_is_right_and_whose_value_is_not(directory: Path, k
         path.write_text(sealed({**fields, "shards": [{**first, key: value}, *others]}))
         with pytest.raises(UserError, match=re.escape(str(directory))):
             verify_shards(directory)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5\n" * 23, '"a"\n' * 22 + '["b"]\n', '"a"\n' * 22, "[" * 9999 + "\n", "\xff\n" * 23],
+    ids=["numbers", "a list", "too few", "deep", "bytes"],
+)
+def test_names_whose_digest_is_right_and_that_are_none(directory: Path, text: str) -> None:
+    data = text.encode("latin1")
+    (directory / "names.jsonl").write_bytes(data)
+    resealed(directory, names_sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(UserError, match=re.escape(str(directory / "names.jsonl"))):
+        verify_shards(directory)
+        with ShardSet.open(directory) as shards:
+            shards.names()
 
 
 def resealed(directory: Path, **fields: object) -> None:
