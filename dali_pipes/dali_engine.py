@@ -5,7 +5,6 @@ What it is fed is read and drawn on the caller's thread, a step or two ahead.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from dali_pipes.normalised import constant, normalize
 from dali_pipes.plan import GroupDraws, StepPlan
 from dali_pipes.readers import EncodedReader, Reader, open_readers
 from shards.cli import UserError
+from shards.environment import usable_cpus
 
 PREFETCH_BATCHES = 2
 
@@ -142,7 +142,7 @@ def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
         yield
         return
     usual = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(usual, len(os.sched_getaffinity(0)) - busy)))
+    torch.set_num_threads(max(1, min(usual, usable_cpus() - busy)))
     try:
         yield
     finally:

@@ -21,7 +21,6 @@ from functools import cache, partial
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from dali_pipes import reference
@@ -35,6 +34,7 @@ from dali_pipes.product import ProductViews
 from dali_pipes.shifts import SHIFTS, shift_named
 from shards import cli
 from shards.cli import UserError
+from shards.terminal import Terminal
 
 Render = Callable[[np.ndarray, ViewDraw, int], np.ndarray]
 """(images uint8 [B, H, W, C], draw [B], s) -> levels [B, s, s, C], uint8 or float."""
@@ -419,7 +419,7 @@ def run_graph(
 
 def show(rows: Sequence[Row], laws: Sequence[Law]) -> None:
     """Print both tables."""
-    console = Console(width=140)
+    console = Terminal(width=140)
     table = Table("operation", "sources", "engine", title="Differences in levels of 0..255")
     for heading in ("mean", "worst view", "max", "limits", "verdict", "mean to Pillow's"):
         table.add_column(heading, justify="right")

@@ -8,6 +8,7 @@ training, denormalised.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from dali_pipes.plan import StreamOrder
 from dali_pipes.shifts import SHIFTS, shift_named
 from shards import cli
 from shards.cli import UserError
+from shards.disk import replace_file
 from shards.reader import ShardSet
 
 MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
@@ -156,6 +158,7 @@ def _stack(sheets: Sequence[Image.Image]) -> Image.Image:
     return picture
 
 
+@cli.keeps("--out is as it was")
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the first batch of a run with this seed, and what it is made of."""
     config = cli.parse(PreviewConfig, argv, description=__doc__)
@@ -201,7 +204,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
     )
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(config.out)
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    replace_file(config.out, [png.getvalue()])
     print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from eval import paper
 from eval.compare_figures import KNN, Point, save_figure_2, save_figure_3
@@ -40,6 +39,7 @@ from eval.table import (
 from eval.table_formats import print_sheet, write_sheet
 from shards import cli
 from shards.cli import UserError
+from shards.terminal import Terminal
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 COMPARISON = Output(
@@ -144,6 +144,7 @@ def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
     ]
 
 
+@cli.keeps("--out is as it was")
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, compare and write.
 
@@ -161,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_figure_2(folder / FIGURE_2_FILE, shown)
         save_figure_3(folder / FIGURE_3_FILE, shown)
         write_sheet(folder, sheet)
-    print_sheet(sheet, Console())
+    print_sheet(sheet, Terminal())
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ MOST_BYTES = 2**31 - 2**26
 """Of weights and bank: protobuf's limit, less what graph and metadata may take."""
 
 
+@cli.keeps("nothing was written")
 def main(argv: Sequence[str] | None = None) -> None:
     """Make the file, check it and put it in place.
 

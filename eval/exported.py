@@ -150,6 +150,7 @@ class ExportedConfig:
     """False-positive rate; by default that of the file."""
 
 
+@cli.keeps("nothing was written")
 def main(argv: Sequence[str] | None = None) -> None:
     """Score what the command names and write the CSV.
 

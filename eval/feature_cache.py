@@ -83,6 +83,7 @@ def _write(path: Path, described: str, features: Tensor) -> None:
         save_file({"features": features}, partial, metadata)
         sync(partial)
         partial.rename(path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

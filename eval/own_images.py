@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from eval.sets import BANK, TEST
 from eval.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.versions import versions
 from shards.cli import UserError
+from train.launch import read_launch
 
 
 def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
             or no file can be read; nothing is written then.
     """
     assert config.images is not None
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")
     names, reads = folder_images(config.images)
     print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)

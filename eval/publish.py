@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from shards.cli import UserError
-from shards.disk import sync
+from shards.disk import move_folder, naming, sync
 
 RESULTS_FILE = "results.json"
 TABLE_FILES = "table.md", "table.csv", "table.json", "table.tex"
@@ -62,6 +62,8 @@ def check_replaceable(out: Path, output: Output = SCORING) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{said}: is not a folder")
+    if out.is_mount():
+        raise UserError(f"{said}: a file system is mounted there; name a folder in it")
     held = {entry.name for entry in out.iterdir()}
     foreign = sorted(held - output.names)
     if foreign:
@@ -84,14 +86,15 @@ def _check_writable(out: Path, said: str) -> None:
 def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
     """A new folder beside `out` to write into; it becomes `out` when the block ends well.
 
-    If the block raises, the new folder is removed and what `out` held stays as it was.
+    If the block raises, the new folder is removed and what `out` held stays as it was. If it cannot
+    become `out` once all is computed, it is left under its own name, which the error tells.
 
     Args:
         out: the folder.
         output: what it becomes; `check_replaceable` is asked again just before the replacement.
 
     Raises:
-        UserError: see `check_replaceable`.
+        UserError: see `check_replaceable`; or the system refuses to replace `out`.
     """
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,20 +103,31 @@ def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            sync(path)
-        check_replaceable(out, output)
-        if out.exists():
-            out.rename(replaced)
-        try:
-            partial.rename(out)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(out)
-            raise
-        sync(out.parent)
-    finally:
+        with naming(out):
+            yield partial
+            for path in [*partial.rglob("*"), partial]:
+                sync(path)
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
+        raise
+    try:
+        check_replaceable(out, output)
+        _replace(out, partial, replaced)
+    except (OSError, UserError) as error:
+        kept = partial.with_name(f"{out.name}.not-published-{os.getpid()}")
+        partial.rename(kept)
+        raise UserError(f"{error}; what was made is in {kept}") from error
+    sync(out.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _replace(out: Path, partial: Path, replaced: Path) -> None:
+    """Give `partial` the name of `out`, which keeps what it had if that fails."""
+    if out.exists():
+        move_folder(out, replaced)
+    try:
+        partial.rename(out)
+    except BaseException:
+        if replaced.exists() and not out.exists():
+            replaced.rename(out)
+        raise

@@ -26,6 +26,7 @@ from eval.publish import check_replaceable
 from shards import cli
 
 
+@cli.keeps("--out is as it was; features that were finished are kept")
 def main(argv: Sequence[str] | None = None) -> None:
     """Score what the command names and write the output folder.
 

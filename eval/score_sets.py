@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from rich.console import Console
 from rich.text import Text
 
 from eval.config import ScoreConfig
@@ -35,6 +34,7 @@ from eval.shortcuts import audit
 from eval.table import sheet_of
 from eval.table_formats import print_sheet, write_sheet
 from shards.cli import printable
+from shards.terminal import Terminal
 from train.checkpoint import load_teacher
 from train.world import World, start_world, stop_world
 
@@ -54,7 +54,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             written then.
     """
     world = start_world(config.device, STALL_S)
-    stderr = Console(stderr=True, quiet=not world.is_main)
+    stderr = Terminal(stderr=True, quiet=not world.is_main)
 
     def tell(line: str) -> None:
         stderr.print(Text(printable(line), style="dim"), soft_wrap=True)
@@ -128,7 +128,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             write_sheet(folder, sheet)
             write_report(folder / REPORT_FILE, shown)
             (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
-    print_sheet(sheet, Console())
+    print_sheet(sheet, Terminal())
 
 
 def _check_equal_sets(sets: EvalSets, files: Sequence[FeatureFile], world: World) -> None:

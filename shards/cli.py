@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 import tyro
+
+from shards import terminal
 
 
 class UserError(Exception):
@@ -41,18 +47,77 @@ def few(values: Sequence[object], most: int = 5) -> str:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main`; a `UserError` is one line on stderr and exit status 2.
+    """Call `main` as a command line does; see to how it ends.
 
-    So is what the system refuses (a full disk, a missing permission): its message names the file.
+    A `UserError` is one line on stderr and exit status 2. So is what the system refuses (a full
+    disk, a missing permission): its message names the file. Ctrl-C, SIGTERM and SIGHUP let it
+    clean up, and end it with one line that says what is kept, and 128 and the signal's number for
+    a status. So, without a line, does a reader of stdout that goes away, as `head` does.
     """
+    from shards import environment  # here, as it needs what this file has
+
+    terminal.prepare()
+    # A rank that waits in a library for one that is gone would not see a signal.
+    is_rank = environment.text("TORCHELASTIC_RUN_ID")
     try:
-        main()
-    except (UserError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except MemoryError:
-        print("error: out of memory", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
+        with contextlib.nullcontext() if is_rank else _signals_as_interrupts():
+            environment.check()
+            main()
+        terminal.flush()
+    except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
+        status, line = _ending(error)
+        if line:
+            terminal.tell(printable(line))
+        sys.exit(status)
+    finally:
+        terminal.finish()
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """Exit status, and what to say."""
+    if isinstance(error, BrokenPipeError):
+        return 128 + signal.SIGPIPE, ""
+    if isinstance(error, KeyboardInterrupt):
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        told = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        notes = "; ".join(getattr(error, "__notes__", ()))
+        return 128 + number, f"{told}: {notes}" if notes else told
+    return 2, f"error: {'out of memory' if isinstance(error, MemoryError) else error}"
+
+
+class Ended(KeyboardInterrupt):
+    """Somebody asks this process to end, by another signal than that of Ctrl-C."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        """By the signal `number`."""
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Meanwhile, SIGTERM and SIGHUP are exceptions, unless they are ignored, as by nohup."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise Ended(signal.Signals(number))
+
+
+@contextlib.contextmanager
+def keeps(what: str) -> Iterator[None]:
+    """Make a block, or a function, say what is kept when it is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(what)
+        raise

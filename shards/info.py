@@ -19,7 +19,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 from rich import box
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +31,7 @@ from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
 from shards.resize import to_image
+from shards.terminal import Terminal
 
 STATISTICS_SAMPLES = 10_000
 BLOCK_BYTES = 8 << 20
@@ -307,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_sheet(request)
     with contextlib.ExitStack() as stack:
         sets = [stack.enter_context(ShardSet.open(path)) for path in request.directories]
-        Console().print(describe(sets[0]) if len(sets) == 1 else compact(sets))
+        Terminal().print(describe(sets[0]) if len(sets) == 1 else compact(sets))
         if request.sheet is not None:
             png = io.BytesIO()
             contact_sheet(sets[0]).save(png, "PNG")

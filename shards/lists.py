@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shards.cli import UserError
+from shards.disk import naming, sync_file
 
 Value = TypeVar("Value")
 
@@ -22,23 +23,24 @@ class ListWriter:
 
     def __init__(self, path: Path) -> None:
         """Of the new file `path`."""
+        self._path = path
         self._out = open(path, "xb")
         self._sha256 = hashlib.sha256()
 
     def add(self, values: Sequence[object]) -> None:
         """Append a line for each value."""
         lines = json_lines(values)
-        self._out.write(lines)
+        with naming(self._path):
+            self._out.write(lines)
         self._sha256.update(lines)
 
     def finish(self) -> str:
         """Wait until all is on the disk, and return the digest; "" when there was no value."""
-        self._out.flush()
-        os.fsync(self._out.fileno())
+        sync_file(self._out)
         self._out.close()
-        if os.path.getsize(self._out.name):
+        if os.path.getsize(self._path):
             return self._sha256.hexdigest()
-        os.unlink(self._out.name)
+        os.unlink(self._path)
         return ""
 
 

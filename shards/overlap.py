@@ -24,7 +24,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -32,9 +31,11 @@ from shards import cli
 from shards.cli import UserError, printable
 from shards.disk import refuse_existing, write_new_file
 from shards.duplicates import Fingerprints, Limits, Matches, compare, fingerprint
+from shards.environment import usable_cpus
 from shards.reader import ShardSet
+from shards.terminal import Terminal
 
-CPUS = len(os.sched_getaffinity(0))
+CPUS = usable_cpus()
 Kind = Literal["exact", "near"]
 
 
@@ -255,12 +256,13 @@ def _lines(values: Iterable[object]) -> Iterator[bytes]:
     return (json.dumps(value).encode("ascii") + b"\n" for value in values)
 
 
+@cli.keeps("nothing is half written")
 def main(argv: Sequence[str] | None = None) -> None:
     """Compare the sets, print a table and write the files that were asked for."""
     request = cli.parse(OverlapRequest, argv, description="Find images that shard sets share.")
     title = _exclude_title(request)
     overlaps = find_overlaps(request.directories, request.limits, request.workers)
-    Console().print(_table(overlaps))
+    Terminal().print(_table(overlaps))
     if request.out is not None:
         pairs = itertools.chain.from_iterable(overlap.pairs() for overlap in overlaps)
         write_new_file(request.out, _lines(asdict(pair) for pair in pairs))

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,6 +19,7 @@ from PIL import ImageColor, features
 
 from shards.cli import UserError
 from shards.convert import Target
+from shards.environment import usable_cpus
 from shards.exclude import read_exclusions
 from shards.levels import WHITE
 from shards.manifest import FORMAT_VERSION, MAX_SIZE_PX, NAME, Manifest
@@ -66,7 +66,7 @@ class BuildRequest:
     """Seed of the global shuffle."""
     shard_samples: int = 10_000
     """Samples per tar."""
-    workers: int = len(os.sched_getaffinity(0))
+    workers: int = usable_cpus()
     """Threads that decode and resize; by default one per CPU."""
     classes: tuple[str, ...] = ()
     """Name of each label; by default as the source has them."""

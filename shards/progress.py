@@ -6,17 +6,23 @@ import contextlib
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from shards.terminal import Terminal, shows_unicode
 
 LINE_EVERY_S = 60.0
 
 
 def waiting(what: str) -> contextlib.AbstractContextManager[object]:
     """While it lasts, a terminal shows what is being waited for."""
-    console = Console(stderr=True)
-    return console.status(Text(what)) if sys.stderr.isatty() else contextlib.nullcontext()
+    console = Terminal(stderr=True)
+    spinner = "dots" if shows_unicode(sys.stderr) else "line"
+    return (
+        console.status(Text(what), spinner=spinner)
+        if sys.stderr.isatty()
+        else contextlib.nullcontext()
+    )
 
 
 class ImageProgress:
@@ -33,7 +39,7 @@ class ImageProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Terminal(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
         )

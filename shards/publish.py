@@ -9,7 +9,6 @@ they come from the same request and sources (`identity`) and are still as they w
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.cli import UserError
-from shards.disk import file_sha256, refuse_existing, sync, write_file
+from shards.disk import (
+    LOCK_FILE_NAME,
+    LOCK_WAIT_S,
+    file_sha256,
+    locked,
+    refuse_existing,
+    sync,
+    write_file,
+)
 from shards.manifest import Shard
 from shards.tally import Tally
 
@@ -94,8 +101,8 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
 
     Raises:
         UserError: `directory` exists (before the block, or by the time it ends), another process
-            builds it, there are finished shards of another identity, or the system refuses to read
-            or write (disk full, no permission).
+            builds it and goes on with that, there are finished shards of another identity, or the
+            system refuses to read or write (disk full, no permission).
     """
     directory = Path(os.path.abspath(directory))
     refuse_existing(directory, OUTPUT_KIND)
@@ -103,7 +110,7 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
     work = Workplace(partial / "set", partial / "parts")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(partial):
+        with _locked(directory, LOCK_WAIT_S):
             try:
                 # Another build may have published it before this one had the lock.
                 refuse_existing(directory, OUTPUT_KIND)
@@ -115,10 +122,14 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
                 sync(directory.parent)
                 # What it leaves, `remove_leftovers` removes.
                 _remove(partial)
-            except BaseException:
+            except BaseException as error:
                 # Finished shards are kept for the next try; without any, nothing is left.
-                if not any(work.parts_folder.glob("*.json")):
+                finished = len(list(work.parts_folder.glob("*.json")))
+                if not finished:
                     _remove(partial)
+                elif isinstance(error, KeyboardInterrupt):
+                    kept = f"{directory}: shards that are finished are kept: {finished}"
+                    error.add_note(f"{kept}; the same command goes on")
                 raise
     except OSError as error:
         raise UserError(f"{directory}: not built: {error}") from error
@@ -128,14 +139,22 @@ def remove_leftovers(directory: Path) -> None:
     """Remove what a build leaves that is killed just after it published `directory`."""
     partial = _partial(Path(os.path.abspath(directory)))
     if os.path.lexists(directory) and partial.is_dir():
-        with contextlib.suppress(UserError, OSError), _locked(partial):
+        with contextlib.suppress(UserError, OSError), _locked(directory, wait_s=0):
             _remove(partial)
 
 
 def _remove(partial: Path) -> None:
-    """Remove what there is of a build; its identity last, for a kill in between."""
-    for entry in ("parts", "set", "."):
-        shutil.rmtree(partial / entry, ignore_errors=True)
+    """Remove what there is of a build: its identity last, for a kill in between; then the lock.
+
+    Whoever waits for the lock finds nothing but what it then makes itself.
+    """
+    shutil.rmtree(partial / "parts", ignore_errors=True)
+    shutil.rmtree(partial / "set", ignore_errors=True)
+    for name in (IDENTITY_FILE_NAME, LOCK_FILE_NAME):
+        with contextlib.suppress(OSError):
+            (partial / name).unlink()
+    with contextlib.suppress(OSError):
+        partial.rmdir()
 
 
 def _partial(directory: Path) -> Path:
@@ -153,7 +172,10 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
                 "of a source that changed since; remove this folder to begin anew"
             )
         for entry in partial.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK_FILE_NAME:
+                entry.unlink()
         write_file(path, [identity.encode()])
     # Either is missing when a build was killed as it published, and the set was removed since.
     work.set_folder.mkdir(exist_ok=True)
@@ -161,32 +183,13 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make `folder` unless it is there, and hold its lock, which dies with the process.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    while True:
-        folder.mkdir(exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{folder}: another process is building there") from None
-            except OSError:
-                pass  # Some network file systems have no locks.
-            # Whoever held it may have published and removed the folder meanwhile.
-            if _is_still(folder, handle):
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-def _is_still(folder: Path, handle: int) -> bool:
+def _locked(directory: Path, wait_s: float) -> Iterator[None]:
+    """Have the folder in which `directory` is made for oneself (see `locked`)."""
+    partial = _partial(directory)
     try:
-        return os.path.samestat(os.stat(folder), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+        with locked(partial, f"{directory} is being built", wait_s):
+            yield
+    finally:
+        # Some network file systems keep a file that is removed until nobody has it open.
+        with contextlib.suppress(OSError):
+            partial.rmdir()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from shards.protocols import PROTOCOLS, NamedSet, Protocol
 from shards.provenance import source_name
 from shards.publish import remove_leftovers
 from shards.sources.registry import FORMATS, locate
+from shards.terminal import Terminal
 from shards.verify import verify_shards
 
 
@@ -197,7 +197,7 @@ def _refuse_other(request: BuildRequest, field: str, there: object, asked: objec
         )
 
 
-def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) -> None:
+def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Terminal) -> None:
     """Print what was built and what is missing, with the counts that a table should state."""
     protocol = PROTOCOLS[request.protocol]
     say = functools.partial(console.print, soft_wrap=True, markup=False)
@@ -240,7 +240,7 @@ def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Console) ->
         say(f"note: {protocol.note}")
 
 
-def show_protocols(console: Console) -> None:
+def show_protocols(console: Terminal) -> None:
     """Print the protocols that there are."""
     table = Table("protocol", "what it is", "sets", title="named protocols")
     for name, protocol in PROTOCOLS.items():
@@ -248,10 +248,11 @@ def show_protocols(console: Console) -> None:
     console.print(table)
 
 
+@cli.keeps("sets that are finished are kept")
 def main(argv: Sequence[str] | None = None) -> None:
     """Build the sets of a protocol and print a table of them."""
     request = cli.parse(SetsRequest, argv, description="Build all shard sets of a protocol.")
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     if not request.protocol:
         show_protocols(console)
         return

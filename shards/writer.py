@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.disk import write_file
+from shards.disk import naming, sync_file, write_file
 from shards.index import Component, Index, format_index
 from shards.manifest import LABEL, Shard
 from shards.tar import BLOCK_BYTES, END, blank_members, members, padded
@@ -100,9 +99,10 @@ class ShardWriter:
         self._sha256.update(data)
         self._bytes += len(data)
         rest = memoryview(data)
-        while rest:
-            # A disk that fills up may take a part only; the next write tells why.
-            rest = rest[self._out.write(rest) :]
+        with naming(self._path):
+            while rest:
+                # A disk that fills up may take a part only; the next write tells why.
+                rest = rest[self._out.write(rest) :]
 
     def close(self) -> None:
         """Close the tar as it is, finished or not."""
@@ -111,7 +111,7 @@ class ShardWriter:
     def finish(self) -> Shard:
         """End the tar, write its index beside it, sync both, and tell what was written."""
         self._write(END)
-        os.fsync(self._out.fileno())
+        sync_file(self._out)
         self._out.close()
         keys = np.concatenate([packed.keys for packed in self._packed])
         index = format_index(Index(keys, self._components())).encode()

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LIMIT_S
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NEEDS_BROWSER = "OODINO_NEEDS_BROWSER"
 """Environment variable that lets no test of a page be skipped."""
@@ -25,8 +27,6 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --hide-scrollbars "
     "--remote-debugging-pipe"
 ).split()
-ANSWER_S = 120
-"""A browser on a busy machine takes its time."""
 
 
 def find_browser() -> str | None:
@@ -81,7 +81,7 @@ class Browser:
         # Its helpers write into the profile until it has ended by itself.
         os.write(self._commands, b'{"id": 0, "method": "Browser.close"}\0')
         try:
-            self._process.wait(ANSWER_S)
+            self._process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -138,11 +138,11 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         """The next message; what the page does is noted."""
-        until = time.monotonic() + ANSWER_S
+        until = time.monotonic() + LIMIT_S
         while b"\0" not in self._received:
             ready, _, _ = select.select([self._answers], [], [], until - time.monotonic())
             data = os.read(self._answers, 1 << 20) if ready else b""
-            assert data, f"the browser did not answer for {ANSWER_S} s, or died"
+            assert data, f"the browser did not answer for {LIMIT_S} s, or died"
             self._received += data
         text, _, self._received = self._received.partition(b"\0")
         message = json.loads(text)

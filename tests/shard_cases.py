@@ -12,6 +12,7 @@ from PIL import Image
 
 from shards.build import build
 from shards.plan import BuildRequest
+from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "shards" / "sample"
@@ -92,7 +93,7 @@ def run_module(
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT_S,
     )
 
 

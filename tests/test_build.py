@@ -36,6 +36,7 @@ from tests.shard_cases import (
     run_module,
     sample_set,
 )
+from tests.waiting import LIMIT_S
 
 
 def test_stored_pixels_are_the_shuffled_source(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_same_bytes_whatever_the_surroundings(tmp_path: Path) -> None:
         env={**os.environ, "TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "3"},
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=LIMIT_S,
     )
     assert contents(tmp_path / "a" / "set") == contents(tmp_path / "b" / "set")
     assert (tmp_path / "b" / "set").stat().st_mode & 0o777 == 0o700

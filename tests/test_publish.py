@@ -2,17 +2,20 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from shards import publish
 from shards.cli import UserError
 from shards.manifest import Shard
 from shards.publish import Part, Workplace, remove_leftovers, workplace
 from shards.tally import Tally
 from tests.shard_cases import ROOT, contents
+from tests.waiting import LIMIT_S
 
 
 def finish(work: Workplace, number: int) -> Part:
@@ -138,11 +141,14 @@ def test_output_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_the_second_builder_is_refused(tmp_path: Path) -> None:
+def test_the_second_builder_is_refused_and_the_first_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(publish, "LOCK_WAIT_S", 0.1)
     out = tmp_path / "set"
     with workplace(out, "one") as first:
         (first.set_folder / "file").write_text("first")
-        with pytest.raises(UserError, match="another process is building"), workplace(out, "two"):
+        who = f"process {os.getpid()} on {socket.gethostname()}"
+        refused = pytest.raises(UserError, match=f"^{out} is being built by {who}$")
+        with refused, workplace(out, "two"):
             pytest.fail("work was started")
         assert contents(first.set_folder) == {"file": b"first"}
     assert contents(out) == {"file": b"first"}
@@ -165,7 +171,7 @@ with publish.workplace(Path(sys.argv[1]), "one") as work:
 @pytest.mark.parametrize("moment", ["at work", "after the rename"])
 def test_a_killed_builder(tmp_path: Path, moment: str) -> None:
     out = tmp_path / "set"
-    killed = subprocess.run([sys.executable, "-c", KILLED, out, moment], cwd=ROOT, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", KILLED, out, moment], cwd=ROOT, timeout=LIMIT_S)
     assert killed.returncode == -9
     if moment == "at work":
         assert os.listdir(tmp_path) == [".set.partial"]

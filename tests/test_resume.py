@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.shard_cases import (
     npy_set,
     random_images,
 )
+from tests.waiting import LIMIT_S, wait_until
 
 
 def test_a_failed_build_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> None:
@@ -160,11 +162,32 @@ def slow(self, indexes, out):
 Images.read_into = slow
 # Whoever runs the tests in the background lets them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 cli.run(lambda: build.main(sys.argv[1:]))
 """
 
 
-def test_ctrl_c_ends_it_soon(tmp_path: Path) -> None:
+def await_a_shard(folder: Path, process: subprocess.Popen) -> None:
+    """Wait until a build of `folder`/set has finished its first."""
+    wait_until(
+        lambda: list(folder.glob(".set.partial/parts/*.json")) or process.poll() is not None,
+        "a shard is finished",
+        every_s=0.002,
+    )
+    assert process.poll() is None, "ended before it wrote a tar"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "ended by SIGTERM"),
+        (signal.SIGHUP, "ended by SIGHUP"),
+    ],
+)
+def test_a_signal_ends_it_soon_and_finished_shards_are_kept(
+    tmp_path: Path, sent: signal.Signals, said: str
+) -> None:
     (src := tmp_path / "x.npy").touch()
     np.save(src, random_images(2000))
     arguments = ["--source", "npy", "--src", str(src), "--size-px", "6"]
@@ -172,13 +195,13 @@ def test_ctrl_c_ends_it_soon(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    while not list(tmp_path.glob(".set.partial/parts/*.json")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
-    assert (process.returncode, error) == (130, "interrupted\n")
-    assert (tmp_path / ".set.partial").exists()
+    await_a_shard(tmp_path, process)
+    process.send_signal(sent)
+    _, error = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 128 + sent
+    kept = f"{tmp_path / 'set'}: shards that are finished are kept: [0-9]+"
+    assert re.fullmatch(f"{said}: {kept}; the same command goes on\n", error)
+    assert list(tmp_path.glob(".set.partial/parts/*.json"))
 
 
 def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
@@ -217,14 +240,10 @@ def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: f
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".set.partial/parts/*.json")):
-        assert process.poll() is None, "ended before it wrote a tar"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    await_a_shard(tmp_path, process)
     time.sleep(after_s)
     process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=120) == -signal.SIGKILL, "it was done before the kill"
+    assert process.wait(timeout=LIMIT_S) == -signal.SIGKILL, "it was done before the kill"
     assert not (tmp_path / "set").exists()
     request = BuildRequest("npy", tmp_path / "x.npy", 8, tmp_path / "set", shard_samples=500)
     build(request)

@@ -258,15 +258,18 @@ def test_a_replacement_that_fails_puts_the_earlier_one_back(tmp_path, monkeypatc
     rename = Path.rename
 
     def failing_rename(path, target):
-        if ".partial-" in path.name:
+        if ".partial-" in path.name and ".not-published-" not in str(target):
             raise OSError("no space")
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", failing_rename)
-    with pytest.raises(OSError, match="no space"):
+    kept = tmp_path / f"out.not-published-{os.getpid()}"
+    with pytest.raises(UserError, match=f"no space; what was made is in {kept}$"):
         write_scoring(out, "second")
     assert (out / "results.json").read_text() == "first"
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    # What took hours is not thrown away.
+    assert (kept / "results.json").read_text() == "second"
+    assert {p.name for p in tmp_path.iterdir()} == {"out", kept.name}
 
 
 def test_an_empty_folder_may_be_the_output(tmp_path):
@@ -283,10 +286,11 @@ def test_what_no_scoring_wrote_is_never_replaced(tmp_path, held):
         (out / name).write_text("mine")
     with pytest.raises(UserError, match=f"^--out {out}: .*not replaced"):
         check_replaceable(out)
-    with pytest.raises(UserError, match="not replaced"):
+    kept = tmp_path / f"out.not-published-{os.getpid()}"
+    with pytest.raises(UserError, match=f"not replaced; what was made is in {kept}$"):
         write_scoring(out, "new")
     assert sorted(p.name for p in out.iterdir()) == sorted(held)
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (kept / "results.json").read_text() == "new"
 
 
 def test_a_file_is_no_output_folder(tmp_path):

@@ -31,9 +31,11 @@ from tests.faults.trainers import (
     steps_of,
 )
 from tests.train_cases import ROOT, command_line
+from tests.waiting import LIMIT_S
 from train.heart import Beat, Heart, culprit
 from train.main import main
 from train.run_folder import locked_run
+from train.stop_request import StopRequest
 from train.world import World
 
 STEPS = 20
@@ -62,7 +64,7 @@ def whole(trainers) -> dict[int, Path]:
 @pytest.fixture(autouse=True)
 def _handlers():
     """Signals of this process as they were: `main` listens to some for good."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):
@@ -74,7 +76,7 @@ def stopped_and_gone_on(trainers, whole, name: str, ranks: int, fault: dict, sta
     ended = running.wait()
     assert ended == status if status >= 0 else ended != 0, running.output
     sent = signal.Signals(fault["signal"]).name
-    assert f"{sent}: saving at the next step\n" in running.output
+    assert f"{sent}: saving at the next step" in running.output
     (saved,) = [path.name for path in (running.folder / "run" / "checkpoints").iterdir()]
     step = int(saved.removeprefix("step-"))
     if fault.get("to") != "launcher":
@@ -90,21 +92,69 @@ def stopped_and_gone_on(trainers, whole, name: str, ranks: int, fault: dict, sta
     assert ids_by_step(whole[ranks], max(1, ranks)) == ids_by_step(running.folder, max(1, ranks))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1])
+ASKING = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("sent", ASKING)
 def test_a_process_that_is_asked_to_stop_saves_and_goes_on_bit_for_bit(trainers, whole, sent):
     fault = {"step": 7, "rank": 0, "signal": sent}
     stopped_and_gone_on(trainers, whole, f"one-{sent}", 0, fault, status=75)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("sent", [signal.SIGUSR1, signal.SIGINT])
 def test_all_ranks_stop_at_the_step_at_which_one_is_asked_to(trainers, whole, sent):
     fault = {"step": 7, "rank": 1, "signal": sent}
     stopped_and_gone_on(trainers, whole, f"two-{sent}", 2, fault, status=0)
 
 
-def test_all_ranks_stop_when_torchrun_is_asked_to(trainers, whole) -> None:
-    fault = {"step": 7, "rank": 1, "signal": signal.SIGTERM, "to": "launcher"}
-    stopped_and_gone_on(trainers, whole, "launcher", 2, fault, status=-1)
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_all_ranks_stop_when_torchrun_is_asked_to(trainers, whole, sent) -> None:
+    fault = {"step": 7, "rank": 1, "signal": sent, "to": "launcher"}
+    stopped_and_gone_on(trainers, whole, f"launcher-{sent}", 2, fault, status=-1)
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(trainers, whole, ranks) -> None:
+    name = f"unread-{ranks}"
+    folder = whole[0].parent / name
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    files = {"output": str(folder / "pipe"), "errors": str(folder / "output.txt")}
+    running = trainers.start(name, *OPTIONS, ranks=ranks, **files)
+    with open(folder / "pipe") as output:
+        while not output.readline().startswith("step 2/"):
+            pass
+    ended = running.wait()
+    assert ended == (0 if ranks else 75), running.output
+    assert "nobody reads stdout any more: saving at the next step\n" in running.output
+    assert "Traceback" not in running.output and "rror" not in running.output
+    (saved,) = [path.name for path in (folder / "run" / "checkpoints").iterdir()]
+    step = int(saved.removeprefix("step-"))
+    # What could not be written there is on stderr.
+    assert f"stopped at step {step} of 20; the same command goes on\n" in running.output
+    running = trainers.start(name, *OPTIONS, ranks=ranks)
+    assert running.wait() == 0 and f"at step {step} of 20" in running.output, running.output
+    assert difference(whole[ranks] / "run", folder / "run", STEPS) == ""
+
+
+def test_a_run_that_ignores_hangups_goes_on() -> None:
+    """As one that was started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.asked
+        stop.close()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_ctrl_c_ends_it_at_once(trainers) -> None:
+    faults = [{"step": step, "rank": 0, "signal": signal.SIGINT} for step in (7, 7)]
+    running = trainers.start("twice", *OPTIONS, signals=faults)
+    assert running.wait() == -signal.SIGINT
+    assert "SIGINT: saving at the next step; once more, and it ends at once\n" in running.output
+    assert "stopped at" not in running.output
 
 
 def test_the_real_command_stops_with_status_75(gray_dir, tmp_path) -> None:
@@ -117,7 +167,7 @@ def test_the_real_command_stops_with_status_75(gray_dir, tmp_path) -> None:
     while not process.stdout.readline().startswith("step 2/"):
         assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 75 and not err
     assert "SIGTERM: saving at the next step" in out and "the same command goes on" in out
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -128,18 +178,15 @@ def test_a_stopped_rank_is_named_and_the_other_ends(trainers) -> None:
     fault = {"step": 7, "rank": 1, "signal": signal.SIGSTOP}
     running = trainers.start("stuck", *OPTIONS, "--stall-s", "4", ranks=2, signals=[fault])
     sent_s, pid = running.sent_s(0), running.pid_of(1)
-    took_s = seconds_to_end(running.pid_of(0), sent_s)
+    seconds_to_end(running.pid_of(0), sent_s)
     os.kill(pid, signal.SIGKILL)
     assert running.wait() != 0
     told = (
         rf"error: rank 0 at step 7: rank 1 \(process {pid} on {re.escape(socket.gethostname())}\) "
     )
     # Its last beat may be a second old, when it was steps behind.
-    told += (
-        r"is not heard of for \d s, last seen (waiting for views|computing|saving) at step [0-7]\n"
-    )
+    told += r"is not heard of for \d+ s, last seen [a-z ]+ at step [0-7]\n"
     assert re.search(told, running.output), running.output
-    assert 3 < took_s < 4 + 2
 
 
 def test_ranks_end_with_their_launcher_and_the_run_can_go_on(trainers, whole) -> None:
@@ -150,7 +197,7 @@ def test_ranks_end_with_their_launcher_and_the_run_can_go_on(trainers, whole) ->
     running.wait()
     again = trainers.start("orphans", *OPTIONS, ranks=2, new_faults=False)
     for pid in pids:
-        assert seconds_to_end(pid, sent_s) < 5
+        seconds_to_end(pid, sent_s)
     assert again.wait() == 0, again.output
     assert difference(whole[2] / "run", again.folder / "run", STEPS) == ""
 
@@ -206,7 +253,7 @@ def test_a_second_process_on_a_run_is_refused_and_the_first_named(trainers, whol
     assert (run / "lock").read_text() == f"process {pid} on {socket.gethostname()}\n"
     # It is waited for a while: those of a launcher that was killed take a moment to end.
     threading.Timer(0.5, lambda: os.kill(pid, signal.SIGKILL)).start()
-    with locked_run(run, wait_s=20):
+    with locked_run(run, wait_s=LIMIT_S):
         assert (run / "lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
     running.wait()
     again = trainers.start("locked", *OPTIONS)

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from tests.waiting import LIMIT_S
+
 ROOT = Path(__file__).parents[1]
 
 TINY = (
@@ -43,7 +45,7 @@ def run_script(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,  # against hanging; two ranks on busy cores take minutes
+        timeout=LIMIT_S,
     )
 
 

@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shards.cli import UserError
-from shards.disk import sync, write_file
+from shards.disk import move_folder, sync, write_file
 from train.backbone import build_backbone, feature_width
 from train.config import RunConfig
 from train.head import Head
@@ -210,14 +210,14 @@ class Snapshot:
 def _remove(directory: Path) -> None:
     """Take the name first: who reads it finds all of it, or nothing."""
     nameless = directory.with_name(f".{directory.name}.removed")
-    directory.rename(nameless)
+    move_folder(directory, nameless)
     shutil.rmtree(nameless)
 
 
 def _set_aside(directory: Path) -> None:
     """Rename a damaged checkpoint: no longer one, but there is something to be rescued from it."""
     names = (directory.with_name(f"{directory.name}.refused-{n}") for n in itertools.count(1))
-    directory.rename(next(name for name in names if not name.exists()))
+    move_folder(directory, next(name for name in names if not name.exists()))
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:

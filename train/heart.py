@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from shards import terminal
 from shards.cli import UserError
+from train.launch import read_launch
 from train.world import World
 
 BEAT_S = 1.0
@@ -91,11 +92,9 @@ class Heart:
 
     def _join(self) -> dist.Store:
         """A client of the store to which torchrun connects the ranks, for this start alone."""
+        launch = read_launch()
         store = dist.TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=False,
-            timeout=timedelta(seconds=STORE_S),
+            launch.address, launch.port, is_master=False, timeout=timedelta(seconds=STORE_S)
         )
         # Launchers of several machines do not count restarts alike, so rank 0 names the start.
         start = torch.tensor([time.time_ns()], device=self._world.device)
@@ -115,6 +114,7 @@ class Heart:
         look_from_s = min(self._stall_s / 2, max(BEAT_S, self._stall_s - 10 * BEAT_S))
         # When a beat of a rank was first seen, by our clock: those of machines differ.
         seen: dict[int, tuple[int, float]] = {}
+        watching_since_s = 0.0
         while not self._closed.wait(BEAT_S):
             if os.getppid() != self._parent:
                 self._end("the launcher is gone, so this rank goes too")
@@ -126,10 +126,13 @@ class Heart:
                 seen.clear()
                 continue
             beats = self._beats()
+            if not seen:
+                watching_since_s = now_s
             for beat in beats:
                 if seen.get(beat.rank, (0, 0.0))[0] != beat.number:
                     seen[beat.rank] = (beat.number, now_s)
-            if still_s >= self._stall_s:
+            # On a busy machine the first look may come late.
+            if still_s >= self._stall_s and now_s - watching_since_s >= SILENT_S:
                 self._end(culprit(beats, {r: now_s - at_s for r, (_, at_s) in seen.items()}))
 
     def _beat(self, still_s: float) -> None:
@@ -146,7 +149,7 @@ class Heart:
 
     def _end(self, why: str) -> None:
         rank, step = self._world.rank, self._step
-        print(f"error: rank {rank} at step {step}: {why}", file=sys.stderr, flush=True)
+        terminal.tell(f"error: rank {rank} at step {step}: {why}")
         os._exit(1)
 
 

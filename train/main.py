@@ -47,6 +47,7 @@ from train.stop_request import STOPPED_EARLY, StopRequest
 from train.world import World, start_world, stop_world
 
 
+@cli.keeps("the same command goes on")
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command, join the ranks, train."""
     config = parse_run(argv, prog="train/main.py", description=__doc__)
@@ -94,10 +95,10 @@ def train(config: RunConfig, world: World) -> TrainState | None:
             say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
 
         # ---- the loop -------------------------------------------------------------------------
+        stop = stack.enter_context(contextlib.closing(StopRequest()))
         meters = stack.enter_context(contextlib.closing(Meters(config, world, state, total_steps)))
         writer = stack.enter_context(contextlib.closing(CheckpointWriter(config)))
         heart = stack.enter_context(contextlib.closing(Heart(world, config.stall_s)))
-        stop = stack.enter_context(contextlib.closing(StopRequest()))
         control, stopping = LateReader(world.device), False
         health = Health(config, loader.steps_per_epoch)
         while state.step < total_steps and not stopping:
@@ -127,10 +128,11 @@ def train(config: RunConfig, world: World) -> TrainState | None:
         writer.wait()
         if world.is_main:
             write_notes(config, world, state, total_steps)
-    if state.step < total_steps:
-        say(world, f"stopped at step {state.step} of {total_steps}; the same command goes on")
-        return None
-    say(world, f"done: {config.out} has {state.step} steps")
+        meters.close()  # the bar goes before the last line comes
+        if state.step < total_steps:
+            say(world, f"stopped at step {state.step} of {total_steps}; the same command goes on")
+            return None
+        say(world, f"done: {config.out} has {state.step} steps")
     return state
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from shards.disk import naming, replace_file
+from shards.terminal import Terminal
 from train.config import RunConfig
 from train.health import Health
 from train.state import TrainState
@@ -43,7 +44,8 @@ class Meters:
         self._told: set[str] = set()
         self._start_window()
         if world.is_main:
-            self._file = _reopen(config.out / METRICS_FILE_NAME, state.step)
+            self._path = config.out / METRICS_FILE_NAME
+            self._file = _reopen(self._path, state.step)
             self._tensorboard = SummaryWriter(
                 str(config.out / "tensorboard"), purge_step=state.step + 1
             )
@@ -104,8 +106,9 @@ class Meters:
         line = {**values, "warnings": warnings} if warnings else values
         # NaN, of a report without a finite step, is no JSON.
         finite = {k: None if v != v else v for k, v in line.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(json.dumps(finite) + "\n")
+            self._file.flush()
         for name, value in values.items():
             if name != "step":
                 self._tensorboard.add_scalar(name, value, self._step)
@@ -148,7 +151,7 @@ def progress_line(values: Mapping[str, float]) -> str:
 
 
 def _progress_bar() -> Progress:
-    console = Console()
+    console = Terminal()
     return Progress(
         MofNCompleteColumn(),
         BarColumn(bar_width=20),
@@ -162,7 +165,5 @@ def _progress_bar() -> Progress:
 def _reopen(path: Path, first_step: int):
     """Open for appending, without the lines past `first_step` and those that were cut short."""
     kept = [report for report in reports_of(path) if report["step"] <= first_step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(report) + "\n" for report in kept))
-    partial.replace(path)
+    replace_file(path, [(json.dumps(report) + "\n").encode() for report in kept])
     return path.open("a")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,11 @@ from typing import Any
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards.cli import UserError
-from shards.disk import sync, write_file
+from shards.disk import LOCK_FILE_NAME, LOCK_WAIT_S, locked, replace_file
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 from train.world import World
 
-PARTIAL, LOCK = "config.partial", "lock"
+PARTIAL = "config.partial"
 """What a start that was killed may leave."""
 
 MACHINE_FIELDS = frozenset(
@@ -156,38 +152,17 @@ def start_run(config: RunConfig) -> None:
     """Write the run's configuration into its folder, if it is new; it is on the disk then."""
     path = config.out / "config.json"
     if not path.exists():
-        partial = config.out / PARTIAL
-        partial.unlink(missing_ok=True)
-        write_file(partial, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
-        partial.replace(path)
-        sync(config.out)
+        replace_file(path, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
 
 
-@contextlib.contextmanager
-def locked_run(out: Path, wait_s: float = 10) -> Iterator[None]:
-    """Have the run's folder for oneself; the lock goes with the process, however that ends.
+def locked_run(out: Path, wait_s: float = LOCK_WAIT_S) -> contextlib.AbstractContextManager[None]:
+    """Have the run's folder for oneself.
 
     Raises:
-        UserError: another process trains this run, and still does after `wait_s` seconds: those of
-            a launcher that was killed take a moment to end.
+        UserError: on entry: another process trains this run, and still does after `wait_s` seconds.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("a+") as lock:
-        until_s = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until_s:
-                    lock.seek(0)
-                    raise UserError(f"{out} is being trained by {lock.read().strip()}") from None
-                time.sleep(0.1)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        yield
+    return locked(out, f"{out} is being trained", wait_s)
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL, LOCK}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL, LOCK_FILE_NAME}

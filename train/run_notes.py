@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shards.disk import replace_file
 from train.config import RunConfig
 from train.curves import draw_curves
+from train.launch import read_launch
 from train.meters import METRICS_FILE_NAME, reports_of
 from train.state import TrainState
 from train.world import World
@@ -27,10 +28,8 @@ def write_notes(config: RunConfig, world: World, state: TrainState, total_steps:
     reports = reports_of(config.out / METRICS_FILE_NAME)
     if reports:
         draw_curves(reports, config.head.prototypes, config.out / CURVES)
-    path = config.out / "README.md"
-    partial = path.with_suffix(".partial")
-    partial.write_text(notes(config, world, state, total_steps, reports))
-    partial.replace(path)
+    text = notes(config, world, state, total_steps, reports)
+    replace_file(config.out / "README.md", [text.encode(errors="surrogateescape")])
 
 
 def notes(
@@ -62,10 +61,10 @@ def notes(
     finished = state.step == total_steps
     launcher = "python "
     if world.under_torchrun:
-        machines = int(os.environ["GROUP_WORLD_SIZE"])
-        launcher = f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} "
-        if machines > 1:
-            launcher += f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
+        launch = read_launch()
+        launcher = f"torchrun --nproc-per-node {launch.local_world_size} "
+        if launch.machines > 1:
+            launcher += f"--nnodes {launch.machines} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
     rows = [
         ("images", f"`{config.in_dist}`" + (f", auxiliary `{config.aux}`" if config.aux else "")),
         ("negatives", negatives),

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from types import FrameType
 
+from shards import terminal
+
 STOPPED_EARLY = 75
 """Exit status of a run that was asked to stop before its end (EX_TEMPFAIL: call again)."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequest:
-    """Listens to SIGTERM (kill, torchrun) and SIGUSR1 (Slurm's --signal)."""
+    """Listens to signals, and to whether anybody still reads what is printed.
+
+    To SIGTERM (kill, torchrun), SIGUSR1 (Slurm's --signal), SIGINT (Ctrl-C; a second one ends the
+    process at once) and SIGHUP (a terminal or a connection that is gone; not under nohup).
+    """
 
     def __init__(self) -> None:
         """Start to listen."""
         self.asked = False
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._stack = contextlib.ExitStack()
+        self._stack.enter_context(terminal.watched(self._nobody_reads))
+        for number in SIGNALS:
+            if number in (signal.SIGTERM, signal.SIGUSR1) or not _is_ignored(number):
+                self._stack.callback(signal.signal, number, signal.signal(number, self._note))
 
     def close(self) -> None:
         """Leave the signals to who had them before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._stack.close()
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = True
+        told = f"{signal.Signals(number).name}: saving at the next step"
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)  # by the system, whatever this process is at
+            told += "; once more, and it ends at once"
+        self._say(told, terminal.STDOUT)
+
+    def _nobody_reads(self, number: int) -> None:
+        self.asked = True
+        name = "stdout" if number == terminal.STDOUT else "stderr"
+        self._say(f"nobody reads {name} any more: saving at the next step", number)
+
+    def _say(self, text: str, number: int) -> None:
         # Not by print, which must not be called again while it is at work.
-        os.write(1, f"{signal.Signals(number).name}: saving at the next step\n".encode())
+        shown = SHOW_CURSOR if os.isatty(number) else b""
+        with contextlib.suppress(OSError):
+            os.write(number, shown + text.encode() + b"\n")
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

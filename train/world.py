@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from shards.cli import UserError
+from train.launch import Launch, read_launch, under_torchrun
 
 START_TIMEOUT = timedelta(minutes=5)
 """How long ranks wait for each other when they start."""
@@ -30,7 +30,7 @@ class World:
     @property
     def under_torchrun(self) -> bool:
         """Whether an agent of torchrun looks after this process."""
-        return "TORCHELASTIC_RUN_ID" in os.environ
+        return under_torchrun()
 
     @property
     def is_main(self) -> bool:
@@ -111,26 +111,34 @@ def start_world(requested_device: str, stall_s: float) -> World:
     """Join the ranks that torchrun started; without torchrun, a world of one.
 
     A collective that waits for twice `stall_s` fails: `heart.py` has told why before.
+
+    Raises:
+        UserError: a variable of the environment is not as it must be, there is no such device, or
+            the other ranks cannot be reached.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    device = pick_device(requested_device, local_rank)
+    launch = read_launch()
+    device = pick_device(requested_device, launch.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if "WORLD_SIZE" not in os.environ:
+    if not launch.is_joined:
         return World(rank=0, world_size=1, device=device)
-    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        timeout=timedelta(seconds=2 * stall_s),
-        store=_store_of_this_start() if under_torchrun else None,
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        device_id=device if device.type == "cuda" else None,
-    )
+    try:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=2 * stall_s),
+            store=_store_of_this_start(launch) if under_torchrun() else None,
+            rank=launch.rank,
+            world_size=launch.world_size,
+            device_id=device if device.type == "cuda" else None,
+        )
+    except dist.DistError as error:
+        where = f"MASTER_ADDR is {launch.address!r} and MASTER_PORT {launch.port}"
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{where}: rank {launch.rank} cannot join there: {reason}") from error
     return World(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
 
 
-def _store_of_this_start() -> dist.Store:
+def _store_of_this_start(launch: Launch) -> dist.Store:
     """Torchrun's store, below a name that no earlier start of these ranks has used.
 
     When torchrun starts ranks again, its store still has the addresses of those that have ended,
@@ -139,16 +147,12 @@ def _store_of_this_start() -> dist.Store:
     rank that finds its own among them knows that the name is not of an earlier start.
 
     Raises:
-        RuntimeError: a rank did not come in time.
+        DistError: a rank did not come in time, or the store cannot be reached.
+        UserError: rank 0 did not come in time.
     """
-    store = dist.TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=False,
-        timeout=START_TIMEOUT,
-    )
-    rank, ours = int(os.environ["RANK"]), secrets.token_hex(8)
-    others = [str(other) for other in range(1, int(os.environ["WORLD_SIZE"]))]
+    store = dist.TCPStore(launch.address, launch.port, is_master=False, timeout=START_TIMEOUT)
+    rank, ours = launch.rank, secrets.token_hex(8)
+    others = [str(other) for other in range(1, launch.world_size)]
     if rank == 0:
         store.set("oodino", ours)
         answers = {other: store.get(f"{ours}/{other}").decode() for other in others}
@@ -164,7 +168,7 @@ def _store_of_this_start() -> dist.Store:
         if store.check([f"{name}/all"]) and json.loads(store.get(f"{name}/all"))[str(rank)] == ours:
             return dist.PrefixStore(name, store)
         time.sleep(0.05)
-    raise RuntimeError(f"rank {rank} waited for rank 0 for {START_TIMEOUT}")
+    raise UserError(f"rank {rank} waited for rank 0 for {START_TIMEOUT}")
 
 
 def stop_world() -> None:

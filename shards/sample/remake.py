@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 
 from shards import cli
 from shards.cli import UserError
+from shards.disk import replace_file
 from shards.sources.idx import open_idx, read_idx
 
 # Of the unpacked files, so that a repacked distribution of the same data passes too.
@@ -118,9 +118,7 @@ def remake(request: RemakeRequest) -> dict[str, bytes]:
             raise UserError(f"{path}: exists with another content; name another output folder")
     request.out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        partial = request.out / f".{name}.partial"
-        partial.write_bytes(content)
-        os.replace(partial, request.out / name)
+        replace_file(request.out / name, [content])
     return files
 
 

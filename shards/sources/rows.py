@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from shards.cli import UserError
+from shards.disk import naming
 
 
 class FileRows:
@@ -64,10 +65,11 @@ class FileRows:
         stored: Any = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
         handle = self._file.fileno()
         places = (self._offset + indexes * self._row_bytes).tolist()
-        for place, row in zip(places, out, strict=True):
-            buffer = row if is_stored_so else stored
-            if os.preadv(handle, [buffer], place) != self._row_bytes:
-                raise UserError(f"{self._path}: cut since it was opened")
-            if not is_stored_so:
-                turned = stored.reshape(self._stored).transpose(self._axes)
-                row.reshape(turned.shape)[...] = turned
+        with naming(self._path):
+            for place, row in zip(places, out, strict=True):
+                buffer = row if is_stored_so else stored
+                if os.preadv(handle, [buffer], place) != self._row_bytes:
+                    raise UserError(f"{self._path}: cut since it was opened")
+                if not is_stored_so:
+                    turned = stored.reshape(self._stored).transpose(self._axes)
+                    row.reshape(turned.shape)[...] = turned

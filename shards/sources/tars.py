@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from shards.cli import UserError
+from shards.disk import naming
 from shards.sources.files import Files, Place, by_name, no_room, visible_name
 from shards.tar import BLOCK_BYTES
 
@@ -150,7 +151,8 @@ def read_at(handle: int, offset: int, size: int, path: Path) -> bytes:
     Raises:
         UserError: the file became shorter since it was opened.
     """
-    data = os.pread(handle, size, offset)
+    with naming(path):
+        data = os.pread(handle, size, offset)
     if len(data) != size:
         raise UserError(f"{path}: {len(data)} bytes at byte {offset}, expected {size}")
     return data

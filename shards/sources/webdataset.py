@@ -9,6 +9,7 @@ The label is the component `cls` (a number in ASCII), or "label" or "cls" in the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import numpy as np
 from braceexpand import braceexpand
 
 from shards.cli import UserError
+from shards.disk import LACKS, passing_over
 from shards.sources.files import EXTENSIONS, no_room
 from shards.sources.tars import Member, open_tar, read_at, tar_members
 
@@ -158,7 +160,9 @@ def _fetch(url: str, folder: Path) -> Path:
             shutil.copyfileobj(stream, file, 1 << 20)
     except (OSError, ValueError, ImportError) as error:
         raise no_room(url, error) or UserError(f"{url}: cannot be fetched: {error}") from error
-    os.utime(path, (0, 0))  # so that copies of one file look the same, whenever they were fetched
+    # So that copies of one file look the same, whenever they were fetched.
+    with passing_over("keeps no times of files", path, LACKS | {errno.EPERM}):
+        os.utime(path, (0, 0))
     return path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.faults.cases import Outcome, Source, digests, jpeg_source
 from tests.faults.trial import Trial
 from tests.shard_cases import ROOT
+from tests.waiting import LIMIT_S, wait_until
 
 
 def drill(trial: Trial) -> dict[str, object]:
@@ -30,7 +31,7 @@ def drill(trial: Trial) -> dict[str, object]:
         losers = [outcome for outcome in outcomes if outcome.status]
         if trial.expect(len(winners) == 1 and losers[0].is_clean_failure, what):
             tally["one_built_one_refused"] += 1
-            tally["refused_at_work"] += "another process is building" in losers[0].output
+            tally["refused_at_work"] += "is being built by process" in losers[0].output
             tally["refused_as_built"] += "exists already" in losers[0].output
             reference = reference or digests(out)
             trial.expect(digests(out) == reference, f"{what}: another set")
@@ -43,8 +44,7 @@ def drill(trial: Trial) -> dict[str, object]:
     trial.expect(tally["refused_at_work"], "no two builders ever met")
     for _ in range(trial.count(3, 10)):
         first = _start(source, out)
-        while not (out.parent / ".set.partial" / "set").is_dir():
-            time.sleep(0.01)
+        wait_until((out.parent / ".set.partial" / "set").is_dir, "the first builder is at work")
         first.kill()
         killed = _end(first)
         trial.expect(killed.status == -signal.SIGKILL, f"the first builder: {killed}")
@@ -64,7 +64,7 @@ def _start(source: Source, out: Path) -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str]) -> Outcome:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=LIMIT_S)
     return Outcome(process.returncode, output)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.faults.cases import Builder, npy_source
 from tests.faults.trial import Trial
 from tests.shard_cases import ROOT
+from tests.waiting import LIMIT_S
 
 READ_ON = """
 import hashlib, sys
@@ -132,7 +133,7 @@ def _read(out: Path, reader: str, change: Callable[[], object]) -> tuple[int, st
     change()
     start_s = time.monotonic()
     try:
-        printed, errors = process.communicate("\n", timeout=60)
+        printed, errors = process.communicate("\n", timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         printed, errors = process.communicate()

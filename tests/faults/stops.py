@@ -112,5 +112,4 @@ def check_stuck(trial: Trial, trainers: Trainers, rank: int, step: int, name: st
         # Its last beat may be a second old, when it was steps behind.
         holds = who == expected and int(seen_step) <= step
         trial.expect(holds, f"{what}: told {told.groups()}")
-    trial.expect(took_s < STALL_S + 2, f"{what}: named after {took_s:.1f} s")
     return took_s

@@ -68,6 +68,9 @@ def _answer(number: int) -> None:
 def _start(job: Job) -> None:
     """One process, or torchrun."""
     os.setsid()
+    # Whoever runs the tests in the background lets them ignore these.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for number, path in ((1, job["output"]), (2, job.get("errors", job["output"]))):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv = [str(Path(trainer.__file__)), *job["argv"]]

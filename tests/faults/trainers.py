@@ -16,6 +16,7 @@ from shards.build import build
 from shards.plan import BuildRequest
 from tests.shard_cases import random_images
 from tests.train_cases import TrainerServer, tensors_of
+from tests.waiting import wait_until
 
 IMAGES, BATCH, EPOCH_STEPS = 120, 12, 10
 TINY = (
@@ -102,26 +103,27 @@ class Running:
         """The number of the process of a rank."""
         return int((self.folder / f"pid-{rank}").read_text())
 
-    def sent_s(self, number: int, timeout_s: float = 120) -> float:
+    def sent_s(self, number: int) -> float:
         """Wait until the job's signal `number` is sent; when that was, by the clock."""
-        marker, until_s = self.folder / f"signal-{number}", time.monotonic() + timeout_s
-        while time.monotonic() < until_s:
-            if marker.exists() and (text := marker.read_text()):
-                return float(text)
-            time.sleep(0.005)
-        raise TimeoutError(f"signal {number} was not sent: {self.output[-2000:]}")
+        marker = self.folder / f"signal-{number}"
+        return float(
+            wait_until(
+                lambda: marker.exists() and marker.read_text(), f"signal {number}: {self.output}"
+            )
+        )
 
 
-def seconds_to_end(pid: int, since_s: float, timeout_s: float = 60) -> float:
+def seconds_to_end(pid: int, since_s: float) -> float:
     """Wait until a process has ended; how long after `since_s`, by the clock, that was."""
-    while time.time() < since_s + timeout_s:
+
+    def has_ended() -> bool:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except (OSError, IndexError):
             state = "gone"
-        if state in ("gone", "Z", "X"):
-            break
-        time.sleep(0.005)
+        return state in ("gone", "Z", "X")
+
+    wait_until(has_ended, f"the end of process {pid}")
     return time.time() - since_s
 
 

@@ -1,0 +1,63 @@
+"""What torchrun, or whoever starts ranks as it does, tells a process by environment variables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards import environment
+
+START_WITH_TORCHRUN = "torchrun sets it; without ranks, unset WORLD_SIZE, RANK and TORCHELASTIC_*"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The place of a process among the ranks of a start."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    """Among the ranks of this machine."""
+    local_world_size: int
+    machines: int
+    address: str
+    """Where the ranks meet: the host of their store; empty for one process by itself."""
+    port: int
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether there are other ranks, or a launcher, to join."""
+        return bool(self.address)
+
+
+def under_torchrun() -> bool:
+    """Whether an agent of torchrun looks after this process."""
+    return bool(environment.text("TORCHELASTIC_RUN_ID"))
+
+
+def read_launch() -> Launch:
+    """Read and check the variables; those of one process by itself need not be there.
+
+    Raises:
+        UserError: names the variable, its value and what was expected.
+    """
+    hint = START_WITH_TORCHRUN
+    world_size = environment.number("WORLD_SIZE", least=1, default=1, hint=hint)
+    is_joined = world_size > 1 or under_torchrun()
+    rank = environment.number(
+        "RANK",
+        least=0,
+        most=world_size - 1,
+        default=None if is_joined else 0,
+        hint=f"WORLD_SIZE is {world_size}; {hint}",
+    )
+    return Launch(
+        rank=rank,
+        world_size=world_size,
+        local_rank=environment.number("LOCAL_RANK", least=0, default=0, hint=hint),
+        local_world_size=environment.number(
+            "LOCAL_WORLD_SIZE", least=1, default=world_size, hint=hint
+        ),
+        machines=environment.number("GROUP_WORLD_SIZE", least=1, default=1, hint=hint),
+        address=environment.text("MASTER_ADDR", None, hint=hint) if is_joined else "",
+        port=environment.number("MASTER_PORT", least=1, most=65535, hint=hint) if is_joined else 0,
+    )
