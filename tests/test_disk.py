@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from eval.publish import complete_folder
 from shards import disk
 from shards.cli import UserError
 from shards.disk import locked, move_folder, replace_file, sync, write_new_file
+from shards.reader import ShardSet
 from shards.verify import verify_shards
 from tests.conftest import build_npy_set, smooth_images
 from train.checkpoint import Snapshot, latest_checkpoint
@@ -246,3 +248,21 @@ def test_a_mount_is_no_output_folder_and_that_is_told_before_the_work(tmp_path, 
 
     with refused:
         check_replaceable(tmp_path / "out")
+
+
+def test_an_array_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch, capfd) -> None:
+    """As some that are mounted for direct reading."""
+
+    def refusing(*_, **__) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr("mmap.mmap", refusing)
+    images = smooth_images(4, 8, 3, seed=1)
+    directory = build_npy_set(tmp_path, "set", images)
+    monkeypatch.undo()
+    with ShardSet.open(directory) as shards:
+        read = shards.read(np.arange(4))
+    assert {image.tobytes() for image in read} == {image.tobytes() for image in images}
+    assert (
+        "maps no files, so arrays are read into memory (No such device)" in capfd.readouterr().err
+    )

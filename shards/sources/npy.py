@@ -5,14 +5,18 @@ So is `300K_random_images.npy`, the 300,000 images that are left of 80 Million T
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shards.cli import UserError
+from shards.disk import LACKS, passing_over
 from shards.sources.arrays import Images
 from shards.sources.rows import FileRows
+
+NOT_MAPPED = LACKS | {errno.ENODEV}
 
 
 def open_npy(path: Path, split: str) -> Images:
@@ -24,14 +28,20 @@ def open_npy(path: Path, split: str) -> Images:
     if not path.is_file():
         raise UserError(f"{path}: no such .npy file")
     # Mapped only for its header, which tells where the pixels start.
-    array = _load(path, mmap_mode="r")
-    if not isinstance(array, np.memmap):
+    array: Any = None
+    with passing_over("maps no files, so arrays are read into memory", path, NOT_MAPPED):
+        array = _load(path, mmap_mode="r")
+    if array is None:
+        array = _load(path)
+    if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: an archive of arrays, expected one array (.npy)")
-    offset, shape = array.offset, array.shape if array.ndim != 3 else (*array.shape, 1)
+    shape = array.shape if array.ndim != 3 else (*array.shape, 1)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise UserError(f"{path}: {array.dtype} {array.shape}, expected uint8 (N,H,W,C) or (N,H,W)")
+    if not isinstance(array, np.memmap):
+        return Images([path], array.reshape(shape))
     if array.flags.c_contiguous:
-        return Images([path], FileRows(open(path, "rb", buffering=0), path, offset, shape))
+        return Images([path], FileRows(open(path, "rb", buffering=0), path, array.offset, shape))
     # In Fortran order the pixels of an image lie all over the file.
     return Images([path], _load(path).reshape(shape))
 
@@ -41,6 +51,8 @@ def _load(path: Path, **options: Any) -> Any:
     try:
         with np.errstate(over="ignore"):  # of an absurd shape, which is refused all the same
             return np.load(path, allow_pickle=False, **options)
+    except OSError:
+        raise  # by the system: it says nothing of what is in the file
     # NumPy evaluates the header as an expression of Python: a damaged one raises nearly anything.
     except Exception as error:
         raise UserError(f"{path}: not an array file: {error!r}") from error
