@@ -6,6 +6,7 @@ thing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -235,6 +236,39 @@ def test_who_is_waited_for_is_named() -> None:
         "no rank has moved for 9 s, all are computing at step 5; "
         "if steps may take that long, raise --stall-s"
     )
+
+
+def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> None:
+    """As on a busy machine: by its first look it has stood still for longer than it may."""
+
+    class Told(Exception):
+        pass
+
+    def end(why: str) -> None:
+        raise Told(why)
+
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr("train.heart.BEAT_S", 0.01)
+    monkeypatch.setattr("train.heart.SILENT_S", 0.2)
+    heart = Heart(World(0, 2, torch.device("cpu")), 5)
+    heart.at(6, "computing")
+    heart.at(7, "computing")
+    heart._moved_at_s -= 100
+    heart._parent = os.getppid()
+    looks = iter(range(10**6))
+    monkeypatch.setattr(heart, "_beat", lambda still_s: None)
+    monkeypatch.setattr(heart, "_end", end)
+    # The other one's beats do not go on.
+    monkeypatch.setattr(
+        heart,
+        "_beats",
+        lambda: [
+            dataclasses.replace(beat(0, 7, "computing"), number=next(looks)),
+            beat(1, 7, "computing"),
+        ],
+    )
+    with pytest.raises(Told, match=r"^rank 1 \(process 101 on host-1\) is not heard of for 0 s"):
+        heart._look_until_closed()
 
 
 # ---- the folder of a run -----------------------------------------------------------------------
