@@ -10,7 +10,7 @@ free in `resize`; colours change in the graph only where crops are smaller than 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
@@ -23,15 +23,24 @@ Params = Mapping[str, DataNode]
 """The arrays of `graph_params`, on the CPU."""
 
 
-def view_of(image: DataNode, params: Params, *, in_source_space: bool) -> DataNode:
+def view_of(
+    image: DataNode,
+    params: Params,
+    *,
+    in_source_space: bool,
+    early: Callable[[DataNode], DataNode] | None = None,
+) -> DataNode:
     """One view: crop, flip, blur, in source space also jitter, gray and solarize.
 
     In view space these three are left to `colour.colour_normalized`: they commute with the blur.
+    What is shifted `early`, before them and the blur, is for view space only.
     """
     view = fn.slice(image, params["crop_start"], params["crop_shape"], axes=[0, 1])
     if in_source_space:
         view = blur(colour(view, params), params)
     view = resize(view, params["size"])
+    if early is not None:
+        view = early(view)
     if not in_source_space:
         view = blur(view, params)
     if "solarize" in params:

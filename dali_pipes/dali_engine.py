@@ -94,21 +94,37 @@ class DaliEngine:
         levels = [torch.from_dlpack(output.as_tensor()) for output in outputs]
         count, batch = len(levels), self._plan.batch
         if self._inputs.in_source_space:
-            views = self._memory.empty((count, batch, side_px, side_px, 3), self._dtype)
-            for view, level in zip(views, levels, strict=True):
-                normalize(level, view)
-            return views.movedim(-1, 2)
-        views = self._memory.empty((count, batch, 3, side_px, side_px), self._dtype)
+            pixels = self._memory.empty((count, batch, side_px, side_px, 3), self._dtype)
+            views = pixels.movedim(-1, 2)
+        else:
+            views = self._memory.empty((count, batch, 3, side_px, side_px), self._dtype)
         start = 0
         for group in draws:
-            part = views[start : start + group.group.count]
-            for number, view in enumerate(part):
-                colour_normalized(levels[start + number], group.view[number], view)
-            start += len(part)
-            if group.shift and not self._inputs.shifts_source:
-                shifted = part.flatten(0, 1)
-                shifted.copy_(group.shifted(shifted, constant(BLACK, self._device)))
+            part = slice(start, start + group.group.count)
+            start = part.stop
+            if not self._inputs.in_source_space:
+                self._finish(levels[part], group, views[part])
+            elif group.early:
+                views[part] = self._finish(
+                    levels[part],
+                    group,
+                    torch.empty(views[part].shape, dtype=self._dtype, device=self._device),
+                )
+            else:
+                for view, level in zip(pixels[part], levels[part], strict=True):
+                    normalize(level, view)
         return views
+
+    def _finish(self, levels: Sequence[Tensor], group: GroupDraws, out: Tensor) -> Tensor:
+        """Colour a group's views of view space, and shift them; into `out` [V, B, 3, s, s]."""
+        for number, (level, view) in enumerate(zip(levels, out, strict=True)):
+            colour_normalized(level, group.view[number], view)
+        if group.shift and not self._inputs.shifts_source:
+            views = out.flatten(0, 1)
+            shifted = group.shifted(views, constant(BLACK, self._device), part="late")
+            if shifted is not views:
+                views.copy_(shifted)
+        return out
 
     def _name_what_cannot_be_decoded(self, step: int) -> None:
         """Read the images that were asked for: DALI does not always say which one it was.

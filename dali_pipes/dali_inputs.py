@@ -28,6 +28,8 @@ class GraphView:
     side_px: int
     negative: NegativeSource | None
     """None = a positive view."""
+    in_source_space: bool
+    """Whether its colours change in the graph, before the resize."""
     positions: Mapping[str, int]
     """The position in a call of each of its parameters."""
 
@@ -48,6 +50,7 @@ class GraphInputs:
         """Side of a source; meant where it has to be square."""
         self.shifts_source = plan.spec.shift_space == "source"
         self.in_source_space = plan.spec.works_in_source_space(max(plan.height, plan.width))
+        """Whether views work there, but for those of `GroupDraws` that are early."""
         self.encoded = any(isinstance(reader, EncodedReader) for reader in readers.values())
         """Whether images come as files, uint8 [bytes], for the graph to decode."""
         self.streams = tuple(dict.fromkeys(self._images_of(group) for group in plan.groups))
@@ -62,7 +65,10 @@ class GraphInputs:
                 positions = {name: position + i for i, name in enumerate(params)}
                 position += len(positions)
                 images = self._images_of(group)
-                self.views.append(GraphView(images, group.side_px, draws.negative, positions))
+                in_source_space = self.in_source_space and not draws.early
+                self.views.append(
+                    GraphView(images, group.side_px, draws.negative, in_source_space, positions)
+                )
 
     def __call__(self, info) -> list:
         """The arrays of DALI's batch number `info.iteration`: images, then parameters."""
@@ -95,8 +101,9 @@ class GraphInputs:
 
     def _params(self, draws: GroupDraws) -> list[dict[str, np.ndarray]]:
         """The arrays [B, ...] of each view of a group."""
-        # In view space, negatives are shifted after their colours, which come after the graph.
-        shifts = self.in_source_space or self.shifts_source
+        # In view space, negatives are shifted after their colours, which come after the graph, if
+        # not early.
+        shifts = self.in_source_space or self.shifts_source or draws.early
         return [
             {
                 **graph_params(
@@ -104,7 +111,7 @@ class GraphInputs:
                     draws.group.kind,
                     draws.group.side_px,
                     self.channels,
-                    in_source_space=self.in_source_space,
+                    in_source_space=self.in_source_space and not draws.early,
                 ),
                 **(
                     {name: values[number] for name, values in draws.shift.items()} if shifts else {}

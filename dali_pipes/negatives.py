@@ -17,6 +17,7 @@ term is a name of `dali_pipes/shifts.py`:
     aux                         auxiliary images as they are
     rot, rot90x4                turned by 90, 180 or 270 degrees; `rot90x4` also by 0
     rot-any                     turned by any angle, with black corners
+    rot-any-early               the same, before the view's colours change and it is blurred
     perm-4, perm-9, perm-16...  cut into so many equal squares, in a random order
     pixperm                     all pixels in a random order
     cutperm                     top and bottom halves swapped, left and right halves, or both
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 Stream = Literal["in-dist", "aux"]
 
 T = TypeVar("T")
+
+Part = Literal["all", "early", "late"]
+"""Which of a source's terms: those whose shift is `early`, the others, or all."""
 
 CHOICE = "choice"
 """Name, among a source's parameters, of the number of each image's alternative: int32 [B]."""
@@ -94,6 +98,11 @@ class NegativeSource:
         """The streams that it reads."""
         return frozenset(term.stream for term in self.alternatives)
 
+    @property
+    def early(self) -> bool:
+        """Whether a term shifts the resized crop, before colours and blur."""
+        return bool(self._terms("early"))
+
     def choose(self, rng: np.random.Generator, batch: int) -> np.ndarray:
         """The number of the alternative of each image at a step: int32 [B]."""
         weights = [term.weight for term in self.alternatives]
@@ -123,10 +132,15 @@ class NegativeSource:
                 turns = np.where(params.get(CHOICE, 0) == number, own[TURNS], turns)
         return turns
 
-    def graph(self, view: DataNode, params: Mapping[str, DataNode], side_px: int) -> DataNode:
-        """View uint8 HWC, parameters on the CPU -> view uint8 HWC; see `Shift.graph`."""
+    def graph(
+        self, view: DataNode, params: Mapping[str, DataNode], side_px: int, part: Part = "all"
+    ) -> DataNode:
+        """View uint8 HWC, parameters on the CPU -> view uint8 HWC; see `Shift.graph`.
+
+        Images whose term is not of `part` stay as they are.
+        """
         shifted = view
-        for number, term in enumerate(self.alternatives):
+        for number, term in self._terms(part):
             shift, own = shift_named(term.shift), _own(params, number)
             if len(self.alternatives) == 1:
                 shifted = shift.graph(view, own, side_px)
@@ -141,15 +155,18 @@ class NegativeSource:
         black: Tensor,
         *,
         skip_turns: bool = False,
+        part: Part = "all",
     ) -> Tensor:
         """Views [B, C, s, s] -> the same, shifted; see `Shift.tensor`.
+
+        Images whose term is not of `part` stay as they are.
 
         Keep `CHOICE` on the CPU: the rows of an alternative are found there, and a GPU is not
         waited for. With `skip_turns`, all is done but the quarter turns that `turns` gives: where
         that is nothing, the result is the input itself.
         """
         shifted = views
-        for number, term in enumerate(self.alternatives):
+        for number, term in self._terms(part):
             shift, own = shift_named(term.shift), _own(params, number)
             if skip_turns and TURNS in own:
                 continue
@@ -163,6 +180,14 @@ class NegativeSource:
                 black[rows] if black.dim() == 2 else black,
             )
         return shifted
+
+    def _terms(self, part: Part) -> list[tuple[int, Alternative]]:
+        """The terms of a part, each with its number."""
+        return [
+            (number, term)
+            for number, term in enumerate(self.alternatives)
+            if part == "all" or shift_named(term.shift).early == (part == "early")
+        ]
 
 
 def _own(params: Mapping[str, T], number: int) -> dict[str, T]:

@@ -6,8 +6,8 @@ not depend on the number of ranks; those of the positive views do not depend on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
 from dali_pipes.draws import ViewDraw, ViewKind, draw_views
-from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
+from dali_pipes.negatives import CHOICE, NegativeSource, Part, needs_aux, parse_negatives
 from dali_pipes.transfer import put
 from shards.cli import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
@@ -76,7 +76,26 @@ class GroupDraws:
         assert self.negative is not None
         return np.broadcast_to(self.negative.turns(self.shift), self.view.flip.shape)
 
-    def shifted(self, views: Tensor, black: Tensor, *, skip_turns: bool = False) -> Tensor:
+    @property
+    def early(self) -> bool:
+        """Whether some of its images are shifted before colours and blur."""
+        return self.negative is not None and self.negative.early
+
+    def one_by_one(self) -> Iterator[GroupDraws]:
+        """The draws of each of its V views."""
+        for number in range(self.group.count):
+            part = slice(number, number + 1)
+            yield GroupDraws(
+                replace(self.group, count=1),
+                self.view[part],
+                self.from_aux,
+                {name: values[part] for name, values in self.shift.items()},
+                self.negative,
+            )
+
+    def shifted(
+        self, views: Tensor, black: Tensor, *, skip_turns: bool = False, part: Part = "all"
+    ) -> Tensor:
         """All V B negative views [V B, C, s, s], shifted as drawn; see `NegativeSource.tensor`."""
         assert self.negative is not None
         params = {
@@ -86,7 +105,7 @@ class GroupDraws:
             )
             for name, values in self.shift.items()
         }
-        return self.negative.tensor(views, params, black, skip_turns=skip_turns)
+        return self.negative.tensor(views, params, black, skip_turns=skip_turns, part=part)
 
 
 class StepPlan:
@@ -125,6 +144,11 @@ class StepPlan:
                 f"views.shift_space is source, but the images of {in_dist.directory} are "
                 f"{self.height} x {self.width} px; only square ones can be shifted"
             )
+        if spec.shift_space == "source" and any(source.early for source in self.sources):
+            raise UserError(
+                f"negatives={negatives}: rot-any-early turns resized crops, but views.shift_space "
+                "is source; leave it at view, or take rot-any (without compat.rot_any_early)"
+            )
         self.spec = spec
         self.order = order
         self.batch = len(range(order.global_batch)[order.rank_part])
@@ -150,6 +174,8 @@ class StepPlan:
         if "aux" in self.sets:
             if order.aux_replayed:
                 step %= steps_per_epoch(len(self.sets["in-dist"]), batch)
+                # A smaller set comes again in the same order, its last incomplete batch left out.
+                step %= max(1, len(self.sets["aux"]) // batch)
             ids["aux"] = aux_ids(len(self.sets["aux"]), batch, seed, step)[part]
         return ids
 

@@ -96,7 +96,7 @@ def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
 
 def shift_names() -> list[str]:
     """All transformations of negatives, the most usual sizes of permutations among them."""
-    names = [name for name in SHIFTS if name != "aux"]
+    names = [name for name, shift in SHIFTS.items() if name != "aux" and not shift.early]
     return [*names, "perm-4", "perm-16"]
 
 

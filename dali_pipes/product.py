@@ -16,6 +16,9 @@ products, because the rows of the operators sum to 1, and is done on the crop. M
 turns commute with them too, because the operators are symmetric: they are a matter of which pixel
 of the source goes where in the crop, and cost nothing.
 
+What is shifted early, between resize and jitter, goes through the products twice: to be resized,
+and, shifted and jittered whole, to be blurred, which is a resize to the same size.
+
 Legend: B images a rank, V views of an image, n = V B views, C channels of the source, s side of a
 view, K side of a padded crop.
 """
@@ -25,10 +28,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dali_pipes.batch import BLACK, ViewSpec
 from dali_pipes.draws import ViewDraw, join_draws
@@ -57,8 +63,10 @@ class ProductViews:
         """Tabulate the operators for views of `side_px` and crops of these `scale`s."""
         self._shifts_source = spec.shift_space == "source"
         self._device = device
+        self._source_width = source_hw[1]
+        self._side_px, self._sigma_max_px = side_px, spec.blur_sigma_px[1]
         lengths_px = crop_lengths(source_hw, scale, spec.crop_ratio)
-        self._table = OperatorTable(side_px, lengths_px, spec.blur_sigma_px[1], dtype, device)
+        self._table = OperatorTable(side_px, lengths_px, self._sigma_max_px, dtype, device)
         # From levels of 0..1.
         self._scale = 255 * constant(PER_LEVEL, device)[:, None]
         self._offset = constant(BLACK, device)[:, None]
@@ -88,56 +96,126 @@ class ProductViews:
             turns_of_view.append(turns.ravel())
 
         levels = planes.flatten(2) / 255
-        image, turns = np.concatenate(image_of_view), np.concatenate(turns_of_view)
-        draws = join_draws([group.view for group in groups]).flatten()
-        views = out.flatten(0, 1)
-        for start in range(0, len(views), CHUNK_VIEWS):
-            part = slice(start, start + CHUNK_VIEWS)
-            place = place_crops(draws[part], turns[part], images.shape[2], self._table.padded_px)
-            crops = self._cut(levels, image[part], draws[part], place)
-            self._enlarge(crops, draws[part], place, views[part])
+        start = 0
+        for early, run in groupby(
+            zip(groups, image_of_view, turns_of_view, strict=True), lambda of: of[0].early
+        ):
+            alike, image_of_run, turns_of_run = zip(*run, strict=True)
+            image, turns = np.concatenate(image_of_run), np.concatenate(turns_of_run)
+            views = out.flatten(0, 1)[start : start + len(image)]
+            start += len(image)
+            if early:
+                self._make_early(levels, image, turns, alike, views)
+            else:
+                draws = join_draws([group.view for group in alike]).flatten()
+                self._make_late(levels, image, turns, draws, views)
 
         if not self._shifts_source:
             self._shift_views(groups, out)
 
-    def _cut(self, levels: Tensor, image: np.ndarray, draws: ViewDraw, place: CropPlace) -> Tensor:
-        """Levels 0..1 [images, C, H W] -> jittered crops, normalised, [n, 3, K, K]."""
+    def _make_late(
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewDraw, out: Tensor
+    ) -> None:
+        """Levels 0..1 [images, C, H W] -> views [n, 3, s, s] that nothing shifts before colours."""
+        for start in range(0, len(out), CHUNK_VIEWS):
+            part = slice(start, start + CHUNK_VIEWS)
+            crops, place = self._cut(levels, image[part], turns[part], draws[part])
+            crops = self._colour(crops, place.heights, place.widths, draws[part])
+            sigma_px = draws.blur_sigma_px[part]
+            self._resize(self._table, crops, place.heights, place.widths, sigma_px, out[part])
+            clip_and_solarize_(out[part], draws.solarize[part])
+
+    def _make_early(
+        self,
+        levels: Tensor,
+        image: np.ndarray,
+        turns: np.ndarray,
+        groups: Sequence[GroupDraws],
+        out: Tensor,
+    ) -> None:
+        """The same of views that something shifts before colours and blur."""
+        side_px, start = self._side_px, 0
+        margin = self._blurs.padded_px - side_px
+        for view in (view for group in groups for view in group.one_by_one()):
+            draws = view.view.flatten()
+            part = slice(start, start + len(draws.flip))
+            start = part.stop
+            crops, place = self._cut(levels, image[part], turns[part], draws)
+            sharp = out.new_empty(len(crops), levels.shape[1], side_px, side_px)
+            unblurred = np.zeros_like(draws.blur_sigma_px)
+            self._resize(self._table, crops, place.heights, place.widths, unblurred, sharp)
+            shifted = view.shifted(sharp.clamp_(0, 1), sharp.new_zeros(1), part="early")
+            whole = np.full(len(crops), side_px)
+            padded = pad(shifted.float(), (0, margin, 0, margin))
+            coloured = self._colour(padded, whole, whole, draws)
+            self._resize(self._blurs, coloured, whole, whole, draws.blur_sigma_px, out[part])
+            clip_and_solarize_(out[part], draws.solarize)
+
+    @cached_property
+    def _blurs(self) -> OperatorTable:
+        """Operators that blur whole views."""
+        lengths_px = self._side_px, self._side_px
+        matrices = self._table.matrices
+        return OperatorTable(
+            self._side_px, lengths_px, self._sigma_max_px, matrices.dtype, self._device
+        )
+
+    def _cut(
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewDraw
+    ) -> tuple[Tensor, CropPlace]:
+        """Levels 0..1 [images, C, H W] -> crops [n, C, K, K], and where they are."""
         side = self._table.padded_px
+        place = place_crops(draws, turns, self._source_width, side)
         index = self._put(place.rows)[:, :, None] + self._put(place.columns)[:, None]
         index = index.view(len(image), 1, side * side).expand(-1, levels.shape[1], -1)
         crops = levels.index_select(0, self._put(image)).gather(2, index)
-        heights, widths = self._put(place.heights)[:, None], self._put(place.widths)[:, None]
-        line = torch.arange(side, device=self._device)
-        inside = (line < heights)[:, :, None] & (line < widths)[:, None]
-        jitter_(crops, inside.flatten(1) / (heights * widths), draws)
-        return torch.addcmul(self._offset, crops, self._scale).view(len(image), 3, side, side)
+        return crops.unflatten(2, (side, side)), place
 
-    def _enlarge(self, crops: Tensor, draws: ViewDraw, place: CropPlace, out: Tensor) -> None:
-        """Crops [n, 3, K, K] -> views, into `out` [n, 3, s, s]."""
-        count, _, padded_px, _ = crops.shape
-        side_px, matrices = out.shape[-1], self._table.matrices
-        of_rows = self._table.rows(place.heights, draws.blur_sigma_px).repeat(3)
-        of_columns = self._table.rows(place.widths, draws.blur_sigma_px)
+    def _colour(
+        self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, draws: ViewDraw
+    ) -> Tensor:
+        """Levels 0..1 [n, C, K, K], changed in place -> jittered and normalised, [n, 3, K, K]."""
+        side = crops.shape[-1]
+        pixels = crops.flatten(2)
+        height, width = self._put(heights)[:, None], self._put(widths)[:, None]
+        line = torch.arange(side, device=self._device)
+        inside = (line < height)[:, :, None] & (line < width)[:, None]
+        jitter_(pixels, inside.flatten(1) / (height * width), draws)
+        return torch.addcmul(self._offset, pixels, self._scale).view(len(crops), 3, side, side)
+
+    def _resize(
+        self,
+        table: OperatorTable,
+        crops: Tensor,
+        heights: np.ndarray,
+        widths: np.ndarray,
+        sigma_px: np.ndarray,
+        out: Tensor,
+    ) -> None:
+        """Crops [n, C, K, K] -> resized and blurred, into `out` [n, C, s, s]."""
+        count, channels, padded_px, _ = crops.shape
+        side_px, matrices = out.shape[-1], table.matrices
+        of_rows = table.rows(heights, sigma_px).repeat(channels)
+        of_columns = table.rows(widths, sigma_px)
         wide = torch.bmm(
-            crops.to(matrices.dtype).view(count, 3 * padded_px, padded_px),
+            crops.to(matrices.dtype).view(count, channels * padded_px, padded_px),
             matrices.index_select(0, self._put(of_columns)).mT,
-        )  # [n, 3 K, s]: the channels of a view share the operator of its columns
+        )  # [n, C K, s]: the channels of a view share the operator of its columns
         torch.bmm(
             matrices.index_select(0, self._put(of_rows)),
-            wide.view(3 * count, padded_px, side_px),
-            out=out.view(3 * count, side_px, side_px),
+            wide.view(channels * count, padded_px, side_px),
+            out=out.view(channels * count, side_px, side_px),
         )
-        clip_and_solarize_(out, draws.solarize)
 
     def _shift_views(self, groups: Sequence[GroupDraws], out: Tensor) -> None:
-        """Whatever of the negatives' transformations are not quarter turns."""
+        """Whatever of the negatives' transformations is neither early nor a quarter turn."""
         black = constant(BLACK, self._device)
         start = 0
         for group in groups:
             views = out[start : start + group.group.count].flatten(0, 1)
             start += group.group.count
             if group.shift:
-                shifted = group.shifted(views, black, skip_turns=True)
+                shifted = group.shifted(views, black, skip_turns=True, part="late")
                 if shifted is not views:
                     views.copy_(shifted)
 

@@ -3,17 +3,17 @@
 Every engine that makes views is compared with this file (`python -m dali_pipes.parity`). Images are
 uint8 [H, W, C] with C = 1 or 3; "levels" are float32 of the same shape in 0..255.
 
-The order is crop, resize, flip, jitter in its drawn order, gray, blur, solarize (method, section
-2). The resize is Pillow's and the jitter torchvision's, both on floats, clipped after each
-operation and rounded once, before the blur, which Pillow has for whole levels only. On whole levels
-throughout, which `arithmetic="pillow"` is, the resize rounds twice, and the enhancers cut off in
-every pass, about half a level too dark for each.
+The order is crop, resize, flip, an early shift, jitter in its drawn order, gray, blur, solarize
+(method, section 2). The resize is Pillow's and the jitter torchvision's, both on floats, clipped
+after each operation and rounded once, before the blur, which Pillow has for whole levels only. On
+whole levels throughout, which `arithmetic="pillow"` is, the resize rounds twice, and the enhancers
+cut off in every pass, about half a level too dark for each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import functional as tv  # type: ignore[import-un
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.draws import JITTER, ViewDraw
+from dali_pipes.shifts import Params
 
 Arithmetic = Literal["exact", "pillow"]
 
@@ -32,7 +33,11 @@ SOLARIZE_FROM = 128
 
 
 def reference_view(
-    image: np.ndarray, draw: ViewDraw, side_px: int, arithmetic: Arithmetic = "exact"
+    image: np.ndarray,
+    draw: ViewDraw,
+    side_px: int,
+    arithmetic: Arithmetic = "exact",
+    early: Params | None = None,
 ) -> np.ndarray:
     """One view: uint8 [H, W, C] -> uint8 [side, side, C].
 
@@ -41,22 +46,32 @@ def reference_view(
         draw: Of this one view (`draws[i]`): no leading axis.
         side_px: Side of the view.
         arithmetic: Resize, jitter and gray in floats, or all in Pillow's whole levels.
+        early: Parameters of a shift before the colours.
     """
     resize = crop_resize_levels if arithmetic == "exact" else crop_resize
     view = resize(image, draw.crop_start, draw.crop_shape, side_px)
     if draw.flip:
         view = flip(view)
+    if early is not None:
+        view = shifted(view, early)
     view = jitter(view, draw) if arithmetic == "exact" else pillow_jitter(view, draw)
     view = blur(view, float(draw.blur_sigma_px))
     return solarize(view) if draw.solarize else view
 
 
 def reference_views(
-    images: np.ndarray, draw: ViewDraw, side_px: int, arithmetic: Arithmetic = "exact"
+    images: np.ndarray,
+    draw: ViewDraw,
+    side_px: int,
+    arithmetic: Arithmetic = "exact",
+    early: Params | None = None,
 ) -> np.ndarray:
     """`reference_view` of each image: uint8 [B, H, W, C] -> uint8 [B, side, side, C]."""
     return np.stack(
-        [reference_view(image, draw[i], side_px, arithmetic) for i, image in enumerate(images)]
+        [
+            reference_view(image, draw[i], side_px, arithmetic, early and _row(early, i))
+            for i, image in enumerate(images)
+        ]
     )
 
 
@@ -178,7 +193,11 @@ PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 }
 
 
-def shifted(view: np.ndarray, params: Mapping[str, np.ndarray]) -> np.ndarray:
+def _row(params: Params, number: int) -> Params:
+    return {name: values[number] for name, values in params.items()}
+
+
+def shifted(view: np.ndarray, params: Params) -> np.ndarray:
     """A shifting transformation of one view, given its parameters (`dali_pipes.shifts`): uint8."""
     match dict(params):
         case {"turns": turns}:
@@ -199,8 +218,12 @@ def turned(view: np.ndarray, turns: int) -> np.ndarray:
 
 
 def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
-    """Counter-clockwise by any angle about the middle: nearest pixels, black corners."""
-    return _array(_picture(view).rotate(angle_deg, Image.Resampling.NEAREST))
+    """Counter-clockwise by any angle about the middle: nearest pixels, black corners; or levels."""
+    channels = [
+        np.asarray(Image.fromarray(channel).rotate(angle_deg, Image.Resampling.NEAREST))
+        for channel in np.moveaxis(view, -1, 0)
+    ]
+    return np.stack(channels, axis=-1)
 
 
 def permuted(view: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -55,6 +55,9 @@ class Shift:
     """(views [B, C, s, s] of any float dtype or uint8, parameters on their device, black: [C] or
     [B, C], the values of a black pixel) -> views of the same shape and dtype. The input is left as
     it is; the result may be the input itself where nothing changes."""
+    early: bool = False
+    """Whether the resized crop is shifted, before its colours change and it is blurred. The flip
+    alone comes before it: mirrored, a turn by an angle is one by its opposite, as likely."""
 
 
 def draw_nothing(rng: np.random.Generator, batch: int, side_px: int) -> Params:
@@ -280,8 +283,11 @@ SHIFTS: Mapping[str, Shift] = {
     "rot": Shift(partial(draw_turns, fewest=1), turn_graph, turn_tensor),
     # 0, 90, 180 or 270 degrees: Rot. 360 by the paper's text.
     "rot90x4": Shift(partial(draw_turns, fewest=0), turn_graph, turn_tensor),
-    # Any angle, black corners: Rot. 360 by the authors' code.
+    # Any angle, black corners, of the finished view.
     "rot-any": Shift(draw_angle, rotate_graph, rotate_tensor),
+    # The same before colours and blur, as the authors' code has it: what is black then may become
+    # gray by the contrast, and smeared.
+    "rot-any-early": Shift(draw_angle, rotate_graph, rotate_tensor, early=True),
     # All pixels in a random order, one for all channels: Pixel perm.
     "pixperm": Shift(draw_order, permute_graph, permute_tensor),
     # Halves swapped: CutPerm of CSI (Tack et al. 2020) without its identity.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from nvidia.dali import fn, pipeline_def
@@ -16,7 +17,7 @@ def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[Dat
     """All views of `inputs.views`, each uint8 [side, side, C], in that order.
 
     In source space they are finished but for the normalisation. In view space their colours, and
-    the shift of negative views, are still to come (`colour.colour_normalized`).
+    the shift of negative views that is not early, are still to come (`colour.colour_normalized`).
     """
     images_count = len(inputs.streams)
     params_count = sum(len(view.positions) for view in inputs.views)
@@ -39,8 +40,11 @@ def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[Dat
         image = images[plan.images]
         if plan.negative is not None and inputs.shifts_source:
             image = plan.negative.graph(image, params, inputs.source_px)
-        view = view_of(image, params, in_source_space=inputs.in_source_space)
-        if plan.negative is not None and not inputs.shifts_source and inputs.in_source_space:
+        early = None
+        if plan.negative is not None and plan.negative.early:
+            early = partial(plan.negative.graph, params=params, side_px=plan.side_px, part="early")
+        view = view_of(image, params, in_source_space=plan.in_source_space, early=early)
+        if plan.negative is not None and not inputs.shifts_source and plan.in_source_space:
             view = plan.negative.graph(view, params, plan.side_px)
         outputs.append(view)
     return tuple(outputs)

@@ -59,6 +59,7 @@ _WITH_IMAGENET = {
     # 90-degree steps in the paper's text, any angle in its public code.
     "rot90x4": "Rot.360 ImgN",
     "rot-any": "Rot.360 ImgN",
+    "rot-any-early": "Rot.360 ImgN",
     "perm-16": "Perm-16 ImgN",
     "perm-4": "Perm-4 ImgN",
     "pixperm": "Pix. Perm.",

@@ -16,6 +16,7 @@ from torch import nn
 
 from shards.cli import UserError
 from train.config import RunConfig
+from train.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.onednn import use_onednn
 
 NAMES_SHOWN = 3
@@ -101,7 +102,8 @@ def check_views(config: RunConfig, backbone: nn.Module) -> None:
 
 
 def _vit(config: RunConfig, drop_path: float) -> nn.Module:
-    return VisionTransformer(
+    kind = DinoViT if config.compat.dino_positions else VisionTransformer
+    vit = kind(
         img_size=config.views.global_px,
         patch_size=config.model.patch_px,
         embed_dim=config.model.width,
@@ -112,6 +114,9 @@ def _vit(config: RunConfig, drop_path: float) -> nn.Module:
         dynamic_img_size=True,
         drop_path_rate=drop_path,
     )
+    if config.compat.dino_class_token:
+        nn.init.trunc_normal_(vit.cls_token, std=CLASS_TOKEN_STD)  # type: ignore[arg-type]
+    return vit
 
 
 def _of_timm(config: RunConfig, drop_path: float) -> nn.Module:

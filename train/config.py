@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -112,17 +113,29 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class CompatConfig:
-    """Quirks of the authors' public code that may have shaped its figures (docs/training.md)."""
+    """Quirks of the authors' public code that may have shaped its figures (docs/training.md).
+
+    All are off by default; the recipe `icann22-code-cifar10` has them on.
+    """
 
     centre_first_rows: bool = False
     """The centre follows the teacher's output for the first two images of the first global view of
     each rank, instead of all images of both."""
     aux_replayed: bool = False
-    """Each pass over the in-distribution set sees the same auxiliary images in the same order."""
+    """Each pass over the in-distribution set sees the same auxiliary images in the same order; an
+    auxiliary set that is smaller comes again in that order, its last incomplete batch left out."""
     loss_x1_5: bool = False
     """With one negative source the loss is 1.5 (L_pos + lambda L_neg)."""
     rot_any: bool = False
     """`rot90x4` (0 to 270 degrees in the paper) means `rot-any`: any angle, black corners."""
+    rot_any_early: bool = False
+    """`rot-any` means `rot-any-early`: the resized crop is turned, so that its corners are black
+    before the view's colours change and it is blurred, instead of the finished view."""
+    dino_positions: bool = False
+    """The ViT's position grid is resized for local views as by DINO's code: bicubic without
+    antialiasing, to (grid + 0.1) of the places, instead of antialiased as timm does."""
+    dino_class_token: bool = False
+    """The ViT's class token starts with a deviation of 0.02, as in DINO's code, not of 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +152,9 @@ class RunConfig:
     """Folder of auxiliary shards, at the same image size; for negatives that are made of them."""
     negatives: str = "rot"
     """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in+rot) |
-    rot90x4, rot-any, perm-4, perm-16, pixperm, cutperm, blur, each also with -in | mixes of these:
-    `rot-in+pixperm` has both, `2*rot-in|pixperm` one of them for each image, by weight."""
+    rot90x4, rot-any, rot-any-early, perm-4, perm-16, pixperm, cutperm, blur, each also with -in |
+    mixes of these: `rot-in+pixperm` has both, `2*rot-in|pixperm` one of them for each image, by
+    weight."""
     epochs: int = 500
     """Passes over the in-distribution set."""
     global_batch: int = 256
@@ -184,7 +198,12 @@ class RunConfig:
     @property
     def strategy(self) -> str:
         """The negatives that are made, quirks included."""
-        return self.negatives.replace("rot90x4", "rot-any" if self.compat.rot_any else "rot90x4")
+        made = self.negatives
+        if self.compat.rot_any:
+            made = made.replace("rot90x4", "rot-any")
+        if self.compat.rot_any_early:
+            made = re.sub("rot-any(?!-early)", "rot-any-early", made)
+        return made
 
     def check(self) -> None:
         """Refuse a configuration that cannot run.
@@ -203,6 +222,7 @@ class RunConfig:
         if self.model.name == "vit":
             self._check_vit()
         else:
+            self._check_is_not_dinos()
             self._check_sizes_are_left()
         if self.elastic and self.compat.centre_first_rows:
             raise UserError(
@@ -227,6 +247,17 @@ class RunConfig:
             raise UserError(
                 f"model.width is {self.model.width}, not a multiple of model.heads "
                 f"{self.model.heads}"
+            )
+
+    def _check_is_not_dinos(self) -> None:
+        """The switches that make a ViT DINO's are for the ViT of these sizes alone."""
+        names = [n for n in ("dino_positions", "dino_class_token") if getattr(self.compat, n)]
+        if names:
+            told = ", ".join(f"compat.{name} is on" for name in names)
+            options = " ".join(f"--compat.no-{name.replace('_', '-')}" for name in names)
+            raise UserError(
+                f"{told}, which model.name vit alone has, and model.name is {self.model.name}; "
+                f"set {options}"
             )
 
     def _check_sizes_are_left(self) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from shards.cli import UserError, few
 from train.backbone import check_name
 from train.config import ModelConfig
+from train.dino_vit import DinoViT, dino_positions
 
 TIMM = "timm"
 REACH_S = 5.0
@@ -43,8 +44,8 @@ CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
 def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
     """Give `backbones`, networks of `model`, the weights that `model.init` names.
 
-    A position grid of another size is interpolated (bicubic, antialiased, as timm does). The heads
-    of the attention leave no trace in a file: `model.heads` has to be what the file was made with.
+    A position grid of another size is interpolated (bicubic, antialiased, as timm does; of a
+    `DinoViT` as DINO does). The heads of the attention leave no trace in a file: `model.heads` has to be what the file was made with.
 
     Returns:
         A digest of the weights.
@@ -241,7 +242,10 @@ def _with_grid(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Ten
     if not side or side**2 + prefix != theirs.shape[1]:
         return weights  # not square: named among the differences
     size: Any = backbone.patch_embed.grid_size  # type: ignore[union-attr]
-    grid = resample_abs_pos_embed(theirs, list(size), num_prefix_tokens=prefix)
+    if isinstance(backbone, DinoViT):
+        grid = dino_positions(theirs, tuple(size))
+    else:
+        grid = resample_abs_pos_embed(theirs, list(size), num_prefix_tokens=prefix)
     return {**weights, "pos_embed": grid}
 
 

@@ -11,13 +11,18 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from train.dino_vit import DinoViT
 from train.onednn import linear
 
 
 def is_plain_vit(backbone: nn.Module) -> bool:
     """Whether `cls_feature` computes what `backbone` itself does."""
-    if type(backbone) is not VisionTransformer:  # a subclass may join other tokens to [CLS]
+    if type(backbone) not in (
+        VisionTransformer,
+        DinoViT,
+    ):  # a subclass may join other tokens to [CLS]
         return False
+    assert isinstance(backbone, VisionTransformer)
     unused = (backbone.attn_pool, backbone.fc_norm, backbone.patch_drop, backbone.head)
     return (
         backbone.cls_token is not None
