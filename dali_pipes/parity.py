@@ -27,17 +27,19 @@ from dali_pipes import reference
 from dali_pipes.batch import ViewSpec
 from dali_pipes.colour import colour_normalized
 from dali_pipes.draws import ViewDraw, ViewKind, draw_views
+from dali_pipes.negatives import parse_negatives
 from dali_pipes.normalised import levels_of
 from dali_pipes.parity_draws import Law, compare_draws
 from dali_pipes.plan import GroupDraws, ViewGroup
 from dali_pipes.product import ProductViews
-from dali_pipes.shifts import SHIFTS, shift_named
+from dali_pipes.shifts import SHIFTS, Params, shift_named
 from shards import cli
 from shards.cli import UserError
 from shards.terminal import Terminal
 
-Render = Callable[[np.ndarray, ViewDraw, int], np.ndarray]
-"""(images uint8 [B, H, W, C], draw [B], s) -> levels [B, s, s, C], uint8 or float."""
+Render = Callable[[np.ndarray, ViewDraw, int, Params | None], np.ndarray]
+"""(images uint8 [B, H, W, C], draw [B], s, parameters [B] of the turn before the colours or None)
+-> levels [B, s, s, C], uint8 or float."""
 Shifter = Callable[[np.ndarray, str, Mapping[str, np.ndarray]], np.ndarray]
 """(views uint8 [B, s, s, C], name of the shift, its parameters [B, ...]) -> the same, shifted."""
 
@@ -151,11 +153,15 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
     "view, no hue": ("crop", "flip", "jitter", "gray", "blur"),
     "view": ("crop", "flip", "jitter", "gray", "blur", "hue"),
     "view, no blur": ("crop", "flip", "jitter", "gray", "hue"),
+    "view, turned early": ("crop", "flip", "jitter", "gray", "blur"),
 }
 """Solarization is tried alone, on equal levels: it is the same in all engines, and in a whole view
 it would hide part of a difference (128 becomes 127, and 127 stays)."""
 
 SIDES: Mapping[ViewKind, int] = {"global-1": 256, "local": 128}
+
+EARLY = "rot-any-early"
+"""The shift that comes before the colours."""
 
 
 def neutral(count: int, side_px: int) -> ViewDraw:
@@ -231,7 +237,12 @@ def compare_views(
                         continue
                     case = only(draw, parts, source_px)
                     label = f"{sources} -> {side_px}"
-                    yield from _compare(operation, label, some, images, case, side_px)
+                    early = None
+                    if operation.endswith("early"):
+                        early = shift_named(EARLY).draw(
+                            np.random.default_rng(config.seed), config.images, side_px
+                        )
+                    yield from _compare(operation, label, some, images, case, side_px, early)
 
 
 def _compare(
@@ -241,11 +252,12 @@ def _compare(
     images: np.ndarray,
     draw: ViewDraw,
     side_px: int,
+    early: Params | None = None,
 ) -> Iterator[Row]:
-    exact = reference.reference_views(images, draw, side_px)
-    pillow = reference.reference_views(images, draw, side_px, "pillow")
+    exact = reference.reference_views(images, draw, side_px, "exact", early)
+    pillow = reference.reference_views(images, draw, side_px, "pillow", early)
     for engine in engines:
-        views = engine.render(images, draw, side_px)
+        views = engine.render(images, draw, side_px, early)
         limit = _limit(operation, engine, hue=bool(draw.hue_deg.any()))
         from_pillow, *_ = difference(views, pillow)
         apart = difference(views, exact)
@@ -282,7 +294,11 @@ def compare_shifts(shifters: Mapping[str, Shifter], config: ParityConfig) -> Ite
             )
             # Which of two pixels is nearest is a matter of the last bit where both are: a few
             # pixels of a turned view are their neighbours.
-            limit = {"rot-any": Limit(mean=0.5), "blur": BLUR}.get(name, EXACT)
+            limit = {
+                "rot-any": Limit(mean=0.5),
+                "rot-any-early": Limit(mean=0.5),
+                "blur": BLUR,
+            }.get(name, EXACT)
             for engine, shift in shifters.items():
                 apart = difference(shift(views, name, params), expected)
                 yield Row(f"shift {name}", f"{side_px} px {colours}", engine, *apart, None, limit)
@@ -322,21 +338,30 @@ def torch_device(device: str) -> torch.device:
 
 
 def render_by_dali(
-    images: np.ndarray, draw: ViewDraw, side_px: int, *, device: str, in_source_space: bool
+    images: np.ndarray,
+    draw: ViewDraw,
+    side_px: int,
+    early: Params | None = None,
+    *,
+    device: str,
+    in_source_space: bool,
 ) -> np.ndarray:
     """A `Render` through the graph of `dali_pipes.augment`, in view space then `colour`."""
     from dali_pipes import augment
     from dali_pipes.graph_params import graph_params
 
     channels = images.shape[-1]
+    in_source_space = in_source_space and early is None
     # The kind of view that has every operation.
     params = graph_params(draw, "global-2", side_px, channels, in_source_space=in_source_space)
-    views = run_graph(
-        images,
-        lambda image, nodes: augment.view_of(image, nodes, in_source_space=in_source_space),
-        params,
-        device,
-    )
+
+    def view_of(image, nodes):
+        turn = None
+        if early is not None:
+            turn = partial(shift_named(EARLY).graph, params=nodes, side_px=side_px)
+        return augment.view_of(image, nodes, in_source_space=in_source_space, early=turn)
+
+    views = run_graph(images, view_of, {**params, **(early or {})}, device)
     if in_source_space:
         return views
     out = torch.empty(len(views), 3, side_px, side_px, device=torch_device(device))
@@ -345,7 +370,13 @@ def render_by_dali(
 
 
 def render_by_product(
-    images: np.ndarray, draw: ViewDraw, side_px: int, *, device: torch.device, dtype: torch.dtype
+    images: np.ndarray,
+    draw: ViewDraw,
+    side_px: int,
+    early: Params | None = None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> np.ndarray:
     """A `Render` through `dali_pipes.product`."""
     out = torch.empty(1, len(images), 3, side_px, side_px, dtype=dtype, device=device)
@@ -353,7 +384,8 @@ def render_by_product(
         ViewGroup("local", 1, side_px),
         draw[(None, ...)],
         from_aux=np.zeros(len(images), bool),
-        shift={},
+        shift={f"0.{name}": values[None] for name, values in (early or {}).items()},
+        negative=None if early is None else parse_negatives(EARLY)[0],
     )
     maker = product_views(images.shape[1], side_px, dtype, device)
     maker.make(torch.from_numpy(images).to(device), [group], out)

@@ -154,6 +154,9 @@ METHOD = {
     "compat.aux_replayed": False,
     "compat.loss_x1_5": False,
     "compat.rot_any": False,
+    "compat.rot_any_early": False,
+    "compat.dino_positions": False,
+    "compat.dino_class_token": False,
 }
 """What the paper, DINO and the authors' code agree on, or where we follow the authors' code."""
 
@@ -173,6 +176,9 @@ def test_presets_have_the_values_of_the_method(name) -> None:
         "loss.teacher_temp_start": first_temp,
         "precision": precision,
     }
+    if name == "icann22-code-cifar10":  # the authors' README's command, quirks and all
+        expected |= {field: True for field in METHOD if field.startswith("compat.")}
+        expected["negatives"] = "combined"
     assert {field: operator.attrgetter(field)(config) for field in expected} == expected
     assert values_at(config, 500 * 7 - 1, 7).ema_momentum == pytest.approx(1.0, abs=1e-9)
 

@@ -21,8 +21,8 @@ ENGINES = parity.engines(["cpu"])
 def oracle(change: Callable[[ViewDraw], ViewDraw] = lambda draw: draw, name="oracle") -> Engine:
     """The reference as an engine, with other parameters than it is given."""
 
-    def render(images: np.ndarray, draw: ViewDraw, side_px: int) -> np.ndarray:
-        return reference.reference_views(images, change(draw), side_px)
+    def render(images: np.ndarray, draw: ViewDraw, side_px: int, early) -> np.ndarray:
+        return reference.reference_views(images, change(draw), side_px, "exact", early)
 
     return Engine(name, render, LOOSE, LOOSE, sources_px=(32,))
 

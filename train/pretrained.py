@@ -44,8 +44,9 @@ CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
 def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
     """Give `backbones`, networks of `model`, the weights that `model.init` names.
 
-    A position grid of another size is interpolated (bicubic, antialiased, as timm does; of a
-    `DinoViT` as DINO does). The heads of the attention leave no trace in a file: `model.heads` has to be what the file was made with.
+    A position grid of another size is interpolated (bicubic, antialiased, as timm does; for a
+    `DinoViT` as DINO does). The heads of the attention leave no trace in a file: `model.heads` has
+    to be what the file was made with.
 
     Returns:
         A digest of the weights.
