@@ -101,9 +101,12 @@ class GraphInputs:
 
     def _params(self, draws: GroupDraws) -> list[dict[str, np.ndarray]]:
         """The arrays [B, ...] of each view of a group."""
-        # In view space, negatives are shifted after their colours, which come after the graph, if
-        # not early.
-        shifts = self.in_source_space or self.shifts_source or draws.early
+        shift = draws.shift
+        if draws.early:
+            assert draws.negative is not None
+            shift = draws.negative.params_of(shift, "early")
+        elif not (self.in_source_space or self.shifts_source):
+            shift = {}  # after the colours, which come after the graph
         return [
             {
                 **graph_params(
@@ -113,9 +116,7 @@ class GraphInputs:
                     self.channels,
                     in_source_space=self.in_source_space and not draws.early,
                 ),
-                **(
-                    {name: values[number] for name, values in draws.shift.items()} if shifts else {}
-                ),
+                **{name: values[number] for name, values in shift.items()},
             }
             for number in range(draws.group.count)
         ]

@@ -120,6 +120,15 @@ class NegativeSource:
             for name, values in shift_named(term.shift).draw(rng, batch, side_px).items()
         }
 
+    def params_of(self, params: Params, part: Part) -> Params:
+        """Those of `params` that the terms of a part need."""
+        prefixes = tuple(f"{number}." for number, _ in self._terms(part))
+        return {
+            name: values
+            for name, values in params.items()
+            if name == CHOICE or name.startswith(prefixes)
+        }
+
     def turns(self, params: Params) -> np.ndarray:
         """Quarter turns of each image, int32, 0 where its alternative is something else.
 

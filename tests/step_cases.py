@@ -26,7 +26,7 @@ STEPS_PER_EPOCH = 2
 
 
 def tiny_run(**changes: Any) -> RunConfig:
-    """The authors' run without its quirks, made small: four epochs in which everything that is scheduled moves.
+    """The authors' run without its quirks, made small: four epochs in which all schedules move.
 
     Its rate is large, and its clipping tight, so that every part of a step leaves a mark.
     `changes` are fields of the run, or of a part of it: `loss__norm="sum"`.

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.plan import StepPlan, StreamOrder
+from shards.cli import UserError
 from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
+from tests.public_vit import PublicViT
 from tests.step_cases import (  # noqa: F401 (a fixture)
     CPU,
     STEPS_PER_EPOCH,
@@ -21,16 +27,17 @@ from tests.step_cases import (  # noqa: F401 (a fixture)
     tiny_run,
 )
 from train.config import CompatConfig, RunConfig
-from train.model import Network
-from train.recipes import RECIPES
+from train.model import Network, untrained_backbone
+from train.recipes import RECIPES, parse_run
+from train.run_folder import first_difference, from_fields, to_fields
 from train.schedules import values_at
 from train.state import TrainState
 
-QUIRKS = CompatConfig(centre_first_rows=True, aux_replayed=True, loss_x1_5=True, rot_any=True)
+QUIRKS = RECIPES["icann22-code-cifar10"]().compat
 
 
 def public_network(network: Network, config: RunConfig) -> PublicNetwork:
-    """The same weights in the reference's form; timm's own forward pass."""
+    """The same weights in the reference's form; without quirks on timm's own forward pass."""
     head = PublicHead(
         config.model.width,
         config.head.prototypes,
@@ -38,11 +45,20 @@ def public_network(network: Network, config: RunConfig) -> PublicNetwork:
         config.head.hidden,
         config.head.bottleneck,
     )
-    theirs = PublicNetwork(copy.deepcopy(network.backbone), head)
+    backbone: torch.nn.Module = copy.deepcopy(network.backbone)
+    if config.compat.dino_positions:
+        backbone = public_vit(config)
+    theirs = PublicNetwork(backbone, head)
     with torch.no_grad():
         for to, value in zip(theirs.parameters(), in_their_order(network), strict=True):
             to.copy_(value)
     return theirs
+
+
+def public_vit(config: RunConfig) -> PublicViT:
+    """A backbone of these sizes, with weights of its own."""
+    model = config.model
+    return PublicViT(config.views.global_px, model.patch_px, model.width, model.depth, model.heads)
 
 
 def in_their_order(network: Network) -> list[Tensor]:
@@ -126,11 +142,11 @@ def test_replayed_auxiliary_images_are_those_of_the_first_pass(rgb_set, aux_set)
     spec = ViewSpec(global_px=32, local_px=16, local_views=1)
 
     def ids(step: int, **order) -> tuple[np.ndarray, np.ndarray]:
-        plan = StepPlan(rgb_set, aux_set, spec, "rot", StreamOrder(25, 7, **order))
+        plan = StepPlan(aux_set, rgb_set, spec, "rot", StreamOrder(15, 7, **order))
         drawn = plan.ids(step)
         return drawn["in-dist"], drawn["aux"]
 
-    epoch = 4  # steps: full batches of 25 in 120 images
+    epoch = 4  # steps: full batches of 15 in 70 images; of the other 120 there are 8
     for step in range(3 * epoch):
         own, aux = ids(step, aux_replayed=True)
         assert np.array_equal(aux, ids(step % epoch)[1])
@@ -141,12 +157,28 @@ def test_replayed_auxiliary_images_are_those_of_the_first_pass(rgb_set, aux_set)
     assert not np.array_equal(ids(epoch, aux_replayed=True)[0], ids(0, aux_replayed=True)[0])
 
 
+def test_a_small_auxiliary_set_comes_again_in_its_first_order(rgb_set, aux_set) -> None:
+    """As a DataLoader does that drops the last batch, and starts anew when it ends or a pass does.
+
+    70 auxiliary images make two batches of 30, four steps a pass.
+    """
+    spec = ViewSpec(global_px=32, local_px=16, local_views=1)
+    order = StreamOrder(30, 7, aux_replayed=True)
+    plan = StepPlan(rgb_set, aux_set, spec, "rot", order)
+    drawn = [plan.ids(step)["aux"] for step in range(12)]
+    loader = [drawn[0], drawn[1]]
+    assert len(set(np.concatenate(loader).tolist())) == 60
+    for step, ids in enumerate(drawn):
+        assert np.array_equal(ids, loader[step % 4 % 2])
+
+
 @pytest.mark.parametrize(
     ("negatives", "turned"),
     [
-        ("rot90x4", "rot-any"),
-        ("rot90x4-in+pixperm", "rot-any-in+pixperm"),
-        ("2*rot90x4|rot-in", "2*rot-any|rot-in"),
+        ("rot90x4", "rot-any-early"),
+        ("rot90x4-in+pixperm", "rot-any-early-in+pixperm"),
+        ("2*rot90x4|rot-in", "2*rot-any-early|rot-in"),
+        ("rot-any|3*rot-any-early-in", "rot-any-early|3*rot-any-early-in"),
         ("rot", "rot"),
         ("combined", "combined"),
     ],
@@ -154,3 +186,111 @@ def test_replayed_auxiliary_images_are_those_of_the_first_pass(rgb_set, aux_set)
 def test_quarter_turns_can_mean_any_angle(negatives, turned) -> None:
     assert tiny_run(negatives=negatives, compat=QUIRKS).strategy == turned
     assert tiny_run(negatives=negatives).strategy == negatives
+    late = dataclasses.replace(QUIRKS, rot_any_early=False)
+    if "early" not in negatives:
+        assert tiny_run(negatives=negatives, compat=late).strategy == turned.replace("-early", "")
+
+
+# ---- the network ----------------------------------------------------------------------------
+
+
+def test_local_views_meet_the_positions_of_dino(in_float64) -> None:  # noqa: F811
+    """A grid of 16 x 16 for views of 8 x 8 patches, as of 256 and 128 px."""
+    config = tiny_run(views__global_px=64, views__local_px=32, compat=QUIRKS)
+    network = Network(config, CPU, drop_path=0.0)
+    theirs, timms = public_vit(config), VisionTransformer(**sizes_of(config))
+    with torch.no_grad():
+        for parameter in network.backbone.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+        for other in (theirs, timms):
+            other.load_state_dict(network.backbone.state_dict())
+        for side_px in (64, 32, 48):
+            views = torch.randn(3, 3, side_px, side_px)
+            expected = theirs(views)
+            assert (network.features(views) - expected).abs().max() < 1e-12
+            assert (network.backbone(views) - expected).abs().max() < 1e-12
+            apart = float((timms(views) - expected).abs().max())
+            assert apart < 1e-12 if side_px == 64 else apart > 1e-3
+
+
+def sizes_of(config: RunConfig) -> dict[str, Any]:
+    model = config.model
+    return dict(
+        img_size=config.views.global_px, patch_size=model.patch_px, embed_dim=model.width,
+        depth=model.depth, num_heads=model.heads, num_classes=0, global_pool="token",
+        dynamic_img_size=True,
+    )  # fmt: skip
+
+
+def test_a_grid_that_weights_are_read_for_is_resized_by_dino_too(tmp_path) -> None:
+    small, large = tiny_run(compat=QUIRKS), tiny_run(compat=QUIRKS, views__global_px=32)
+    weights = public_vit(small)
+    torch.save({"teacher": weights.state_dict()}, tmp_path / "dino.pth")
+    model = dataclasses.replace(large.model, init=str(tmp_path / "dino.pth"))
+    backbone = untrained_backbone(dataclasses.replace(large, model=model), CPU)
+    assert (backbone.pos_embed - weights.positions(8)).abs().max() < 1e-6
+    assert torch.equal(backbone.cls_token, weights.cls_token)
+
+
+def test_all_weights_start_as_those_of_dino() -> None:
+    """Kolmogorov and Smirnov's test, and equal constants."""
+    config = tiny_run(compat=QUIRKS, model__width=48, model__heads=2, head__hidden=96)
+    ours = Network(config, CPU, drop_path=0.0)
+    torch.manual_seed(1)
+    theirs = public_network(ours, config)
+    theirs.backbone = public_vit(config)
+    head = config.head
+    theirs.head = PublicHead(48, head.prototypes, head.layers, head.hidden, head.bottleneck)
+    pairs = zip(in_their_order(ours), theirs.parameters(), strict=True)
+    for (name, _), (mine, other) in zip(theirs.named_parameters(), pairs, strict=True):
+        mine, other = mine.detach().flatten().numpy(), other.detach().flatten().numpy()
+        if np.ptp(other) == 0:
+            assert (mine == other).all(), name
+        else:
+            assert ks_2samp(mine, other).pvalue > 1e-3, name
+
+
+def test_without_the_switch_no_weight_but_the_class_token_is_another() -> None:
+    changed = [
+        name
+        for switch in ("dino_class_token", "dino_positions")
+        for (name, plain), dinos in zip(
+            untrained_backbone(tiny_run(), CPU).state_dict().items(),
+            untrained_backbone(tiny_run(compat=CompatConfig(**{switch: True})), CPU)
+            .state_dict()
+            .values(),
+            strict=True,
+        )
+        if name in ("cls_token", "pos_embed", "patch_embed.proj.weight")
+        and not torch.equal(plain, dinos)
+    ]
+    assert changed == ["cls_token"]
+
+
+def test_other_networks_have_neither_positions_nor_class_token_of_dino() -> None:
+    run = ["icann22-code-cifar10", "--in-dist", "x", "--out", "y", "--model.name", "resnet18"]
+    off = ["--compat.no-dino-positions", "--compat.no-dino-class-token"]
+    with pytest.raises(UserError) as told:
+        parse_run(run).check()
+    assert str(told.value) == (
+        "compat.dino_positions is on, compat.dino_class_token is on, which model.name vit alone "
+        f"has, and model.name is resnet18; set {' '.join(off)}"
+    )
+    parse_run([*run, *off]).check()
+
+
+# ---- runs -----------------------------------------------------------------------------------
+
+
+def test_a_run_from_before_a_switch_has_it_off() -> None:
+    """Its configuration lacks the field; the same command goes on with it."""
+    new = ("rot_any_early", "dino_positions", "dino_class_token")
+    config = tiny_run(compat=dataclasses.replace(QUIRKS, **dict.fromkeys(new, False)))
+    fields = to_fields(config)
+    for name in new:
+        del fields["compat"][name]
+    assert first_difference(config, from_fields(fields)) is None
+    for name in new:
+        compat = dataclasses.replace(config.compat, **{name: True})
+        changed = first_difference(dataclasses.replace(config, compat=compat), from_fields(fields))
+        assert changed == f"compat.{name} is True now and False there"

@@ -1,0 +1,95 @@
+"""A negative view of the authors' code, from its description: Pillow and torchvision, step by step.
+
+Its order: crop and resize, rotate, mirror, jitter, gray, blur, solarize; then the normalisation,
+which is left out here, and permutations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+from torchvision import transforms
+from torchvision.transforms import functional as tv
+
+from dali_pipes.draws import ViewDraw
+
+
+@dataclass(frozen=True)
+class PublicTransform:
+    """What is drawn for one view of one image."""
+
+    box: tuple[int, int, int, int]
+    """Top, left, height, width."""
+    angle_deg: float
+    flip: bool
+    jitter: tuple[tuple[str, float], ...]
+    """Operations in their order."""
+    gray: bool
+    radius: float
+    """Of the blur; 0 = none."""
+    solarize: bool
+
+    @classmethod
+    def of(cls, draw: ViewDraw, angle_deg: float) -> PublicTransform:
+        """Ours, as theirs: where ours mirrors first, theirs turns the other way."""
+        names = ("brightness", "contrast", "saturation", "hue")
+        values = [float(getattr(draw, name)) for name in names[:3]] + [float(draw.hue_deg) / 360]
+        return cls(
+            box=(*draw.crop_start.tolist(), *draw.crop_shape.tolist()),
+            angle_deg=-angle_deg if draw.flip else angle_deg,
+            flip=bool(draw.flip),
+            jitter=tuple((names[number], values[number]) for number in draw.jitter_order),
+            gray=bool(draw.gray),
+            radius=float(draw.blur_sigma_px),
+            solarize=bool(draw.solarize),
+        )
+
+
+def public_negative(image: np.ndarray, of: PublicTransform, side_px: int) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [side, side, 3]."""
+    change = {
+        "brightness": tv.adjust_brightness,
+        "contrast": tv.adjust_contrast,
+        "saturation": tv.adjust_saturation,
+        "hue": tv.adjust_hue,
+    }
+    size, bicubic = [side_px, side_px], transforms.InterpolationMode.BICUBIC
+    view = tv.resized_crop(Image.fromarray(image), *of.box, size, bicubic)
+    view = tv.rotate(view, of.angle_deg)  # nearest, filled with 0
+    if of.flip:
+        view = tv.hflip(view)
+    for name, value in of.jitter:
+        view = change[name](view, value)
+    if of.gray:
+        view = tv.to_grayscale(view, 3)
+    if of.radius:
+        view = view.filter(ImageFilter.GaussianBlur(of.radius))
+    if of.solarize:
+        view = ImageOps.solarize(view)
+    return np.asarray(view)
+
+
+def random_negatives(images: np.ndarray, side_px: int, seed: int) -> np.ndarray:
+    """A local view of each image by torchvision's own random transforms, in the authors' order."""
+    rng = np.random.default_rng(seed)
+    chain = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(
+                side_px, scale=(0.15, 0.4), interpolation=transforms.InterpolationMode.BICUBIC
+            ),
+            transforms.RandomRotation((0, 360)),
+            transforms.RandomHorizontalFlip(0.5),
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+            transforms.RandomGrayscale(0.2),
+        ]
+    )
+    views = []
+    for image in images:
+        view = chain(Image.fromarray(image))
+        if rng.random() <= 0.5:
+            radius = rng.uniform(0.1 * 256 / 224, 2 * 256 / 224)
+            view = view.filter(ImageFilter.GaussianBlur(radius))
+        views.append(np.asarray(view))
+    return np.stack(views)
