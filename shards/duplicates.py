@@ -32,6 +32,8 @@ as many candidates.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +43,7 @@ import imagehash
 import numpy as np
 
 from shards.cli import UserError
+from shards.near_pairs import Matches, NearPairs
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
 from shards.resize import MODES, Resize, fit, to_image, to_pixels
@@ -50,8 +53,6 @@ BLOCK_BYTES = 8 << 20
 """Pixels of each set that a thread holds at a time."""
 TILE_ROWS, TILE_COLUMNS = 128, 2048
 """Hashes that are compared at a time: about what the cache of a core holds."""
-MAX_MATCHES = 4_000_000
-"""Near pairs of different images that are kept (some 100 MB)."""
 RULE: Resize = "pillow-bicubic"
 """How images are brought to one size."""
 
@@ -95,7 +96,7 @@ class Fingerprints:
         """The number of different images."""
         return len(self.digests)
 
-    @property
+    @functools.cached_property
     def first_ids(self) -> np.ndarray:
         """The first sample of each image: int64 [U]."""
         return self.ids[self.starts[:-1]]
@@ -103,29 +104,6 @@ class Fingerprints:
     def samples(self, image: int) -> np.ndarray:
         """The ids of all samples of an image: int64, ascending."""
         return self.ids[self.starts[image] : self.starts[image + 1]]
-
-
-@dataclass(frozen=True)
-class Matches:
-    """M pairs of an image of set A and one of set B, in the order of their first samples."""
-
-    images: np.ndarray
-    """Index into the images of the fingerprints of A, and of B: int32 [M,2]."""
-    exact: np.ndarray
-    """Equal size, channels and pixels: bool [M]."""
-    hash_bits: np.ndarray
-    """Bits of the hash that differ: uint8 [M]."""
-    pixel_levels: np.ndarray
-    """Mean absolute difference, 0..255: float32 [M]."""
-
-    def take(self, order: np.ndarray) -> Matches:
-        """Those at the places `order`."""
-        return Matches(
-            self.images[order],
-            self.exact[order],
-            self.hash_bits[order],
-            self.pixel_levels[order],
-        )
 
 
 def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
@@ -156,33 +134,34 @@ def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
 
 
 def compare(a: Fingerprints, b: Fingerprints, limits: Limits, workers: int) -> Matches:
-    """All matches of two sets, by `workers` threads; to exchange the sets only exchanges columns.
+    """Find what two sets share, by `workers` threads; to exchange the sets exchanges the columns.
+
+    All images of one are compared with all of the other, so the time is that of all pairs of
+    different images; the result is not longer than there are images.
+
+    Returns:
+        All exact pairs, and the minimum spanning forest of the near ones (see `near_pairs`), in the
+        order of their first samples.
 
     Raises:
-        UserError: more than `MAX_MATCHES` are near, or an image cannot be read any more.
+        UserError: an image cannot be read any more.
     """
     # The larger set gives the rows: they are what the threads divide, and progress counts.
     rows, columns = (a, b) if len(a) >= len(b) else (b, a)
-    parts = [_equal_images(rows, columns)]
-    found = 0
+    near = NearPairs(rows.first_ids, columns.first_ids)
     firsts = range(0, len(rows), TILE_ROWS)
     what = f"comparing {a.shards.directory.name}, {b.shards.directory.name}"
     with ImageProgress(what, len(rows)) as progress, ThreadPoolExecutor(workers) as pool:
         tiles = pool.map(lambda first: _near_images(rows, columns, limits, first), firsts)
-        for first, near in zip(firsts, tiles, strict=True):
-            parts += near
-            found += sum(len(part.exact) for part in near)
-            _refuse_too_many(rows, columns, found)
+        for first, found in zip(firsts, tiles, strict=True):
+            near.add(found)
             progress.advance(min(TILE_ROWS, len(rows) - first))
-    images = np.concatenate([part.images for part in parts])
-    matches = Matches(
-        images if rows is a else images[:, ::-1],
-        np.concatenate([part.exact for part in parts]),
-        np.concatenate([part.hash_bits for part in parts]),
-        np.concatenate([part.pixel_levels for part in parts]),
-    )
-    a_ids, b_ids = a.first_ids[matches.images[:, 0]], b.first_ids[matches.images[:, 1]]
-    return matches.take(np.lexsort((b_ids, a_ids)))
+    near.thin()
+    found = Matches.joined([_equal_images(rows, columns), near.pairs()])
+    if rows is not a:
+        found = dataclasses.replace(found, images=found.images[:, ::-1])
+    a_ids, b_ids = a.first_ids[found.images[:, 0]], b.first_ids[found.images[:, 1]]
+    return found.take(np.lexsort((b_ids, a_ids)))
 
 
 def close_hashes(
@@ -214,14 +193,14 @@ def pixel_levels(a: ShardSet, b: ShardSet, a_ids: np.ndarray, b_ids: np.ndarray)
         b_ids: int64 [P].
 
     Returns:
-        Mean absolute difference of the pixels, in levels of 0..255: float32 [P].
+        Mean absolute difference of the pixels, in levels of 0..255: float64 [P].
     """
     size_px = min(*a.manifest.sample_shape[:2], *b.manifest.sample_shape[:2])
     channels = min(a.manifest.channels, b.manifest.channels)
     here, there = _fitted(a, a_ids, size_px, channels), _fitted(b, b_ids, size_px, channels)
     # In bytes, where a difference below 0 would wrap around.
     distance = np.maximum(here, there) - np.minimum(here, there)
-    return (distance.sum(axis=1, dtype=np.uint32) / distance.shape[1]).astype(np.float32)
+    return distance.sum(axis=1, dtype=np.uint32) / distance.shape[1]
 
 
 def _block_images(*sets: ShardSet) -> int:
@@ -251,15 +230,15 @@ def _equal_images(a: Fingerprints, b: Fingerprints) -> Matches:
         np.stack(images, axis=1).astype(np.int32),
         np.ones(count, bool),
         np.zeros(count, np.uint8),
-        np.zeros(count, np.float32),
+        np.zeros(count),
     )
 
 
-def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -> list[Matches]:
-    """Matches of `TILE_ROWS` images of `a` from `first` on; candidates are gone after each tile."""
+def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -> Matches:
+    """Near pairs of `TILE_ROWS` images of `a` from `first` on; candidates are gone after a tile."""
     size = _block_images(a.shards, b.shards)
-    near: list[Matches] = []
-    found = 0
+    a_ids, b_ids = a.first_ids, b.first_ids
+    near = NearPairs(a_ids, b_ids)
     rows = a.hashes[first : first + TILE_ROWS]
     for row, column, bits in close_hashes(rows, b.hashes, limits.max_hash_bits):
         images = np.stack([row + first, column], axis=1).astype(np.int32)
@@ -267,15 +246,11 @@ def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -
         images, bits = images[unequal], bits[unequal]
         for start in range(0, len(images), size):
             part = images[start : start + size]
-            ids = a.first_ids[part[:, 0]], b.first_ids[part[:, 1]]
-            levels = pixel_levels(a.shards, b.shards, *ids)
-            kept = levels <= limits.max_pixel_levels
+            levels = pixel_levels(a.shards, b.shards, a_ids[part[:, 0]], b_ids[part[:, 1]])
             exact = np.zeros(len(part), bool)
-            matches = Matches(part, exact, bits[start : start + size], levels).take(kept)
-            near += [matches] if kept.any() else []
-            found += int(kept.sum())
-            _refuse_too_many(a, b, found)
-    return near
+            found = Matches(part, exact, bits[start : start + size], levels.round(2))
+            near.add(found.take(levels <= limits.max_pixel_levels))
+    return near.pairs()
 
 
 def _fitted(shards: ShardSet, ids: np.ndarray, size_px: int, channels: int) -> np.ndarray:
@@ -286,11 +261,3 @@ def _fitted(shards: ShardSet, ids: np.ndarray, size_px: int, channels: int) -> n
         fitted = [fit(to_image(x).convert(MODES[channels]), size_px, RULE) for x in images]
         images = np.stack([to_pixels(image) for image in fitted])
     return images.reshape(len(wanted), -1)[places]
-
-
-def _refuse_too_many(a: Fingerprints, b: Fingerprints, found: int) -> None:
-    if found > MAX_MATCHES:
-        raise UserError(
-            f"{a.shards.directory} and {b.shards.directory}: over {MAX_MATCHES} pairs of images "
-            "are near; lower max_pixel_levels or max_hash_bits"
-        )

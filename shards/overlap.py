@@ -1,4 +1,4 @@
-"""Finds images that shard sets share: `python -m shards.overlap A B [C ...] --out pairs.jsonl`.
+"""Finds images that shard sets share: `python -m shards.overlap A B [C ...] --out groups.jsonl`.
 
 An OOD set that was made of the data that the auxiliary stream comes from (TinyImageNet, STL-10 and
 Imagenet_fix of ImageNet) holds images that the training saw as negatives, and a table made with it
@@ -9,6 +9,13 @@ picture stored in two ways; what is found, and what is not, is told in `duplicat
     python -m shards.build ... --exclude shared.jsonl
 
 builds the auxiliary set again without what it shares with the others.
+
+A line of groups.jsonl is one group of two of the sets, its fields those of `Group`. An "exact" one
+is one image: all samples of `a` and all of `b` with these pixels. A "near" one is joined by pairs
+of a sample of `a` and a sample of `b` that are near each other: each sample is in such a pair, and
+from each a chain of such pairs leads to all others of the group. So a sample is in at most one
+exact and one near group of two sets, and the file is not longer than the sets, though 500 black
+images in each of them are 250,000 pairs.
 """
 
 from __future__ import annotations
@@ -16,9 +23,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,31 +38,38 @@ from rich.text import Text
 from shards import cli
 from shards.cli import UserError, printable
 from shards.disk import refuse_existing, write_new_file
-from shards.duplicates import Fingerprints, Limits, Matches, compare, fingerprint
+from shards.duplicates import Fingerprints, Limits, compare, fingerprint
 from shards.environment import usable_cpus
+from shards.near_pairs import Matches
 from shards.reader import ShardSet
 from shards.terminal import Terminal
 
 CPUS = usable_cpus()
 Kind = Literal["exact", "near"]
+Row = tuple[list[int], Kind, int, float]
+"""A pair of images of both sets: their indexes, kind, hash bits and pixel levels."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A sample of set `a` and one of set `b` that show the same picture."""
+class Group:
+    """Samples of set `a` and of set `b` that show one picture."""
 
     kind: Kind
     """"exact": equal pixels; "near": one picture, as far as hash and pixels tell."""
     a: str
-    a_id: int
-    a_name: str
+    a_ids: list[int]
+    """Ascending."""
+    a_names: list[str]
+    """The name in the source of each of `a_ids`."""
     b: str
-    b_id: int
-    b_name: str
+    b_ids: list[int]
+    """Ascending."""
+    b_names: list[str]
+    """The name in the source of each of `b_ids`."""
     hash_bits: int
-    """Bits of the perceptual hash, of 64, that differ."""
+    """Bits of the perceptual hash, of 64, that differ in the closest pair of `a` and `b`."""
     pixel_levels: float
-    """Mean absolute difference of the pixels, in levels of 0..255."""
+    """Mean absolute difference of its pixels, in levels of 0..255."""
 
 
 @dataclass(frozen=True)
@@ -65,50 +80,53 @@ class Side:
     """The set's folder: its name, or all of its path if two sets have the same name."""
     prints: Fingerprints
     names: Mapping[int, str]
-    """Id -> name in the source, of the samples that are in a pair of any overlap."""
+    """Id -> name in the source, of the samples that are in a group of any overlap."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two sets share. Sets with many equal images have far more pairs than matches."""
+    """What two sets share."""
 
     a: Side
     b: Side
     matches: Matches
 
     def count(self, kind: Kind) -> int:
-        """The number of pairs of a kind."""
-        sides = zip((self.a, self.b), self.matches.images.T, strict=True)
-        samples = [np.diff(side.prints.starts)[images] for side, images in sides]
-        return int((samples[0] * samples[1])[self.matches.exact == (kind == "exact")].sum())
+        """The number of groups of a kind."""
+        return len(np.unique(self.matches.groups()[self.matches.exact == (kind == "exact")]))
 
     def sample_ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """The samples of `a` and those of `b` that are in any pair: int64, ascending."""
+        """The samples of `a` and those of `b` that are in any group: int64, ascending."""
         a_ids, b_ids = (
             _sample_ids(side.prints, images)
             for side, images in zip((self.a, self.b), self.matches.images.T, strict=True)
         )
         return a_ids, b_ids
 
-    def pairs(self) -> Iterator[Pair]:
-        """All pairs, one by one."""
-        for images, kind, hash_bits, pixel_levels in _rows(self.matches):
+    def groups(self) -> Iterator[Group]:
+        """All groups, one by one, in the order of their first samples of `a`."""
+        groups = self.matches.groups()
+        order = np.argsort(groups, kind="stable")
+        rows = zip(groups[order].tolist(), _rows(self.matches.take(order)), strict=True)
+        for _, of_group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            pairs = [row for _, row in of_group]
+            _, kind, hash_bits, pixel_levels = min(pairs, key=_distance)
+            images = np.array([of_both for of_both, *_ in pairs])
             a_ids, b_ids = (
-                side.prints.samples(image).tolist()
-                for side, image in zip((self.a, self.b), images, strict=True)
+                _sample_ids(side.prints, column).tolist()
+                for side, column in zip((self.a, self.b), images.T, strict=True)
             )
-            for a_id, b_id in itertools.product(a_ids, b_ids):
-                yield Pair(
-                    kind=kind,
-                    a=self.a.title,
-                    a_id=a_id,
-                    a_name=self.a.names[a_id],
-                    b=self.b.title,
-                    b_id=b_id,
-                    b_name=self.b.names[b_id],
-                    hash_bits=hash_bits,
-                    pixel_levels=pixel_levels,
-                )
+            yield Group(
+                kind=kind,
+                a=self.a.title,
+                a_ids=a_ids,
+                a_names=[self.a.names[sample_id] for sample_id in a_ids],
+                b=self.b.title,
+                b_ids=b_ids,
+                b_names=[self.b.names[sample_id] for sample_id in b_ids],
+                hash_bits=hash_bits,
+                pixel_levels=pixel_levels,
+            )
 
 
 def find_overlaps(
@@ -124,8 +142,7 @@ def find_overlaps(
         workers: Threads.
 
     Raises:
-        UserError: fewer than two sets, a set that is named twice, no sound set in a folder, or far
-            too many near pairs.
+        UserError: fewer than two sets, a set that is named twice, or no sound set in a folder.
     """
     limits = limits or Limits()
     if len(directories) < 2:
@@ -161,30 +178,38 @@ def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
     Returns:
         For each name, sorted, its closest match: `name`, `kind`, `with` (a set), `with_name`.
     """
-    closest: dict[str, tuple[float, int, Kind, str, str]] = {}
+    closest: dict[str, tuple[float, int, Kind, str, int, str]] = {}
     for overlap in overlaps:
         sides = overlap.a, overlap.b
         for own, other in ((0, 1), (1, 0)):
             if sides[own].title != title:
                 continue
             there = sides[other]
+            # First of images, of which a set with thousands of equal samples has few.
+            of_image: dict[int, tuple[float, int, Kind, str, int, str]] = {}
             for images, kind, hash_bits, levels in _rows(overlap.matches):
-                other_name = there.names[int(there.prints.samples(images[other])[0])]
-                match = levels, hash_bits, kind, there.title, other_name
-                for sample_id in sides[own].prints.samples(images[own]).tolist():
+                other_id = int(there.prints.samples(images[other])[0])
+                match = levels, hash_bits, kind, there.title, other_id, there.names[other_id]
+                of_image[images[own]] = min(match, of_image.get(images[own], match))
+            for image, match in of_image.items():
+                for sample_id in sides[own].prints.samples(image).tolist():
                     name = sides[own].names[sample_id]
                     closest[name] = min(match, closest.get(name, match))
     return [
         {"name": name, "kind": kind, "with": other_title, "with_name": other_name}
-        for name, (_, _, kind, other_title, other_name) in sorted(closest.items())
+        for name, (_, _, kind, other_title, _, other_name) in sorted(closest.items())
     ]
 
 
-def _rows(matches: Matches) -> Iterator[tuple[list[int], Kind, int, float]]:
-    """Images of both sets, kind, hash bits and pixel levels (to a hundredth) of each match."""
+def _rows(matches: Matches) -> Iterator[Row]:
     columns = matches.images, matches.exact, matches.hash_bits, matches.pixel_levels
     for images, exact, bits, levels in zip(*(column.tolist() for column in columns), strict=True):
-        yield images, "exact" if exact else "near", bits, round(levels, 2)
+        yield images, "exact" if exact else "near", bits, levels
+
+
+def _distance(row: Row) -> tuple[float, int]:
+    _, _, hash_bits, pixel_levels = row
+    return pixel_levels, hash_bits
 
 
 def _sample_ids(prints: Fingerprints, images: np.ndarray) -> np.ndarray:
@@ -209,7 +234,7 @@ class OverlapRequest:
     """Folders of two or more shard sets."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
     out: Path | None = None
-    """New file for the pairs: JSON lines."""
+    """New file for the groups: JSON lines, as `shards/overlap.py` says."""
     exclude_from: Path | None = None
     """The one of the sets that is to leave out what it shares with the others."""
     exclude_list: Path | None = None
@@ -238,7 +263,7 @@ def _exclude_title(request: OverlapRequest) -> str:
 
 def _table(overlaps: Sequence[Overlap]) -> Table:
     table = Table("a", "b", title="images that sets share")
-    for column in ("exact pairs", "near pairs", "samples of a", "samples of b"):
+    for column in ("equal images", "near groups", "samples of a", "samples of b"):
         table.add_column(column, justify="right")
     for overlap in overlaps:
         sides = overlap.a, overlap.b
@@ -246,9 +271,9 @@ def _table(overlaps: Sequence[Overlap]) -> Table:
             f"{len(ids):,} of {len(side.prints.ids):,}"
             for ids, side in zip(overlap.sample_ids(), sides, strict=True)
         ]
-        pairs = [f"{overlap.count('exact'):,}", f"{overlap.count('near'):,}"]
+        groups = [f"{overlap.count('exact'):,}", f"{overlap.count('near'):,}"]
         # Names are the user's: no markup, and nothing that a terminal would obey.
-        table.add_row(*(Text(printable(side.title)) for side in sides), *pairs, *samples)
+        table.add_row(*(Text(printable(side.title)) for side in sides), *groups, *samples)
     return table
 
 
@@ -264,9 +289,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     overlaps = find_overlaps(request.directories, request.limits, request.workers)
     Terminal().print(_table(overlaps))
     if request.out is not None:
-        pairs = itertools.chain.from_iterable(overlap.pairs() for overlap in overlaps)
-        write_new_file(request.out, _lines(asdict(pair) for pair in pairs))
-        print(f"{request.out}: the pairs")
+        groups = itertools.chain.from_iterable(overlap.groups() for overlap in overlaps)
+        write_new_file(request.out, _lines(map(vars, groups)))
+        print(f"{request.out}: the groups")
     if request.exclude_list is not None:
         names = exclusions(overlaps, title)
         write_new_file(request.exclude_list, _lines(names))

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from shards import duplicates
+from shards import duplicates, near_pairs
 from shards.build import build
 from shards.cli import UserError, printable
 from shards.disk import write_new_file
 from shards.duplicates import Limits, close_hashes
-from shards.overlap import exclusions, find_overlaps, main
+from shards.overlap import Group, exclusions, find_overlaps, main
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.shard_cases import assert_user_error, random_images, run_module
@@ -114,8 +114,37 @@ def expected_pairs(a: np.ndarray, b: np.ndarray, max_bits: int, max_levels: floa
     return found
 
 
-def found_pairs(directories: Sequence[Path], limits: Limits | None = None, **options: int) -> list:
-    return [list(found.pairs()) for found in find_overlaps(directories, limits, **options)]
+def expected_groups(pairs: dict) -> dict:
+    """What `as_told` gives, from all pairs: the near ones join what they touch, one by one."""
+    found = {}
+    for kind in ("exact", "near"):
+        of_kind = {pair: facts[1:] for pair, facts in pairs.items() if facts[0] == kind}
+        joined: list[tuple[set, set]] = []
+        for i, j in of_kind:
+            touched = [one for one in joined if i in one[0] or j in one[1]]
+            joined = [one for one in joined if one not in touched]
+            joined.append(
+                ({i}.union(*(a for a, _ in touched)), {j}.union(*(b for _, b in touched)))
+            )
+        for a, b in joined:
+            within = [of_kind[pair] for pair in itertools.product(a, b) if pair in of_kind]
+            bits, levels = min(within, key=lambda facts: facts[::-1])
+            found[kind, frozenset(a), frozenset(b)] = bits, pytest.approx(levels, abs=0.011)
+    return found
+
+
+def as_told(groups: Sequence[Group]) -> dict:
+    """(kind, numbers in a, numbers in b) -> (bits, levels); the names are the numbers."""
+    found = {}
+    for one in groups:
+        numbers = (frozenset(map(int, names)) for names in (one.a_names, one.b_names))
+        found[one.kind, *numbers] = one.hash_bits, one.pixel_levels
+    assert len(found) == len(groups)
+    return found
+
+
+def found_groups(directories: Sequence[Path], limits: Limits | None = None, **options: int) -> list:
+    return [list(found.groups()) for found in find_overlaps(directories, limits, **options)]
 
 
 def photographs_and_more(size_px: int, channels: int, seed: int) -> np.ndarray:
@@ -142,45 +171,40 @@ def photographs_and_more(size_px: int, channels: int, seed: int) -> np.ndarray:
     [((32, 3), (32, 3)), ((40, 3), (32, 3)), ((28, 1), (32, 3)), ((32, 1), (32, 1))],
 )
 @pytest.mark.parametrize("limits", [Limits(), Limits(20, 30.0), Limits(64, 5.0)], ids=str)
-def test_pairs_are_those_of_brute_force(tmp_path, monkeypatch, a_shape, b_shape, limits) -> None:
+def test_groups_are_those_of_brute_force(tmp_path, monkeypatch, a_shape, b_shape, limits) -> None:
     monkeypatch.setattr(duplicates, "TILE_ROWS", 7)
     monkeypatch.setattr(duplicates, "TILE_COLUMNS", 5)
     monkeypatch.setattr(duplicates, "BLOCK_BYTES", 3 * 40 * 40 * 3)
+    monkeypatch.setattr(near_pairs, "HELD_PAIRS", 4)
     a, b = photographs_and_more(*a_shape, seed=1), photographs_and_more(*b_shape, seed=2)
     paths = [make_set(tmp_path / "a", a, seed=5), make_set(tmp_path / "b", b, seed=6)]
-    (pairs,) = found_pairs(paths, limits)
-    found = {
-        (int(pair.a_name), int(pair.b_name)): (
-            pair.kind,
-            pair.hash_bits,
-            pytest.approx(pair.pixel_levels, abs=0.011),
-        )
-        for pair in pairs
-    }
-    expected = expected_pairs(a, b, limits.max_hash_bits, limits.max_pixel_levels)
-    assert found == expected and len(pairs) == len(found)
-    assert {kind for kind, _, _ in expected.values()} >= {"near"}
+    (groups,) = found_groups(paths, limits)
+    pairs = expected_pairs(a, b, limits.max_hash_bits, limits.max_pixel_levels)
+    assert as_told(groups) == expected_groups(pairs)
+    assert {group.kind for group in groups} >= {"near"}
     for path, side in zip(paths, "ab", strict=True):
         names = ShardSet.open(path).names()
-        for pair in pairs:
-            assert getattr(pair, side) == side
-            assert names[getattr(pair, f"{side}_id")] == getattr(pair, f"{side}_name")
+        for group in groups:
+            assert getattr(group, side) == side
+            ids = getattr(group, f"{side}_ids")
+            assert ids == sorted(set(ids))
+            assert [names[i] for i in ids] == getattr(group, f"{side}_names")
 
 
-def test_counts_and_samples_are_those_of_the_pairs(tmp_path) -> None:
+def test_counts_and_samples_are_those_of_the_groups(tmp_path) -> None:
     a, b = photographs_and_more(32, 3, seed=3), photographs_and_more(32, 3, seed=4)
     paths = [make_set(tmp_path / "a", a), make_set(tmp_path / "b", b)]
     (found,) = find_overlaps(paths)
-    pairs = list(found.pairs())
-    kinds = [pair.kind for pair in pairs]
+    groups = list(found.groups())
+    kinds = [group.kind for group in groups]
     assert (found.count("exact"), found.count("near")) == (
         kinds.count("exact"),
         kinds.count("near"),
     )
     assert min(found.count("exact"), found.count("near")) > 0
     a_ids, b_ids = found.sample_ids()
-    assert a_ids.tolist() == sorted({pair.a_id for pair in pairs})
-    assert b_ids.tolist() == sorted({pair.b_id for pair in pairs})
+    assert a_ids.tolist() == sorted({i for group in groups for i in group.a_ids})
+    assert b_ids.tolist() == sorted({i for group in groups for i in group.b_ids})
 
 
 @given(st.lists(U64, max_size=12), st.lists(U64, max_size=12), st.integers(0, 64))
@@ -214,13 +238,19 @@ def test_the_order_of_the_sets_and_the_threads_change_nothing(tmp_path) -> None:
         overlaps = find_overlaps([paths[name] for name in order], workers=workers)
         assert [(o.a.title, o.b.title) for o in overlaps] == list(itertools.combinations(order, 2))
         both = set()
-        for pair in itertools.chain.from_iterable(o.pairs() for o in overlaps):
-            sides = ((pair.a, pair.a_id, pair.a_name), (pair.b, pair.b_id, pair.b_name))
-            both.add((frozenset(sides), pair.kind, pair.hash_bits, pair.pixel_levels))
+        for group in itertools.chain.from_iterable(o.groups() for o in overlaps):
+            sides = frozenset(
+                (title, tuple(zip(ids, names, strict=True)))
+                for title, ids, names in (
+                    (group.a, group.a_ids, group.a_names),
+                    (group.b, group.b_ids, group.b_names),
+                )
+            )
+            both.add((sides, group.kind, group.hash_bits, group.pixel_levels))
         lists = [exclusions(overlaps, name) for name in "abc"]
         results.append((both, lists))
     assert all(result == results[0] for result in results)
-    assert len(results[0][0]) > 20
+    assert len(results[0][0]) > 10
 
 
 def altered(image: Image.Image) -> dict[str, Image.Image]:
@@ -240,18 +270,18 @@ def test_altered_photographs_are_found_at_the_defaults(tmp_path, change) -> None
     pieces = crops(50)
     a = make_set(tmp_path / "a", stack([small(piece) for piece in pieces]))
     b = make_set(tmp_path / "b", stack([altered(piece)[change] for piece in pieces]))
-    (pairs,) = found_pairs([a, b])
-    assert all(pair.a_name == pair.b_name for pair in pairs)
-    assert len(pairs) >= 45
+    (groups,) = found_groups([a, b])
+    assert all(len(group.a_ids) == 1 and group.a_names == group.b_names for group in groups)
+    assert len(groups) >= 45
 
 
 def test_photographs_are_found_in_gray_and_in_another_size(tmp_path) -> None:
     pieces = crops(50)
     a = make_set(tmp_path / "a", stack([small(piece, 48) for piece in pieces]))
     b = make_set(tmp_path / "b", stack([small(piece.convert("L")) for piece in pieces]))
-    (pairs,) = found_pairs([a, b])
-    assert all(pair.a_name == pair.b_name and pair.kind == "near" for pair in pairs)
-    assert len(pairs) >= 48
+    (groups,) = found_groups([a, b])
+    assert all(len(group.a_ids) == 1 and group.a_names == group.b_names for group in groups)
+    assert {group.kind for group in groups} == {"near"} and len(groups) >= 48
 
 
 def test_encodings_do_not_matter(tmp_path) -> None:
@@ -259,11 +289,11 @@ def test_encodings_do_not_matter(tmp_path) -> None:
     raw = make_set(tmp_path / "raw", images, encoding="raw")
     png = make_set(tmp_path / "png", images, encoding="png", seed=1)
     jpg = make_set(tmp_path / "jpg", images, encoding="jpg", seed=2)
-    for found, kind in zip(found_pairs([raw, png, jpg]), ["exact", "near", "near"], strict=True):
-        assert sorted(int(pair.a_name) for pair in found) == list(range(30))
-        assert {pair.kind for pair in found} == {kind}
-        assert all(pair.a_name == pair.b_name for pair in found)
-        ids = [(pair.a_id, pair.b_id) for pair in found]
+    for found, kind in zip(found_groups([raw, png, jpg]), ["exact", "near", "near"], strict=True):
+        assert sorted(group.a_names for group in found) == sorted([str(i)] for i in range(30))
+        assert {group.kind for group in found} == {kind}
+        assert all(group.a_names == group.b_names for group in found)
+        ids = [group.a_ids for group in found]
         assert ids == sorted(ids)
 
 
@@ -273,10 +303,10 @@ def test_one_level_of_one_pixel_makes_images_unequal(tmp_path) -> None:
     changed = np.repeat(image, len(places) + 1, axis=0)
     for row, place in zip(changed, places, strict=False):
         row.reshape(-1)[place] ^= 1
-    (pairs,) = found_pairs([make_set(tmp_path / "a", image), make_set(tmp_path / "b", changed)])
-    assert {pair.b_name: pair.kind for pair in pairs} == {
-        **{str(i): "near" for i in range(len(places))},
-        str(len(places)): "exact",
+    (groups,) = found_groups([make_set(tmp_path / "a", image), make_set(tmp_path / "b", changed)])
+    assert {group.kind: set(map(int, group.b_names)) for group in groups} == {
+        "near": set(range(len(places))),
+        "exact": {len(places)},
     }
 
 
@@ -285,7 +315,7 @@ def test_what_is_documented_as_not_found_is_not(tmp_path) -> None:
     a = make_set(tmp_path / "a", stack([small(piece) for piece in pieces]))
     mirrored = [small(p).transpose(Image.Transpose.FLIP_LEFT_RIGHT) for p in pieces]
     b = make_set(tmp_path / "b", stack(mirrored))
-    assert found_pairs([a, b]) == [[]]
+    assert found_groups([a, b]) == [[]]
 
 
 def count_compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -307,9 +337,9 @@ def test_plain_images_are_compared_some_at_a_time(tmp_path, monkeypatch) -> None
     held = count_compared(monkeypatch)
     a, b = flat(80, 8), flat(60, 8) + 1
     paths = [make_set(tmp_path / "a", a), make_set(tmp_path / "b", b)]
-    (pairs,) = found_pairs(paths)
+    (groups,) = found_groups(paths)
     assert sum(held) == 80 * 60 and max(held) == 50
-    assert {(int(p.a_name), int(p.b_name)) for p in pairs} == set(expected_pairs(a, b, 10, 8.0))
+    assert as_told(groups) == expected_groups(expected_pairs(a, b, 10, 8.0))
 
 
 def test_equal_images_of_a_set_are_compared_once(tmp_path, monkeypatch) -> None:
@@ -318,46 +348,83 @@ def test_equal_images_of_a_set_are_compared_once(tmp_path, monkeypatch) -> None:
     b = np.repeat(flat(1) + 2, 200, axis=0)
     (found,) = find_overlaps([make_set(tmp_path / "a", a), make_set(tmp_path / "b", b)])
     assert sum(held) == 2
-    assert found.count("near") == len(list(found.pairs())) == 301 * 200
+    (group,) = found.groups()
+    assert (group.kind, len(group.a_ids), len(group.b_ids)) == ("near", 301, 200)
 
 
-@pytest.mark.parametrize("rows", [2, 1000])
-def test_too_many_near_pairs_are_one_line(tmp_path, monkeypatch, rows) -> None:
-    """Whether they come from many tiles of rows or from one; and before all are compared."""
-    monkeypatch.setattr(duplicates, "TILE_ROWS", rows)
-    monkeypatch.setattr(duplicates, "TILE_COLUMNS", 5)
-    monkeypatch.setattr(duplicates, "MAX_MATCHES", 99)
-    held = count_compared(monkeypatch)
-    paths = [make_set(tmp_path / name, flat(30, 8) + i) for i, name in enumerate("ab")]
-    with pytest.raises(UserError, match="over 99 pairs of images are near; lower max_pixel_levels"):
-        find_overlaps(paths, Limits(max_pixel_levels=50))
-    assert rows == 2 or sum(held) < 30 * 30
+def test_what_is_written_grows_with_the_samples_and_not_with_their_pairs(tmp_path) -> None:
+    """Of equal images, and of different ones that are all near each other."""
+    for kind, images in (("exact", np.zeros((60, 8, 8, 3), np.uint8)), ("near", flat(60, 8) // 9)):
+        sizes = []
+        for count in (30, 60):
+            a, b = images[:count], images[:count] + (kind == "near")
+            folder = tmp_path / f"{kind}{count}"
+            folder.mkdir()
+            paths = [str(make_set(folder / name, made)) for name, made in (("a", a), ("b", b))]
+            main([*paths, "--out", str(folder / "groups.jsonl")])
+            lines = [g for g in read_lines(folder / "groups.jsonl") if g["kind"] == kind]
+            assert sum(len(line["a_ids"]) for line in lines) == count
+            sizes.append((folder / "groups.jsonl").stat().st_size)
+        assert sizes[1] < 2.5 * sizes[0]
+
+
+def test_of_many_near_pairs_few_are_held(tmp_path, monkeypatch) -> None:
+    """Pictures of one camera: all near each other; the closest of each is still the right one."""
+    monkeypatch.setattr(near_pairs, "HELD_PAIRS", 100)
+    held = []
+    thin = near_pairs.NearPairs.thin
+
+    def counted(self) -> None:
+        held.append(len(self.pairs()))
+        thin(self)
+
+    monkeypatch.setattr(near_pairs.NearPairs, "thin", counted)
+    monkeypatch.setattr(duplicates, "BLOCK_BYTES", 20 * 32 * 32 * 3)
+    piece = max(crops(24), key=lambda piece: np.asarray(piece).std())
+    scene = stack([small(piece)]).astype(int)
+    rng = np.random.default_rng(0)
+    a, b = (
+        (scene + rng.integers(-2, 3, (count, 32, 32, 3))).clip(0, 255).astype(np.uint8)
+        for count in (40, 50)
+    )
+    paths = [make_set(tmp_path / "a", a), make_set(tmp_path / "b", b)]
+    overlaps = find_overlaps(paths)
+    assert as_told(list(overlaps[0].groups())) == expected_groups(expected_pairs(a, b, 10, 8.0))
+    assert max(held) < 100 + 3 * 90 + 20 < 40 * 50
+    distances = np.abs(a[:, None].astype(int) - b[None]).mean(axis=(2, 3, 4)).round(2)
+    for title, closest in (("a", distances.min(axis=1)), ("b", distances.min(axis=0))):
+        lines = exclusions(overlaps, title)
+        assert len(lines) == len(closest)
+        for line in lines:
+            pair = [int(line["name"]), int(line["with_name"])]
+            own, other = pair if title == "a" else pair[::-1]
+            assert distances[own, other] == closest[int(line["name"])]
 
 
 def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_command_writes_the_pairs_and_the_exclusion_list(tmp_path, capsys, monkeypatch) -> None:
+def test_the_command_writes_the_groups_and_the_exclusion_list(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     sets = {
         name: make_set(tmp_path / name, photographs_and_more(32, 3, seed=i), seed=i)
         for i, name in enumerate(("aux", "test", "other"))
     }
-    out, excluded = tmp_path / "new" / "pairs.jsonl", tmp_path / "shared.jsonl"
+    out, excluded = tmp_path / "new" / "groups.jsonl", tmp_path / "shared.jsonl"
     aux = tmp_path / "other" / ".." / "aux"
     options = ["--out", out, "--exclude-from", aux, "--exclude-list", excluded]
     main([str(argument) for argument in [*sets.values(), *options]])
 
-    pairs = read_lines(out)
-    assert pairs == [vars(p) for found in found_pairs(list(sets.values())) for p in found]
-    fields = "kind a a_id a_name b b_id b_name hash_bits pixel_levels"
-    assert list(pairs[0]) == fields.split()
+    groups = read_lines(out)
+    assert groups == [vars(g) for found in found_groups(list(sets.values())) for g in found]
+    fields = "kind a a_ids a_names b b_ids b_names hash_bits pixel_levels"
+    assert list(groups[0]) == fields.split()
     shown = capsys.readouterr().out
     for a, b in itertools.combinations(sets, 2):
-        here = [pair for pair in pairs if (pair["a"], pair["b"]) == (a, b)]
-        kinds = [pair["kind"] for pair in here]
-        samples = [len({pair[f"{side}_id"] for pair in here}) for side in "ab"]
+        here = [group for group in groups if (group["a"], group["b"]) == (a, b)]
+        kinds = [group["kind"] for group in here]
+        samples = [len({i for group in here for i in group[f"{side}_ids"]}) for side in "ab"]
         rows = [[cell.strip() for cell in line.split("│")[1:7]] for line in shown.splitlines()]
         (row,) = [row for row in rows if row[:2] == [a, b]]
         assert row[2:] == [
@@ -367,13 +434,19 @@ def test_the_command_writes_the_pairs_and_the_exclusion_list(tmp_path, capsys, m
         ]
 
     lines = read_lines(excluded)
-    names = [line["name"] for line in lines]
-    assert names == sorted({pair["a_name"] for pair in pairs if pair["a"] == "aux"})
+    pairs = [
+        (own, levels, bits, kind, title, other)
+        for title, seed in (("test", 1), ("other", 2))
+        for (own, other), (kind, bits, levels) in expected_pairs(
+            photographs_and_more(32, 3, seed=0), photographs_and_more(32, 3, seed=seed), 10, 8.0
+        ).items()
+    ]
+    assert [line["name"] for line in lines] == sorted({str(own) for own, *_ in pairs})
     for line in lines:
-        own = [p for p in pairs if p["a"] == "aux" and p["a_name"] == line["name"]]
-        best = min(own, key=lambda p: (p["pixel_levels"], p["hash_bits"], p["kind"], p["b"]))
-        assert (line["kind"], line["with"]) == (best["kind"], best["b"])
-        assert line["with_name"] in [p["b_name"] for p in own if p["b"] == best["b"]]
+        own = [pair[1:] for pair in pairs if pair[0] == int(line["name"])]
+        closest = min(own)[:4]
+        assert (line["kind"], line["with"]) == closest[2:]
+        assert int(line["with_name"]) in [pair[4] for pair in own if pair[:4] == closest]
     assert {line["kind"] for line in lines} == {"exact", "near"}
     assert {line["with"] for line in lines} == {"test", "other"}
 
@@ -385,7 +458,7 @@ def test_a_set_that_is_built_with_the_list_shares_nothing(tmp_path) -> None:
     main([*map(str, paths), "--exclude-from", str(paths[1]), "--exclude-list", str(excluded)])
     again = make_set(tmp_path / "again", b, exclude=excluded)
     assert len(ShardSet.open(again)) == len(b) - len(read_lines(excluded)) < len(b)
-    assert found_pairs([paths[0], again]) == [[]]
+    assert found_groups([paths[0], again]) == [[]]
 
 
 def test_sets_of_one_name_are_told_by_their_paths(tmp_path) -> None:
@@ -394,7 +467,7 @@ def test_sets_of_one_name_are_told_by_their_paths(tmp_path) -> None:
         (tmp_path / parent).mkdir()
         paths.append(make_set(tmp_path / parent / "test", photographs_and_more(32, 3, seed=i)))
     paths.append(make_set(tmp_path / "aux", photographs_and_more(32, 3, seed=2)))
-    titles = {(pair.a, pair.b) for found in found_pairs(paths) for pair in found}
+    titles = {(group.a, group.b) for found in found_groups(paths) for group in found}
     one, two = map(str, paths[:2])
     assert titles == {(one, two), (one, "aux"), (two, "aux")}
 

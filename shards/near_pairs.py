@@ -1,0 +1,123 @@
+"""Pairs of near images while they are found: as many are held as there are images, not pairs.
+
+A camera that does not move makes every picture near to every other one: 10,000 pictures in each of
+two sets are 100 million pairs. What is kept of them is their minimum spanning forest, closest pairs
+first: it joins the same images to groups as all pairs do, and it has the closest pair of each image
+(whose edge is in every minimum spanning forest, as no other way to the image is shorter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+HELD_PAIRS = 1 << 20
+"""Pairs that are added before they are thinned (some 30 MB)."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """M pairs of an image of set A and one of set B."""
+
+    images: np.ndarray
+    """Index into the images of the fingerprints of A, and of B: int32 [M,2]."""
+    exact: np.ndarray
+    """Equal size, channels and pixels: bool [M]."""
+    hash_bits: np.ndarray
+    """Bits of the hash that differ: uint8 [M]."""
+    pixel_levels: np.ndarray
+    """Mean absolute difference, 0..255, to a hundredth: float64 [M]."""
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        return len(self.exact)
+
+    def take(self, order: np.ndarray) -> Matches:
+        """The pairs at the places `order`."""
+        return Matches(
+            self.images[order],
+            self.exact[order],
+            self.hash_bits[order],
+            self.pixel_levels[order],
+        )
+
+    def groups(self) -> np.ndarray:
+        """The group of each pair, numbered in the order of their first pairs: int64 [M].
+
+        An exact pair is a group of its own; near pairs that have an image in common are of one.
+        """
+        labels = np.arange(len(self))
+        near = np.flatnonzero(~self.exact)
+        if len(near):
+            graph = _graph(self.images[near], np.ones(len(near)))
+            nodes = connected_components(graph, directed=False)[1]
+            rows = np.unique(self.images[near, 0], return_inverse=True)[1]
+            # The first pair of each group stands for it.
+            _, first, group = np.unique(nodes[rows], return_index=True, return_inverse=True)
+            labels[near] = near[first][group]
+        return np.unique(labels, return_inverse=True)[1]
+
+    @staticmethod
+    def joined(parts: Sequence[Matches]) -> Matches:
+        """The pairs of all parts, of which there is at least one."""
+        return Matches(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.exact for part in parts]),
+            np.concatenate([part.hash_bits for part in parts]),
+            np.concatenate([part.pixel_levels for part in parts]),
+        )
+
+
+class NearPairs:
+    """Collects near pairs, each of which is added once, and thins them as they become many."""
+
+    def __init__(self, a_ids: np.ndarray, b_ids: np.ndarray) -> None:
+        """Start without pairs.
+
+        Args:
+            a_ids: First sample of each image of A, int64; of equally close pairs that with the
+                smaller ids comes first.
+            b_ids: The same of B.
+        """
+        self._ids = a_ids, b_ids
+        nothing = np.zeros(0)
+        self._parts = [
+            Matches(
+                np.zeros((0, 2), np.int32), nothing.astype(bool), nothing.astype(np.uint8), nothing
+            )
+        ]
+        self._held = 0
+        self._most = HELD_PAIRS
+
+    def add(self, pairs: Matches) -> None:
+        """Add pairs that are not exact."""
+        self._parts.append(pairs)
+        self._held += len(pairs)
+        if self._held > self._most:
+            self.thin()
+
+    def thin(self) -> None:
+        """Leave the minimum spanning forest of what was added."""
+        pairs = self.pairs()
+        ids = [of_set[images] for of_set, images in zip(self._ids, pairs.images.T, strict=True)]
+        pairs = pairs.take(np.lexsort((ids[1], ids[0], pairs.hash_bits, pairs.pixel_levels)))
+        # Their ranks as weights: no two are equal, so there is one such forest.
+        forest = minimum_spanning_tree(_graph(pairs.images, np.arange(1.0, len(pairs) + 1)))
+        pairs = pairs.take(np.sort(forest.data).astype(np.int64) - 1)
+        self._parts, self._held = [pairs], len(pairs)
+        self._most = HELD_PAIRS + 2 * len(pairs)
+
+    def pairs(self) -> Matches:
+        """All that are held."""
+        return Matches.joined(self._parts)
+
+
+def _graph(images: np.ndarray, weights: np.ndarray) -> csr_matrix:
+    """The images of A that are in a pair, then those of B, as nodes; the pairs as edges."""
+    (a, rows), (b, columns) = (np.unique(side, return_inverse=True) for side in images.T)
+    nodes = len(a) + len(b)
+    return csr_matrix((weights, (rows, len(a) + columns)), shape=(nodes, nodes))
