@@ -35,7 +35,7 @@ from shards.manifest import (
 )
 from shards.plan import BuildRequest, Plan, plan
 from shards.progress import ImageProgress, waiting
-from shards.provenance import describe, describe_folder
+from shards.provenance import MD5, describe, describe_folder, held_to
 from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.sizes import shape_note, write_sizes
 from shards.sources.registry import FORMATS
@@ -69,14 +69,14 @@ def build(request: BuildRequest) -> Manifest:
     with workplace(request.out, planned.identity) as work, ThreadPoolExecutor(2) as background:
         try:
             described = background.submit(_describe, request, planned, stopped)
-            if "md5" in planned.manifest.checks:
+            if MD5 in planned.manifest.checks:
                 with waiting(f"checking the md5 of {request.src}"):
                     described.result()
             _build_shards(request, planned, work, background, stopped)
             with waiting(f"digesting {request.src}"):
-                sources, unselected = described.result()
+                sources, unselected, checks = described.result()
             planned.refuse_changed_source()
-            return _assemble(planned, work, sources, unselected)
+            return _assemble(planned, work, sources, unselected, checks)
         except BaseException:
             stopped.set()
             raise
@@ -84,12 +84,13 @@ def build(request: BuildRequest) -> Manifest:
 
 def _describe(
     request: BuildRequest, planned: Plan, stopped: threading.Event
-) -> tuple[tuple[SourceFile, ...], Tally]:
-    """The source's files, and of a folder the images that the set does not take."""
+) -> tuple[tuple[SourceFile, ...], Tally, tuple[str, ...]]:
+    """The source's files, of a folder the images that the set does not take, and `checks`."""
     source, unselected = planned.source, Tally()
-    published = FORMATS[request.source].md5 if request.md5 else {}
-    files = [
-        describe(path, published.get(path.name), stopped)
+    known = FORMATS[request.source]
+    published = known.md5 if request.md5 else {}
+    described = [
+        describe(path, published.get(path.name), known.contents.get(path.name, {}), stopped)
         for path in source.paths
         if not path.is_dir()
     ]
@@ -100,7 +101,8 @@ def _describe(
             data = source.read(index)
             assert isinstance(data, bytes)
             unselected.note_file(source.name(index), data)
-    return tuple(files), unselected
+    checks = held_to(planned.manifest.checks, any(one.is_packed_anew for one in described))
+    return tuple(one.file for one in described), unselected, checks
 
 
 def _build_shards(
@@ -231,7 +233,11 @@ def _write_shard(
 
 
 def _assemble(
-    planned: Plan, work: Workplace, sources: tuple[SourceFile, ...], tally: Tally
+    planned: Plan,
+    work: Workplace,
+    sources: tuple[SourceFile, ...],
+    tally: Tally,
+    checks: tuple[str, ...],
 ) -> Manifest:
     """Write what is beside the tars, the manifest last; `tally` is of the unselected images."""
     names = ListWriter(work.set_folder / NAMES_FILE_NAME)
@@ -263,6 +269,7 @@ def _assemble(
         samples=len(in_source),
         resize=planned.target.resize if resized else "none",
         sources=sources,
+        checks=checks,
         rejects=len(tally.rejects),
         rejects_sha256=rejects.finish(),
         names_sha256=names.finish(),

@@ -102,7 +102,8 @@ class Manifest:
     """The labels that were selected from the source; empty = all."""
     sources: tuple[SourceFile, ...]
     checks: tuple[str, ...]
-    """What the source was held to: "md5", "count" (as published)."""
+    """What the source was held to, as published: "md5" of its files, or "md5 of contents" where one
+    or more were packed anew; "count"."""
     excluded: int
     """Images that an exclusion list left out."""
     exclude_sha256: str

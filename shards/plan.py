@@ -23,7 +23,7 @@ from shards.environment import usable_cpus
 from shards.exclude import read_exclusions
 from shards.levels import WHITE
 from shards.manifest import FORMAT_VERSION, MAX_SIZE_PX, NAME, Manifest
-from shards.provenance import stamp
+from shards.provenance import MD5, stamp
 from shards.resize import FITS, RESIZES, Fit, Resize, fit_of
 from shards.sources import Source
 from shards.sources.arrays import Images
@@ -161,7 +161,7 @@ def plan(request: BuildRequest) -> Plan:
     checks = ("count",) if request.count and published is not None else ()
     published_md5 = FORMATS[request.source].md5
     if request.md5 and source.paths and all(p.name in published_md5 for p in source.paths):
-        checks = ("md5", *checks)
+        checks = (MD5, *checks)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=name,

@@ -5,15 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import NamedTuple
 
 from shards.cli import UserError
 from shards.disk import visible_files
 from shards.manifest import SourceFile
+from shards.sources.archives import open_files
+from shards.sources.files import Place
+from shards.sources.idx import idx_blocks
 
 BLOCK_BYTES = 1 << 18
+MD5, MD5_OF_CONTENTS = "md5", "md5 of contents"
+"""What `Manifest.checks` says of files that have their published md5; and where one or more were
+packed anew, so that what is in them has it."""
+
+
+class Described(NamedTuple):
+    """A source file, and how it was held to its published md5."""
+
+    file: SourceFile
+    is_packed_anew: bool
+    """Its contents have their published md5, the file itself has not."""
 
 
 def source_name(path: Path) -> str:
@@ -21,16 +36,20 @@ def source_name(path: Path) -> str:
     return path.absolute().name
 
 
-def describe(path: Path, md5: str | None, stopped: threading.Event) -> SourceFile:
-    """Name, size and digest of a source file, read once.
+def describe(
+    path: Path, md5: str | None, contents: Mapping[str, str], stopped: threading.Event
+) -> Described:
+    """Describe a source file, which is read once, and what is in it if its md5 is another.
 
     Args:
         path: The file.
         md5: The published one; None when there is none, or it is not to be looked at.
+        contents: The published md5 of all that the file is packed of, by name; {} where none is
+            published. Who packs it anew, as Debian does, changes the file and not these.
         stopped: Set when the digest is not wanted any more.
 
     Raises:
-        UserError: the md5 is another.
+        UserError: the md5 is another, and that of its contents too.
         CancelledError: it was stopped.
     """
     sha256 = hashlib.sha256()
@@ -45,12 +64,53 @@ def describe(path: Path, md5: str | None, stopped: threading.Event) -> SourceFil
             if md5 is not None:
                 seen_md5.update(buffer[:count])
             size += count
-    if md5 is not None and seen_md5.hexdigest() != md5:
-        raise UserError(
-            f"{path}: md5 is {seen_md5.hexdigest()}, published is {md5}; it is damaged or another "
-            "version (--no-md5 takes it as it is)"
-        )
-    return SourceFile(source_name(path), size, sha256.hexdigest())
+    is_packed_anew = md5 is not None and seen_md5.hexdigest() != md5
+    if is_packed_anew:
+        if not contents:
+            what = "damaged, packed anew or another version"
+            raise _other_md5(f"{path}: md5", seen_md5.hexdigest(), md5, what)
+        _check_contents(path, contents, stopped)
+    return Described(SourceFile(source_name(path), size, sha256.hexdigest()), is_packed_anew)
+
+
+def held_to(checks: Sequence[str], is_packed_anew: bool) -> tuple[str, ...]:
+    """What a manifest says that the source was held to, now that it was."""
+    return tuple(MD5_OF_CONTENTS if is_packed_anew and one == MD5 else one for one in checks)
+
+
+def _check_contents(path: Path, contents: Mapping[str, str], stopped: threading.Event) -> None:
+    for name, blocks in _unpacked(path, list(contents)):
+        seen = hashlib.md5(usedforsecurity=False)
+        for block in blocks:
+            if stopped.is_set():
+                raise CancelledError
+            seen.update(block)
+        if seen.hexdigest() != contents[name]:
+            what = "damaged or another version"
+            subject = f"{path}: md5 of {name} in it"
+            raise _other_md5(subject, seen.hexdigest(), contents[name], what)
+
+
+def _unpacked(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The files of these names in an archive, or the one in a .gz, some bytes at a time."""
+    if list(names) == [path.stem]:
+        yield path.stem, idx_blocks(path, BLOCK_BYTES)
+        return
+    files = open_files(path)
+    for name in names:
+        yield name, _blocks(files.place(files.find(name)))
+
+
+def _blocks(place: Place) -> Iterator[bytes]:
+    end = place.offset + place.size
+    for start in range(place.offset, end, BLOCK_BYTES):
+        yield os.pread(place.file.fileno(), min(BLOCK_BYTES, end - start), start)
+
+
+def _other_md5(subject: str, seen: str, published: str | None, what: str) -> UserError:
+    return UserError(
+        f"{subject} is {seen}, published is {published}; it is {what} (--no-md5 takes it as it is)"
+    )
 
 
 def describe_folder(folder: Path, read_bytes: int, digest: int) -> SourceFile:

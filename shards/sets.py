@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from rich.text import Text
 
 from shards import cli
 from shards.build import build
-from shards.cli import UserError, printable
+from shards.cli import UserError, few, printable
 from shards.manifest import Manifest
 from shards.plan import BuildRequest, plan
 from shards.protocols import PROTOCOLS, NamedSet, Protocol
-from shards.provenance import source_name
+from shards.provenance import MD5_OF_CONTENTS, held_to, source_name
 from shards.publish import remove_leftovers
 from shards.sources.registry import FORMATS, locate
 from shards.terminal import Terminal
@@ -172,6 +173,7 @@ def _checked_existing(request: BuildRequest) -> Manifest:
         passed_over=existing.passed_over,
         # A published set has no transparent images; it may be older than the field.
         background=existing.background and planned.manifest.background,
+        checks=held_to(planned.manifest.checks, MD5_OF_CONTENTS in existing.checks),
     )
     for field in dataclasses.fields(Manifest):
         _refuse_other(
@@ -227,17 +229,46 @@ def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Terminal) -
             outcome.state,
         )
     console.print(table)
-    for outcome in outcomes:
-        if outcome.state == "missing":
-            known = FORMATS[outcome.wanted.source]
-            names = [name.removeprefix("./") for name in known.files]
-            files = " or ".join(names).format(split=outcome.wanted.split)
-            say(f"missing {outcome.wanted.name}: {files}; {known.get_it}")
-    for outcome in outcomes:
-        if outcome.wanted.note:
-            say(f"note on {outcome.wanted.name}: {outcome.wanted.note}")
+    missing = [outcome.wanted for outcome in outcomes if outcome.state == "missing"]
+    for what, names in _by_text((one.name, _where_to_get(one)) for one in missing):
+        say(f"missing {names}: {what}")
+    for note, names in _by_text((one.wanted.name, one.wanted.note) for one in outcomes):
+        if note:
+            say(f"note on {names}: {note}")
     if protocol.note:
         say(f"note: {protocol.note}")
+
+
+def _where_to_get(wanted: NamedSet) -> str:
+    known = FORMATS[wanted.source]
+    names = [name.removeprefix("./") for name in known.files]
+    return f"{' or '.join(names).format(split=wanted.split)}; {known.get_it}"
+
+
+def _by_text(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each text once, with the first of the sets that it is about: 20 may be of one file."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts:
+        names.setdefault(text, []).append(name)
+    return [(text, few(about)) for text, about in names.items()]
+
+
+def refuse_failed(outcomes: Sequence[Outcome]) -> None:
+    """Refuse to call it a success if a set failed; each cause is told once.
+
+    Raises:
+        UserError: names the sets and the cause; of several causes each has a line of its own on
+            stderr, and the message says how many there are.
+    """
+    failed = [(one.wanted.name, one.error) for one in outcomes if one.state == "failed"]
+    if not failed:
+        return
+    causes = [f"{names}: {cause}" for cause, names in _by_text(failed)]
+    if len(causes) == 1:
+        raise UserError(causes[0])
+    for cause in causes:
+        print(printable(f"failed {cause}"), file=sys.stderr)
+    raise UserError(f"{len(failed)} of {len(outcomes)} sets failed, for {len(causes)} causes")
 
 
 def show_protocols(console: Terminal) -> None:
@@ -258,9 +289,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     outcomes = build_sets(request)
     show(request, outcomes, console)
-    failed = [f"{one.wanted.name}: {one.error}" for one in outcomes if one.state == "failed"]
-    if failed:
-        raise UserError("; ".join(failed))
+    refuse_failed(outcomes)
 
 
 if __name__ == "__main__":

@@ -405,7 +405,9 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_command_writes_the_groups_and_the_exclusion_list(tmp_path, capsys, monkeypatch) -> None:
+def test_the_command_writes_the_groups_and_the_exclusion_list(
+    tmp_path, capsys, monkeypatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     sets = {
         name: make_set(tmp_path / name, photographs_and_more(32, 3, seed=i), seed=i)

@@ -16,7 +16,9 @@ from shards.manifest import read_manifest
 from shards.protocols import PROTOCOLS
 from shards.reader import ShardSet
 from shards.sets import SetsRequest, build_sets
+from shards.sources.idx import FASHION_CLASSES
 from shards.sources.registry import FORMATS
+from tests import source_cases as cases
 from tests.shard_cases import SAMPLE, assert_user_error, contents, run_module
 
 OOD = {"t-shirt": 0, "trouser": 1, "pullover": 2, "dress": 3, "coat": 4, "shirt": 6, "bag": 8}
@@ -136,11 +138,38 @@ def test_a_set_that_fails_does_not_stop_the_others(tmp_path: Path, capsys) -> No
     labels = src / "t10k-labels-idx1-ubyte.gz"
     labels.write_bytes(labels.read_bytes()[:-20])
     arguments = ["--protocol", "fashion-footwear", "--src", str(src), "--out", str(tmp_path / "o")]
-    with pytest.raises(UserError, match="^in-dist-test: .*t10k-labels.*; t-shirt: .*t10k"):
+    with pytest.raises(UserError, match="^in-dist-test, t-shirt: .*t10k-labels[^;]*$"):
         sets.main([*arguments, "--only", "in-dist-train", "in-dist-test", "t-shirt"])
     rows = {row[0]: row[-1] for row in rows_of(capsys.readouterr().out)}
     assert rows == {"in-dist-train": "built", "in-dist-test": "failed", "t-shirt": "failed"}
     assert os.listdir(tmp_path / "o") == ["in-dist-train"]
+
+
+def test_a_cause_is_told_once_for_all_sets_that_it_is_of(tmp_path: Path, capsys) -> None:
+    src = tmp_path / "fashion-mnist"
+    cases.write_idx(src)
+    arguments = ["--protocol", "fashion-one-class", "--src", str(src), "--out", str(tmp_path / "o")]
+    with pytest.raises(UserError, match="^20 of 20 sets failed, for 2 causes$"):
+        sets.main([*arguments, "--no-count"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and max(map(len, lines)) < 500
+    for line, split, stem in zip(lines, ("train", "test"), ("train", "t10k"), strict=True):
+        names = [f"{name}-{split}" for name in FASHION_CLASSES[:5]]
+        start = f"failed {', '.join(names)} and 5 more: {src}/{stem}-images-idx3-ubyte.gz: md5 "
+        assert line.startswith(start)
+
+
+def test_what_is_missing_and_what_is_noted_is_told_once(tmp_path: Path, capsys) -> None:
+    (tmp_path / "src").mkdir()
+    cases.write_images(tmp_path / "src", "LSUN_fix")
+    arguments = ["--protocol", "csi20", "--src", str(tmp_path / "src"), "--no-count"]
+    sets.main([*arguments, "--out", str(tmp_path / "out")])
+    told = [line for line in capsys.readouterr().out.splitlines() if " on " in line or ": " in line]
+    assert len({line.partition(": ")[2] for line in told}) == len(told)
+    (missing,) = (line for line in told if "cifar-10-python.tar.gz" in line)
+    assert missing.startswith("missing cifar10-train, cifar10-test: cifar-10-python.tar.gz or ")
+    (note,) = (line for line in told if "gives it away" in line)
+    assert note.startswith("note on lsun-resize, imagenet-resize: ")
 
 
 def test_a_set_is_kept_when_its_source_is_gone(out: Path, tmp_path: Path) -> None:
@@ -174,7 +203,7 @@ def test_published_sets_are_held_to_everything(tmp_path: Path) -> None:
     (outcome,) = build_sets(request)
     assert "3000 images in split test, published are 10000" in outcome.error
     (outcome,) = build_sets(dataclasses.replace(request, count=False))
-    assert "md5 is" in outcome.error
+    assert "md5 of t10k-images-idx3-ubyte in it is" in outcome.error
     (outcome,) = build_sets(dataclasses.replace(request, count=False, md5=False))
     assert (outcome.manifest.samples, outcome.manifest.checks) == (300, ())
 

@@ -49,10 +49,17 @@ class Format:
     """Whether no image is in two of `splits`."""
     takes_url: bool = False
     """Whether src may also be a URL or a pattern, which is then for `open` alone to understand."""
+    contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Published MD5 sums of all that a file is packed of, by its name and theirs. They are the same
+    if it is packed anew, as its own is not; where there are none, that looks like damage."""
 
 
 def _mnist_like(
-    folders: tuple[str, ...], md5: tuple[str, ...], get_it: str, classes: tuple[str, ...] = ()
+    folders: tuple[str, ...],
+    md5: tuple[str, ...],
+    get_it: str,
+    classes: tuple[str, ...] = (),
+    unpacked_md5: tuple[str, ...] = (),
 ) -> Format:
     kinds = ("images-idx3", "labels-idx1")
     names = [f"{stem}-{kind}-ubyte.gz" for stem in STEMS.values() for kind in kinds]
@@ -63,45 +70,59 @@ def _mnist_like(
         dict(zip(names, md5, strict=True)),
         {"train": 60_000, "test": 10_000},
         get_it,
+        contents={
+            name: {name.removesuffix(".gz"): its_md5}
+            for name, its_md5 in zip(names, unpacked_md5, strict=bool(unpacked_md5))
+        },
     )
 
 
 _IDX_FILES = tuple(
     f"./{stem}-images-idx3-ubyte{suffix}" for stem in STEMS.values() for suffix in (".gz", "")
 )
+_PLACES_LISTS = {
+    "places365_val.txt": "e9f2fd57bfd9d07630173f4e8708e4b1",
+    "categories_places365.txt": "06c963b85866bd0649f97cb43dd16673",
+}
 _CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _ODIN_URL = "https://github.com/facebookresearch/odin (links in its README)"
 _CSI_URL = "https://github.com/alinlab/CSI (links in its README)"
 
 
+def _archived(
+    open_archive: Callable[[Any, str], Source],
+    counts: Mapping[str, int],
+    get_it: str,
+    names: tuple[str, str],
+    md5: str,
+    contents: Mapping[str, str],
+) -> Format:
+    """An archive, its folder when unpacked, and files in it that have MD5 sums of their own."""
+    sums, packed = {names[0]: md5, **contents}, {names[0]: contents}
+    return Format(open_archive, tuple(counts), names, sums, counts, get_it, contents=packed)
+
+
 def _cifar100(kind: Any) -> Format:
-    return Format(
+    return _archived(
         partial(open_cifar, kind=kind),
-        ("train", "test"),
+        _CIFAR_COUNTS,
+        _CIFAR_URL,
         ("cifar-100-python.tar.gz", "cifar-100-python"),
+        "eb9058c3a382ffc7106e4002c42a8d85",
         {
-            "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
             "train": "16019d7e3df5f24257cddd939b257f8d",
             "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
             "meta": "7973b15100ade9c7d40fb424638fde48",
         },
-        _CIFAR_COUNTS,
-        _CIFAR_URL,
     )
 
 
 def _images_10k(name: str, get_it: str, md5: str = "") -> Format:
     """A folder or archive of 10,000 unlabelled images, a test set."""
     archive = f"{name}.tar.gz"
-    return Format(
-        open_folder,
-        ("test",),
-        (archive, name),
-        {archive: md5} if md5 else {},
-        {"test": 10_000},
-        get_it,
-    )
+    sums = {archive: md5} if md5 else {}
+    return Format(open_folder, ("test",), (archive, name), sums, {"test": 10_000}, get_it)
 
 
 FORMATS: dict[str, Format] = {
@@ -130,6 +151,13 @@ FORMATS: dict[str, Format] = {
         ),
         "https://github.com/zalandoresearch/fashion-mnist, or Debian's dataset-fashion-mnist",
         FASHION_CLASSES,
+        # Of Debian's files: with names and times put back in their headers these are Zalando's.
+        (
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
     ),
     "kmnist": _mnist_like(
         ("kmnist", "KMNIST/raw"),
@@ -142,12 +170,13 @@ FORMATS: dict[str, Format] = {
         "https://github.com/rois-codh/kmnist",
         KMNIST_CLASSES,
     ),
-    "cifar10": Format(
+    "cifar10": _archived(
         partial(open_cifar, kind=CIFAR10),
-        ("train", "test"),
+        _CIFAR_COUNTS,
+        _CIFAR_URL,
         ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+        "c58f30108f718f92721af3b95e74349a",
         {
-            "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
             "data_batch_1": "c99cafc152244af753f735de768cd75f",
             "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
             "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -156,8 +185,6 @@ FORMATS: dict[str, Format] = {
             "test_batch": "40351d587109b95175f43aff81a1287e",
             "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
         },
-        _CIFAR_COUNTS,
-        _CIFAR_URL,
     ),
     "cifar100": _cifar100(CIFAR100),
     "cifar100-coarse": _cifar100(CIFAR100_COARSE),
@@ -173,20 +200,19 @@ FORMATS: dict[str, Format] = {
         {"train": 73_257, "test": 26_032, "extra": 531_131},
         "http://ufldl.stanford.edu/housenumbers/",
     ),
-    "stl10": Format(
+    "stl10": _archived(
         open_stl10,
-        ("train", "test", "unlabeled"),
+        {"train": 5_000, "test": 8_000, "unlabeled": 100_000},
+        "https://cs.stanford.edu/~acoates/stl10/",
         ("stl10_binary.tar.gz", "stl10_binary"),
+        "91f7769df0f17e558f3565bffb0c7dfb",
         {
-            "stl10_binary.tar.gz": "91f7769df0f17e558f3565bffb0c7dfb",
             "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
             "train_y.bin": "5a34089d4802c674881badbb80307741",
             "test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
             "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
             "unlabeled_X.bin": "5242ba1fed5e4be9e1e742405eb56ca4",
         },
-        {"train": 5_000, "test": 8_000, "unlabeled": 100_000},
-        "https://cs.stanford.edu/~acoates/stl10/",
     ),
     "tiny-imagenet": Format(
         open_tiny_imagenet,
@@ -217,11 +243,11 @@ FORMATS: dict[str, Format] = {
             "val_256.tar": "e27b17d8d44f4af9a78502beb927f808",
             "test_256.tar": "f532f6ad7b582262a2ec8009075e186b",
             "filelist_places365-standard.tar": "35a0585fee1fa656440f3ab298f8479c",
-            "places365_val.txt": "e9f2fd57bfd9d07630173f4e8708e4b1",
-            "categories_places365.txt": "06c963b85866bd0649f97cb43dd16673",
+            **_PLACES_LISTS,
         },
         {"val": 36_500, "test": 328_500},
         "http://places2.csail.mit.edu/download.html, with filelist_places365-standard.tar",
+        contents={"filelist_places365-standard.tar": _PLACES_LISTS},
     ),
     "dtd": Format(
         open_dtd,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +65,27 @@ def _find(folder: Path, stem: str) -> Path:
     raise UserError(f"{folder / stem}.gz: missing (nor is it there unpacked)")
 
 
+def idx_blocks(path: Path, block_bytes: int = -1) -> Iterator[bytes]:
+    """The unpacked bytes of an IDX file, `block_bytes` at a time, or all of them at once.
+
+    Raises:
+        UserError: the file is missing, not gzip though it is named so, or cut.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            while block := file.read(block_bytes):
+                yield block
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The array of an IDX file of bytes: uint8, as many `dimensions` as asked for.
 
     Raises:
         UserError: the file is not gzip or cut, or its magic number, dimensions or length are wrong.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            data = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    data = b"".join(idx_blocks(path))
     magic = bytes([0, 0, 8, dimensions])
     if data[:4] != magic:
         raise UserError(f"{path}: starts with {data[:4].hex()}, an IDX file with {magic.hex()}")
