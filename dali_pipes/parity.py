@@ -356,10 +356,11 @@ def render_by_dali(
     params = graph_params(draw, "global-2", side_px, channels, in_source_space=in_source_space)
 
     def view_of(image, nodes):
-        turn = None
-        if early is not None:
-            turn = partial(shift_named(EARLY).graph, params=nodes, side_px=side_px)
-        return augment.view_of(image, nodes, in_source_space=in_source_space, early=turn)
+        def turned(picture):
+            return shift_named(EARLY).graph(picture, nodes, side_px)
+
+        first = turned if early is not None else None
+        return augment.view_of(image, nodes, in_source_space=in_source_space, early=first)
 
     views = run_graph(images, view_of, {**params, **(early or {})}, device)
     if in_source_space:
