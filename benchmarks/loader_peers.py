@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +27,11 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
 from shards.build import build
+from shards.environment import usable_cpus
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 
-CPUS = len(os.sched_getaffinity(0))
+CPUS = usable_cpus()
 CPU = torch.device("cpu")
 BATCH = 64
 """Images a batch of all peers but torchvision's."""

@@ -43,10 +43,11 @@ from sklearn.datasets import load_sample_images
 from benchmarks.turns import ratio
 from shards import cli
 from shards.build import build
+from shards.environment import usable_cpus
 from shards.plan import BuildRequest
 
 ROOT = Path(__file__).resolve().parent.parent
-CPUS = len(os.sched_getaffinity(0))
+CPUS = usable_cpus()
 SIZE_PX = 32
 IMAGENET_TRAIN_SAMPLES = 1_281_167
 COPY_BLOCK_BYTES = 1 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,9 @@ from dali_pipes import parity
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
+
+for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"):
+    os.environ.pop(name, None)  # of a launcher that may have started the tests
 
 
 def build_npy_set(

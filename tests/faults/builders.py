@@ -17,7 +17,7 @@ from tests.waiting import LIMIT_S, wait_until
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Start two builders a little apart: one succeeds, the other is refused in one line."""
+    """Start two builders a little apart: one succeeds, the other waits, then is refused."""
     source = jpeg_source(trial.folder, count=1200, size_px=160, shard_samples=150)
     out = trial.folder / "sets" / "set"
     reference: dict[str, str] = {}
@@ -41,7 +41,6 @@ def drill(trial: Trial) -> dict[str, object]:
         tally["refused_at_work"] + tally["refused_as_built"] == tally["one_built_one_refused"],
         f"refusals do not say why: {dict(tally)}",
     )
-    trial.expect(tally["refused_at_work"], "no two builders ever met")
     for _ in range(trial.count(3, 10)):
         first = _start(source, out)
         wait_until((out.parent / ".set.partial" / "set").is_dir, "the first builder is at work")
