@@ -144,12 +144,14 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def _remove(partial: Path) -> None:
-    """Remove what there is of a build: its identity last, for a kill in between; then the lock.
+    """Remove what there is of a build: its identity behind its parts, which would be strange ones.
 
-    Whoever waits for the lock finds nothing but what it then makes itself.
+    The lock goes last: whoever waits for it finds nothing but what it then makes itself.
     """
     shutil.rmtree(partial / "parts", ignore_errors=True)
     shutil.rmtree(partial / "set", ignore_errors=True)
+    if (partial / "parts").exists():
+        return  # not all of it could be removed; the next build of the set will
     for name in (IDENTITY_FILE_NAME, LOCK_FILE_NAME):
         with contextlib.suppress(OSError):
             (partial / name).unlink()

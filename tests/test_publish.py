@@ -1,7 +1,9 @@
 """Publication: whole or not at all, one builder at a time, and no finished shard made twice."""
 
+import errno
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -193,3 +195,23 @@ def test_leftovers_are_removed_only_beside_a_finished_set(tmp_path: Path) -> Non
         remove_leftovers(tmp_path / "set")
         assert (tmp_path / ".set.partial").exists(), "removed under a running build"
         (tmp_path / "set").rmdir()
+
+
+def test_parts_that_cannot_be_removed_keep_their_identity(tmp_path: Path, monkeypatch) -> None:
+    """Without it the next build would take them for those of another request."""
+    unlink = os.unlink
+
+    def failing(path, *arguments, **options) -> None:
+        if str(path).endswith(".json"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        unlink(path, *arguments, **options)
+
+    out = tmp_path / "set"
+    with monkeypatch.context() as patched, workplace(out, "one") as work:
+        finish(work, 0)
+        patched.setattr(os, "unlink", failing)
+    shutil.rmtree(out)
+    with workplace(out, "one") as work:
+        assert work.finished() == set(), "its files were removed with the set"
+        finish(work, 0)
+    assert os.listdir(tmp_path) == ["set"]

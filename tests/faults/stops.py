@@ -17,6 +17,7 @@ from tests.faults.trial import Trial
 STEPS = 40
 OPTIONS = ("--epochs", "4", "--checkpoint-steps", "40")
 STALL_S = 5.0
+SENT = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP
 TOLD = re.compile(
     r"error: rank (\d) at step (\d+): rank (\d) \(process (\d+) on (\S+)\) is not heard of for "
     r"\d+ s, last seen [a-z ]+ at step (\d+)"
@@ -34,7 +35,7 @@ def drill(trial: Trial) -> dict[str, object]:
             whole = trial.folder / f"whole-{ranks}"
             running = trainers.start(whole.name, *OPTIONS, ranks=ranks)
             trial.expect(running.wait() == 0, f"{ranks} ranks: {running.output[-2000:]}")
-            cases = [(sent, "process") for sent in (signal.SIGTERM, signal.SIGUSR1)]
+            cases = [(sent, "process") for sent in SENT]
             cases += [(signal.SIGTERM, "launcher")] if ranks else []
             for number, (sent, to) in enumerate(cases * trial.count(1, 5)):
                 step, rank = int(rng.integers(2, STEPS - 3)), int(rng.integers(max(1, ranks)))
