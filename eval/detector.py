@@ -36,6 +36,7 @@ from eval.sets import BANK, TEST, open_sets
 from eval.verdicts import Verdicts, judge
 from shards.cli import UserError
 from shards.convert import Target
+from shards.limits import read_picture
 from train.checkpoint import LoadedTeacher, load_teacher
 from train.world import World, pick_device
 
@@ -198,7 +199,7 @@ def _calibration_ids(count: int, overlap: Sequence[Shared]) -> NDArray[np.int64]
 
 def _read(image: Path | str | Image.Image | np.ndarray, name: str) -> Read:
     if isinstance(image, Path | str):
-        return Path(image).read_bytes
+        return partial(read_picture, Path(image))
     if isinstance(image, np.ndarray) and (
         image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3)
     ):

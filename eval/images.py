@@ -22,7 +22,7 @@ from shards.levels import WHITE, to_levels
 from shards.manifest import Manifest
 from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources.archives import open_files
-from shards.sources.files import EXTENSIONS
+from shards.sources.kinds import tell
 
 CHUNK_BYTES = 64 << 20
 """Pixels that are held at a time."""
@@ -87,15 +87,19 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
     """Name and content of each file below a folder, or in an archive, sorted by name.
 
-    Hidden files and links are passed over; what is no image by its name is unreadable.
+    What is no image by its name or its content is unreadable; a note on stderr tells how many
+    hidden files, links and the like are passed over.
 
     Raises:
         UserError: there is no such folder, or no image in it.
     """
     files = open_files(folder)
-    images = set(files.images())
+    files.images()  # is there one?
+    tell(folder, files.lost)
     reads: list[Read] = [
-        partial(files.read, number) if number in images else _no_image
+        partial(_no_image, files.no_images[number])
+        if number in files.no_images
+        else partial(files.read_image, number)
         for number in range(len(files.names))
     ]
     return files.names, reads
@@ -153,5 +157,5 @@ def _pixels_or_reason(read: Read, rule: Target) -> np.ndarray | str:
         return error.strerror or str(error)
 
 
-def _no_image() -> Item:
-    raise BadImage(f"is no image by its name ({' '.join(EXTENSIONS)})")
+def _no_image(why: str) -> Item:
+    raise BadImage(why)

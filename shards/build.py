@@ -38,6 +38,8 @@ from shards.progress import ImageProgress, waiting
 from shards.provenance import MD5, describe, describe_folder, held_to
 from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.sizes import shape_note, write_sizes
+from shards.sources.image_files import ImageFiles
+from shards.sources.kinds import told
 from shards.sources.registry import FORMATS
 from shards.tally import Tally
 from shards.writer import ShardWriter
@@ -98,9 +100,8 @@ def _describe(
         for index in np.setdiff1d(np.arange(len(source)), planned.order).tolist():
             if stopped.is_set():
                 raise CancelledError
-            data = source.read(index)
-            assert isinstance(data, bytes)
-            unselected.note_file(source.name(index), data)
+            assert isinstance(source, ImageFiles)
+            unselected.note_file(source.name(index), *source.digest(index))
     checks = held_to(planned.manifest.checks, any(one.is_packed_anew for one in described))
     return tuple(one.file for one in described), unselected, checks
 
@@ -293,6 +294,8 @@ def summary(manifest: Manifest) -> str:
         text += f", {manifest.rejects} bad images left out ({REJECTS_FILE_NAME})"
     if manifest.excluded:
         text += f", {manifest.excluded} excluded"
+    if manifest.passed_over:
+        text += f", passed over {told(manifest.passed_over)}"
     return text
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from shards import terminal
 
@@ -27,12 +30,52 @@ def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
     """Fill `kind`, a dataclass, from the command line by tyro, whose other `options` are passed on.
 
     Raises:
-        UserError: an option that `kind` does not have.
+        UserError: an option that `kind` does not have, or a path that is empty.
     """
-    value, unknown = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
+    with _PATHS:
+        value, unknown = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
     if unknown:
         raise UserError(f"unknown option {unknown[0]}; --help shows those that there are")
+    _refuse_empty_paths(value)
     return value
+
+
+class _EmptyPath(type(Path())):  # type: ignore[misc]
+    """What "" becomes: to `Path` it is the current folder, of which nobody has spoken."""
+
+
+_PATHS = ConstructorRegistry()
+
+
+@_PATHS.primitive_rule
+def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(words[0]) if words[0] else _EmptyPath(),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
+    """Refuse a path that was given as an empty text, in a dataclass or in those in it."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            _refuse_empty_paths(value, f"{prefix}{field.name}.")
+        may_be_path = Path in get_args(hints[field.name])
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, _EmptyPath) or (may_be_path and one == ""):
+                is_positional = "Positional" in str(hints[field.name])
+                name = f"{prefix}{field.name}".replace("_", "-")
+                raise UserError(
+                    f"{name if is_positional else f'--{name}'} is an empty path "
+                    '("." is the current folder)'
+                )
 
 
 def printable(text: str) -> str:

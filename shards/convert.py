@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from concurrent.futures import CancelledError
@@ -18,6 +19,7 @@ from shards.manifest import EXTENSIONS
 from shards.resize import BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources import Source
 from shards.sources.arrays import Images
+from shards.sources.image_files import ImageFiles
 from shards.tally import Tally
 from shards.writer import Packed, pack_encoded, pack_raw
 
@@ -90,10 +92,8 @@ def convert(
     for i, index in enumerate(indexes.tolist()):
         if stopped.is_set():
             raise CancelledError
-        item = source.read(index)
-        if digest and isinstance(item, bytes):
-            tally.note_file(names[i], item)
         try:
+            item = _read(source, index, tally, digest=digest)
             stored[i], sizes[i] = _stored(item, target)
             tally.several += isinstance(item, bytes) and holds_several(item)
         except BadImage as error:
@@ -114,6 +114,19 @@ def convert(
     pixels = np.stack(images).reshape(len(images), -1)
     size = pixels.shape[1]
     return Chunk(pack_raw(keys, extension, size, lambda out: np.copyto(out, pixels), labels), tally)
+
+
+def _read(source: Source, index: int, tally: Tally, *, digest: bool) -> np.ndarray | bytes:
+    """Read an image, and take note of its file, whatever becomes of it, if `digest` asks for it."""
+    try:
+        item = source.read(index)
+    except BadImage:  # too large to be read as a whole
+        if digest and isinstance(source, ImageFiles):
+            tally.note_file(source.name(index), *source.digest(index))
+        raise
+    if digest and isinstance(item, bytes):
+        tally.note_file(source.name(index), len(item), hashlib.sha256(item).digest())
+    return item
 
 
 def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, tuple[int, int]]:

@@ -78,6 +78,10 @@ def passing_over(lacking: str, path: Path, answers: frozenset[int] = LACKS) -> I
             print(f"note: {printable(told)}", file=sys.stderr, flush=True)
 
 
+MAX_TEXT_BYTES = 1 << 30
+"""Of a list that a tool writes: the names of 14 million images have less."""
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     lacks = (NO_FOLDER_SYNC, LACKS_FOLDER_SYNC) if path.is_dir() else (NO_SYNC, LACKS)
@@ -158,23 +162,27 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
+def entries_below(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All entries below a folder, each with its path in it; links and hidden folders stay shut."""
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{entry.name}/")
+                yield prefix + entry.name, entry
+
+
 def visible_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """The files and links below a folder, each with its path in it; links are not followed.
 
     Hidden entries, pipes and devices are left out. So a folder cannot lead outside of itself, and
     what reads its files cannot wait for ever.
     """
-    folders = [""]
-    while folders:
-        prefix = folders.pop()
-        with os.scandir(folder / prefix) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{prefix}{entry.name}/")
-                elif entry.is_symlink() or entry.is_file():
-                    yield prefix + entry.name, entry
+    for name, entry in entries_below(folder):
+        if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_file()):
+            yield name, entry
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:
@@ -209,6 +217,24 @@ def move_folder(folder: Path, to: Path) -> None:
             raise
         shutil.copytree(folder, to, symlinks=True)
         shutil.rmtree(folder)
+
+
+def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """The content of a file of text, which may be a pipe.
+
+    Raises:
+        UserError: it has more bytes than such a file can have.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = bytearray()
+        # A pipe and a device have no size before they end.
+        while max(size, len(data)) <= max_bytes and (block := file.read(1 << 20)):
+            data += block
+    if max(size, len(data)) > max_bytes:
+        raise UserError(f"{path}: has more than {max_bytes:,} bytes, is it another file?")
+    return bytes(data)
 
 
 def file_sha256(path: Path) -> str:

@@ -10,16 +10,17 @@ import json
 from pathlib import Path
 
 from shards.cli import UserError
+from shards.disk import read_text
 
 
 def read_exclusions(path: Path) -> tuple[set[str], str]:
     """The names on a list, and its sha256.
 
     Raises:
-        UserError: it is missing, or a line (the message has its number) has no name.
+        UserError: it is missing or no list, or a line (the message has its number) has no name.
     """
     try:
-        text = path.read_bytes()
+        text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     names = set()

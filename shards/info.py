@@ -191,7 +191,7 @@ def compact(sets: Sequence[ShardSet]) -> Table:
             f"{shape} {manifest.encoding}\nresize {manifest.resize}",
             f"{len(manifest.classes):,}",
             f"{_mega_bytes(manifest):,.1f}",
-            f"{manifest.rejects + manifest.excluded:,}",
+            f"{manifest.rejects + manifest.excluded + sum(manifest.passed_over.values()):,}",
         )
         table.add_row(*map(_text, cells))
     return table
@@ -254,6 +254,9 @@ def _left_out(shards: ShardSet) -> list[str]:
         lines.append(f"{manifest.rejects:,} that could not be decoded ({REJECTS_FILE_NAME}):")
         rejects = read_json_lines(shards.directory / REJECTS_FILE_NAME, dict, FIRST)
         lines += [f"  {reject.get('name')}: {reject.get('reason')}" for reject in rejects]
+    if manifest.passed_over:
+        lines.append(f"{sum(manifest.passed_over.values()):,} entries that were passed over:")
+        lines += [f"  {reason}: {count:,}" for reason, count in manifest.passed_over.items()]
     return lines or ["nothing"]
 
 

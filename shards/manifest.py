@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.cli import UserError
+from shards.disk import read_text
 from shards.json_types import check_types
 from shards.resize import RESIZES
 
@@ -40,6 +41,8 @@ MAX_SIZE_PX = 1024
 NAME = r"[A-Za-z0-9_-]{1,80}"
 """What the name of a set, and of its split, is made of."""
 FILE_NAME = "manifest.json"
+MAX_BYTES = 256 << 20
+"""Of a manifest's file: an entry of a shard has 0.3 KB."""
 NAMES_FILE_NAME = "names.jsonl"
 REJECTS_FILE_NAME = "rejects.jsonl"
 SIZES_FILE_NAME = "sizes.bin"
@@ -177,7 +180,7 @@ def read_manifest(directory: Path) -> Manifest:
     if not path.is_file():
         raise UserError(f"{path}: missing; {directory} is not a finished shard set")
     try:
-        return _from_fields(json.loads(path.read_text()))
+        return _from_fields(json.loads(read_text(path, MAX_BYTES)))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a manifest of format {FORMAT_VERSION}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -60,7 +61,9 @@ class BuildRequest:
     intensity: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Values that become black and white in image files of more than 8 bits that do not state their
     range, the same for all; by default such files are refused."""
-    name: str = ""
+    component: str | None = None
+    """Of a WebDataset: which component is the image, where a sample has several (jpg, left.png)."""
+    name: str | None = None
     """Name of the set, for its files; by default that of the output folder."""
     seed: int = 0
     """Seed of the global shuffle."""
@@ -120,7 +123,9 @@ class Plan:
         if self.target.encoding != "raw":
             dali = [d.version for d in metadata.distributions() if d.name.startswith("nvidia-dali")]
             versions += sorted(dali)
-        facts = [self.manifest.sha256, self.target.resize, self.stamp, versions]
+        # What is passed over is told, and changes no sample: a hidden file may come in between.
+        manifest = dataclasses.replace(self.manifest, passed_over={})
+        facts = [manifest.sha256, self.target.resize, self.stamp, versions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def refuse_changed_source(self) -> None:
@@ -137,7 +142,7 @@ def plan(request: BuildRequest) -> Plan:
             than published, or has no image that was asked for.
     """
     name = _check_fields(request)
-    source = open_source(request.source, request.src, request.split)
+    source = open_source(request.source, request.src, request.split, request.component)
     opened_stamp = stamp(source.paths)
     published = FORMATS[request.source].counts.get(request.split)
     if request.count and published is not None and len(source) != published:
@@ -188,6 +193,8 @@ def plan(request: BuildRequest) -> Plan:
         shards=(),
         background="" if holds_pixels and fit_of(target.resize) != "pad" else target.background,
         intensity=target.intensity,
+        component=(request.component or "").lower(),
+        passed_over=dict(source.passed_over),
     )
     return Plan(
         source=source,
@@ -235,7 +242,9 @@ def _check_fields(request: BuildRequest) -> str:
         raise UserError(f"resize is {request.resize!r}, expected {', '.join(RESIZES)}")
     if request.fit not in (None, *FITS):
         raise UserError(f"fit is {request.fit!r}, expected {', '.join(FITS)}")
-    name = request.name or re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
+    name = request.name
+    if name is None:
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", request.out.absolute().name).strip("-")
     for field, value in (("name", name), ("split", request.split)):
         if not re.fullmatch(NAME, value):
             raise UserError(f"{field} is {value!r}, expected 1 to 80 of A-Z a-z 0-9 _ -")

@@ -170,6 +170,7 @@ def _checked_existing(request: BuildRequest) -> Manifest:
         sizes_sha256=existing.sizes_sha256,
         resize=existing.resize if existing.resize == "none" else request.resize,
         sources=existing.sources,
+        # What lies beside the images may have changed, and older sets do not know it.
         passed_over=existing.passed_over,
         # A published set has no transparent images; it may be older than the field.
         background=existing.background and planned.manifest.background,

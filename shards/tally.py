@@ -28,11 +28,10 @@ class Tally:
         """Images in all, good or bad."""
         return len(self.names) + len(self.rejects)
 
-    def note_file(self, name: str, data: bytes) -> None:
+    def note_file(self, name: str, size: int, sha256: bytes) -> None:
         """Count an image file, selected or not, in what is known of its folder."""
-        self.read_bytes += len(data)
-        content = hashlib.sha256(data).digest()
-        digest = hashlib.sha256(os.fsencode(name) + b"\0" + content).digest()
+        self.read_bytes += size
+        digest = hashlib.sha256(os.fsencode(name) + b"\0" + sha256).digest()
         self.digest += int.from_bytes(digest, "big")
 
     def add(self, later: Tally) -> None:

@@ -35,6 +35,11 @@ from shards.manifest import (
 from shards.sizes import parse_sizes
 from shards.tar import BLOCK_BYTES, END, member_headers, padded, sample_key
 
+MAX_IDX_LINE_BYTES = 128
+"""Of a sample in an index: a line has two components at most."""
+MAX_SIZES_BYTES = 64
+"""Of a sample in sizes.bin, generously: what is longer is not even read."""
+
 
 def verify_shards(directory: Path, full: bool = False) -> Manifest:
     """Check a set and return its manifest.
@@ -69,6 +74,8 @@ def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, lis
         _check_list(directory / REJECTS_FILE_NAME, manifest.rejects_sha256, manifest.rejects)
     if manifest.sizes_sha256:
         path = directory / SIZES_FILE_NAME
+        if _regular_file_bytes(path) > MAX_SIZES_BYTES * (manifest.samples + 1):
+            raise UserError(f"{path}: too long for {manifest.samples} samples")
         parse_sizes(_unchanged(path, manifest.sizes_sha256), manifest.samples, path)
     return manifest, indexes
 
@@ -76,9 +83,11 @@ def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, lis
 def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
     tar_path, idx_path = directory / shard.file, directory / shard.idx_file
     tar_bytes = _regular_file_bytes(tar_path)
-    _regular_file_bytes(idx_path)
+    idx_bytes = _regular_file_bytes(idx_path)
     if tar_bytes != shard.bytes:
         raise UserError(f"{tar_path}: {tar_bytes} bytes, the manifest says {shard.bytes}")
+    if idx_bytes > MAX_IDX_LINE_BYTES * (shard.samples + 1):
+        raise UserError(f"{idx_path}: {idx_bytes} bytes, too many for {shard.samples} samples")
     text = idx_path.read_bytes()
     if hashlib.sha256(text).hexdigest() != shard.idx_sha256:
         raise UserError(f"{idx_path}: not the index that was built for {shard.file}")
@@ -126,17 +135,27 @@ def _check_first_and_last_header(
 
 
 def _check_list(path: Path, sha256: str, lines: int) -> None:
-    if _unchanged(path, sha256).count(b"\n") != lines:
+    _regular_file_bytes(path)
+    digest, count = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            count += block.count(b"\n")
+    _check_digest(path, digest.hexdigest(), sha256)
+    if count != lines:
         raise UserError(f"{path}: not {lines} lines")
 
 
 def _unchanged(path: Path, sha256: str) -> bytes:
     """The content of a file beside the tars, if it has this digest."""
-    _regular_file_bytes(path)
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UserError(f"{path}: its content changed since it was built")
+    _check_digest(path, hashlib.sha256(data).hexdigest(), sha256)
     return data
+
+
+def _check_digest(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise UserError(f"{path}: its content changed since it was built")
 
 
 def _regular_file_bytes(path: Path) -> int:

@@ -47,6 +47,6 @@ def write_damaged(folder: Path) -> dict[str, str]:
     return {
         "cut.png": "cannot be decoded",
         "empty.jpg": "cannot be decoded",
-        "notes.txt": "is no image by its name",
+        "notes.txt": "no image by its content",
         "text.png": "cannot be decoded",
     }

@@ -154,6 +154,9 @@ ERRORS = [
     (["--split", "val"], ["split is 'val'"]),
     (["--split", "../up"], ["split is '../up'"]),
     (["--name", "a/b"], ["name is 'a/b'"]),
+    (["--name", ""], ["name is ''"]),
+    (["--exclude", ""], ["--exclude is an empty path"]),
+    (["--component", "jpg"], ["component is 'jpg'", "samples of idx have none"]),
     (["--classes", "a"], ["classes: 1 names", "has 10"]),
     (["--max-rejects-pct", "101"], ["max_rejects_pct is 101.0"]),
     (["--source", "cifar"], ["cifar", "cifar10"]),
@@ -183,7 +186,7 @@ def test_labels_of_an_unlabelled_source_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="images is unlabelled"):
         build(folder_request(src, tmp_path / "set", labels=(0,)))
     (src / "class3").mkdir()
-    with pytest.raises(UserError, match="no images with labels"):
+    with pytest.raises(UserError, match=r"labels \[3\] unknown, .*images has 3"):
         build(folder_request(src, tmp_path / "set", labels=(3,), source="class-folders"))
 
 

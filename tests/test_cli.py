@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
-from shards.cli import few
+import pytest
+import tyro
+
+from shards.cli import UserError, few, parse
 
 
 @pytest.mark.parametrize(
@@ -23,3 +29,77 @@ def test_the_first_of_many_values(values: list[object], shown: str) -> None:
 
 def test_fewer_of_them() -> None:
     assert few(["one", "two", "three"], most=2) == "one, two and 1 more"
+
+
+@dataclass(frozen=True)
+class Inner:
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Each kind of path that a command of the project has."""
+
+    src: str | Path
+    out: Path
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    more: tuple[Path, ...] = ()
+    log_dir: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    text: str = "x"
+    inner: Inner = field(default_factory=Inner)
+
+
+GIVEN = ["--src", "a", "--out", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--src", "", "--out", "b"], "--src"),
+        (["--src", "a", "--out="], "--out"),
+        ([*GIVEN, "--more", "c", ""], "--more"),
+        ([*GIVEN, "--log-dir", ""], "--log-dir"),
+        ([*GIVEN, "--inner.file", ""], "--inner.file"),
+        (["", *GIVEN], "folders"),
+        (["c", "", *GIVEN], "folders"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(arguments: list[str], named: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(Options, arguments)
+    assert str(caught.value) == f'{named} is an empty path ("." is the current folder)'
+
+
+def test_other_paths_and_empty_texts_are_as_they_were() -> None:
+    for dot in (".", "./"):
+        found = parse(Options, [dot, "--src", dot, "--out", dot, "--text", "", "--log-dir", dot])
+        assert found == Options(dot, Path("."), (Path("."),), (), Path("."), "")
+        assert type(found.out) is type(Path("."))
+
+
+COMMANDS = {
+    "shards.build": ["--source", "npy", "--size-px", "4", "--src", "", "--out", "x"],
+    "shards.sets": ["--protocol", "icann22", "--src", ""],
+    "shards.info": [""],
+    "shards.verify": [""],
+    "shards.overlap": ["a", ""],
+    "eval.exported": ["x.onnx", "", "--out", "x"],
+}
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_commands_refuse_it(module: str) -> None:
+    command: Any = importlib.import_module(module)
+    with pytest.raises(UserError, match="is an empty path"):
+        command.main(COMMANDS[module])
+
+
+def test_training_and_scoring_refuse_it() -> None:
+    from eval.config import ScoreConfig
+    from train.recipes import parse_run
+
+    with pytest.raises(UserError, match="^--in-dist is an empty path"):
+        parse_run(["demo-cpu", "--in-dist", "", "--out", "x"])
+    for option in ("--in-dist-train", "--images", "--ood", "--cache"):
+        with pytest.raises(UserError, match=f"^{option} is an empty path"):
+            parse(ScoreConfig, ["run", "--out", "x", option, ""])

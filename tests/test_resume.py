@@ -103,7 +103,10 @@ def test_the_same_request_in_other_words_does(tmp_path: Path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build_module, "convert", lambda *_: pytest.fail("made again"))
     build(folder_request(Path("images"), Path("link/set"), workers=1))
-    assert capsys.readouterr().err == "link/set: 5 of 5 shards are there already\n"
+    assert capsys.readouterr().err == (
+        "note: images: 1 entries are passed over (hidden: 1)\n"
+        "link/set: 5 of 5 shards are there already\n"
+    )
     monkeypatch.undo()
     whole = folder_request(src, tmp_path / "whole" / "set")
     assert len(os.listdir(src)) == 5

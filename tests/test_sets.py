@@ -126,6 +126,25 @@ def test_a_resized_set_is_kept(tmp_path: Path, monkeypatch) -> None:
         assert outcome.state == state and outcome.manifest.sizes_sha256
 
 
+def test_a_set_is_kept_though_what_lies_beside_its_images_changes(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Of a set that is older than the count, too."""
+    files = {
+        f"LSUN_resize/{i}.png": cases.encoded(np.random.default_rng(i), "PNG") for i in range(2)
+    }
+    src = cases.put(tmp_path / "src", "", files, packed=False)
+    (src / "LSUN_resize" / "link.png").symlink_to("0.png")
+    known = dataclasses.replace(FORMATS["lsun-resize"], counts={"test": 2})
+    monkeypatch.setitem(FORMATS, "lsun-resize", known)
+    request = SetsRequest("csi20", src, tmp_path / "out", only=("lsun-resize",))
+    (outcome,) = build_sets(request)
+    assert outcome.manifest.passed_over == {"link (not followed)": 1}
+    (src / "LSUN_resize" / "link.png").unlink()
+    (outcome,) = build_sets(request)
+    assert outcome.state == "kept"
+
+
 def test_only_some_sets(tmp_path: Path) -> None:
     build_sets(footwear(tmp_path / "out", only=("coat", "bag")))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"coat", "bag"}

@@ -1,6 +1,7 @@
 """Sets in the WebDataset format against the `webdataset` package's own reading of the same tars."""
 
 import contextlib
+import dataclasses
 import functools
 import gzip
 import http.server
@@ -19,8 +20,12 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset
+from PIL import Image
 
+from shards.build import build
 from shards.cli import UserError
+from shards.reader import ShardSet
+from shards.sources import webdataset as webdataset_module
 from shards.sources.registry import open_source
 from tests import source_cases as cases
 
@@ -66,7 +71,8 @@ def test_components(tmp_path: Path) -> None:
             ("d.ir/1.nopng", b"x"),
             ("d.ir/1.PNG", images[0]),
             ("2.cls", b" 7\n"),
-            ("2.left.JPG", images[1]),
+            ("2.left.jpg", b"another"),
+            ("2.JPG", images[1]),
             ("2.right.jpg", b"another"),
             ("2.json", b'{"label": 1}'),
             ("no-component", b""),
@@ -81,6 +87,7 @@ def test_components(tmp_path: Path) -> None:
     assert [source.read(i) for i in range(4)] == images
     assert source.labels.tolist() == [12, 7, 0, 3]  # type: ignore[union-attr]
     assert source.classes == tuple(str(i) for i in range(13))
+    assert source.passed_over == {"another image of its sample": 2, "of no sample": 1}
     theirs = by_webdataset([path])
     assert [sample["__key__"] for sample in theirs] == ["d.ir/1", "2", "3", "d/3"]
 
@@ -116,6 +123,85 @@ def test_what_is_not_in_the_format(tmp_path: Path, members: list[Any], message: 
     with pytest.raises(UserError, match=rf"x\.tar: {message}") as caught:
         open_source("webdataset", path, "any")
     assert "\n" not in str(caught.value)
+
+
+IMAGES = [("1.depth.png", b"depth"), ("1.jpg", JPG), ("1.cls", b"3"), ("1.seg.png", b"seg")]
+
+
+def test_the_plain_image_of_a_sample_comes_first(tmp_path: Path, capsys) -> None:
+    path = write(tmp_path / "x.tar", [*IMAGES, ("2.only.png", JPG), ("2.cls", b"0")])
+    source = open_source("webdataset", path, "any")
+    assert [source.read(i) for i in range(2)] == [JPG, JPG]
+    assert source.passed_over == {"another image of its sample": 2}
+    told = f"note: {path}: 2 entries are passed over (another image of its sample: 2)\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([("1.png", JPG), ("1.jpg", JPG)], "2 images, png, jpg: name one .--component png."),
+        ([("1.a.png", JPG), ("1.b.png", JPG)], "2 images, a.png, b.png: name one .--component a.p"),
+    ],
+)
+def test_more_than_one_image_is_not_chosen_from(tmp_path: Path, members: Any, words: str) -> None:
+    path = write(tmp_path / "x.tar", [("0.jpg", JPG), *members])
+    with pytest.raises(UserError, match=rf"x\.tar: sample '1' has {words}"):
+        open_source("webdataset", path, "any")
+
+
+def test_a_component_by_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tar", [*IMAGES, ("2.Depth.PNG", b"other"), ("2.cls", b"0")])
+    for name in ("depth.png", "Depth.PNG"):
+        source = open_source("webdataset", path, "any", name)
+        assert [source.read(i) for i in range(2)] == [b"depth", b"other"]
+    with pytest.raises(UserError, match=r"'2' has no component 'jpg', but: depth.png, cls$"):
+        open_source("webdataset", path, "any", "jpg")
+    with pytest.raises(UserError, match=r"'1' has no component '', but: depth.png, jpg, cls"):
+        open_source("webdataset", path, "any", "")
+    with pytest.raises(UserError, match="component is 'jpg', but the samples of folder have none"):
+        open_source("folder", tmp_path, "any", "jpg")
+
+
+def test_the_component_is_part_of_a_set(tmp_path: Path) -> None:
+    from shards.manifest import read_manifest
+    from shards.plan import BuildRequest, plan
+
+    png = cases.encoded(np.random.default_rng(2), "PNG", (6, 6))
+    path = write(tmp_path / "x.tar", [("1.depth.png", png), ("1.jpg", JPG), ("1.jpeg", JPG)])
+    request = BuildRequest("webdataset", path, size_px=6, out=tmp_path / "set")
+    with pytest.raises(UserError, match="has 2 images, jpg, jpeg"):
+        build(request)
+    depth = dataclasses.replace(request, component="depth.PNG")
+    assert build(depth).component == read_manifest(tmp_path / "set").component == "depth.png"
+    with ShardSet.open(tmp_path / "set") as shards:
+        pixels = np.asarray(Image.open(io.BytesIO(png)))
+        assert np.array_equal(shards.read(np.arange(1))[0], pixels)
+    identities = {
+        plan(dataclasses.replace(depth, component=name)).identity
+        for name in ("depth.png", "jpg", "jpeg")
+    }
+    assert len(identities) == 3
+
+
+def test_tars_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.tar", [("1.jpg", JPG)])
+    source = open_source("webdataset", tmp_path / "{a,b}/x.tar", "any")
+    assert [source.name(i) for i in range(2)] == ["a/x.tar/1", "b/x.tar/1"]
+    with pytest.raises(UserError, match=r"a/x\.tar: is named twice$"):
+        open_source("webdataset", tmp_path / "{a,a}/x.tar", "any")
+
+
+def test_a_label_that_is_no_label(tmp_path: Path, monkeypatch) -> None:
+    deep = b"[" * 100_000
+    path = write(tmp_path / "x.tar", [("1.jpg", JPG), ("1.json", deep)])
+    with pytest.raises(UserError, match="sample '1': its json is damaged"):
+        open_source("webdataset", path, "any")
+    monkeypatch.setattr(webdataset_module, "MAX_LABEL_BYTES", 1000)
+    with pytest.raises(UserError, match="sample '1': its json has 100,000 bytes"):
+        open_source("webdataset", path, "any")
 
 
 def test_compressed_tars(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Where samples come from: each published format is a function `(src, split) -> Source`.
 
 A source lists its images when it is opened, and reads them one by one, from several threads at
-once. `ImageFiles` (files.py) serves every format that is a collection of encoded images, whatever
-they lie in; `Images` (arrays.py) every format that is an array of pixels. `registry.py` names all.
+once. `ImageFiles` (image_files.py) serves every format that is a collection of encoded images,
+whatever they lie in (files.py); `Images` (arrays.py) every format that is an array of pixels.
+`registry.py` names all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +34,10 @@ class Source(Protocol):
     def channels(self) -> int:
         """1 (gray) or 3 (RGB): what a set has unless another number is asked for."""
 
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """Entries that were not taken for images: reason -> count, by reason (kinds.py)."""
+
     def __len__(self) -> int:
         """The number of images."""
 
@@ -47,6 +53,7 @@ class Source(Protocol):
         Pixels may be a view, in any memory order, of an array that must not be written to.
 
         Raises:
+            BadImage: it is too large to be used.
             UserError: the archive is damaged there.
             OSError: the file cannot be read.
         """

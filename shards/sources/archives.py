@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import stat
@@ -11,21 +12,33 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shards.cli import UserError
-from shards.sources.files import Files, FolderFiles, by_name, visible_name
+from shards.sources.files import Files, FolderFiles, Place, sorted_by_name
+from shards.sources.kinds import LINK, SPECIAL
+from shards.sources.listing import Listing
 from shards.sources.tars import TarFiles
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def open_files(path: Path) -> Files:
+def open_files(path: Path, *, by_name: bool = False) -> Files:
     """The files in a folder, an LMDB's folder, a tar (also compressed, also of tars) or a zip.
+
+    Args:
+        path: Whatever it is.
+        by_name: Whether its images are known by their names alone: see `Files`.
 
     Raises:
         UserError: there is none, or it is damaged, or of another kind.
     """
+    files = _open(path)
+    files.by_name = by_name
+    return files
+
+
+def _open(path: Path) -> Files:
     if (path / "data.mdb").is_file():
         return LmdbFiles(path)
     if path.is_dir():
@@ -50,24 +63,53 @@ class ZipFiles(Files):
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise UserError(f"{path}: not a zip, or damaged: {error}") from error
-        names, infos = [], []
+        found: list[tuple[str, zipfile.ZipInfo]] = []
+        listing = Listing()
         for info in self._zip.infolist():
-            name = visible_name(info.filename)
+            name = listing.visible(info.filename)
             kind = stat.S_IFMT(info.external_attr >> 16)
-            if name is None or info.is_dir() or kind not in (0, stat.S_IFREG):
+            if name is None:
                 continue
-            if info.flag_bits & 1:
+            if info.is_dir():
+                listing.folders.add(name)
+            elif kind not in (0, stat.S_IFREG):
+                listing.lost[LINK if kind == stat.S_IFLNK else SPECIAL] += 1
+            elif info.flag_bits & 1:
                 raise UserError(f"{path}: {name!r} is encrypted, unpack it to a folder")
-            names.append(name)
-            infos.append(info)
-        order = by_name(names)
-        super().__init__(path, [names[i] for i in order])
-        self._infos = [infos[i] for i in order]
+            else:
+                found.append((name, info))
+        found = sorted_by_name(listing.last_of_each(found))
+        super().__init__(path, [name for name, _ in found], listing)
+        self._infos = [info for _, info in found]
 
-    def read(self, index: int) -> bytes:
-        """The content of the member; `zipfile` itself takes turns between threads."""
-        try:
+    def size(self, index: int) -> int:
+        """What the zip says: `zipfile` gives no more, whatever the packed bytes would make."""
+        return self._infos[index].file_size
+
+    def open(self, index: int) -> IO[bytes]:
+        """The member, unpacked as it is read; `zipfile` itself takes turns between threads."""
+        with self._naming(index):
+            return self._zip.open(self._infos[index])
+
+    def content(self, index: int) -> bytes:
+        """The content of the member."""
+        with self._naming(index):
             return self._zip.read(self._infos[index])
+
+    def place(self, index: int) -> Place:
+        """A temporary copy of the member."""
+        with self._naming(index):
+            return super().place(index)
+
+    def _head(self, index: int) -> bytes:
+        with self._naming(index):
+            return super()._head(index)
+
+    @contextmanager
+    def _naming(self, index: int) -> Iterator[None]:
+        """Where a damaged member is told by its name."""
+        try:
+            yield
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -104,7 +146,21 @@ class LmdbFiles(Files):
             raise UserError(f"{self.path}: no entries")
         return list(range(len(self.names)))
 
-    def read(self, index: int) -> bytes:
+    @property
+    def no_images(self) -> dict[int, str]:
+        """None of them."""
+        return {}
+
+    def size(self, index: int) -> int:
+        """The size of the value."""
+        with _reading(self._environment, self.path, buffers=True) as transaction:
+            return len(transaction.get(self._keys[index], b""))
+
+    def open(self, index: int) -> IO[bytes]:
+        """The value of the key."""
+        return io.BytesIO(self.content(index))
+
+    def content(self, index: int) -> bytes:
         """The value of the key."""
         with _reading(self._environment, self.path) as transaction:
             value = transaction.get(self._keys[index])
@@ -114,12 +170,12 @@ class LmdbFiles(Files):
 
 
 @contextmanager
-def _reading(environment: Any, path: Path) -> Iterator[Any]:
+def _reading(environment: Any, path: Path, **options: Any) -> Iterator[Any]:
     """A transaction, in which a damaged database is told by its name."""
     import lmdb
 
     try:
-        with environment.begin() as transaction:
+        with environment.begin(**options) as transaction:
             yield transaction
     except lmdb.Error as error:
         raise UserError(f"{path}: damaged: {error}") from error

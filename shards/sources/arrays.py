@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from shards.sources.rows import FileRows
 
 class Images:
     """Images that lie in one array, in memory or in a file."""
+
+    passed_over: Mapping[str, int] = MappingProxyType({})
+    """An array has nothing but images."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
 
 SPLITS = ("all", *(f"{part}{i}" for i in range(1, 11) for part in ("train", "val", "test")))
 
@@ -25,7 +25,7 @@ def open_dtd(path: Path, split: str) -> ImageFiles:
     Raises:
         UserError: there are none, or one that the split lists is missing.
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     parts = {i: files.names[i].split("/")[-3:] for i in files.images()}
     place_of = {"/".join(p[1:]): i for i, p in parts.items() if len(p) == 3 and p[0] == "images"}
     classes = sorted({name.split("/")[0] for name in place_of})

@@ -1,4 +1,4 @@
-"""Named byte strings in a fixed order, wherever they lie, and the Source over encoded images.
+"""Named byte strings in a fixed order, wherever they lie.
 
 The order is by name, as bytes, then by position: that of a sorted folder, so that an archive and
 the folder that it unpacks to give the same. A name is the path in the archive or below the folder,
@@ -8,21 +8,29 @@ with "/". It only names: nothing is written to a path that an archive gives.
 from __future__ import annotations
 
 import errno
+import functools
 import os
-import sys
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import numpy as np
-
-from shards.cli import UserError, printable
-from shards.disk import visible_files
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""What an image's name ends with, in upper or lower case."""
+from shards.cli import UserError
+from shards.disk import MAX_TEXT_BYTES, entries_below, read_text
+from shards.limits import MAX_FILE_BYTES, refuse_large
+from shards.sources.kinds import (
+    HEAD_BYTES,
+    HIDDEN,
+    LINK,
+    SPECIAL,
+    is_named_image,
+    told,
+    why_no_image,
+)
+from shards.sources.listing import Entry, Listing
 
 
 class Place(NamedTuple):
@@ -36,22 +44,69 @@ class Place(NamedTuple):
 class Files(ABC):
     """Byte strings, read by number from any thread."""
 
-    left_out = ""
-    """What a message that something is not there adds: "; 3 links are not followed"."""
+    by_name = False
+    """Whether images are known by their names alone, as in official files; what is no image is
+    of no account there."""
 
-    def __init__(self, path: Path, names: list[str]) -> None:
+    def __init__(self, path: Path, names: list[str], listing: Listing | None = None) -> None:
         """Of the file or folder `path`; `names` are sorted already."""
         self.path = path
         self.names = names
+        listing = listing or Listing()
+        self.lost = listing.lost
+        """Entries that `names` does not have: reason -> count."""
+        self.folders = listing.folders
+        """Folders that are listed as such, by their paths."""
 
     @abstractmethod
-    def read(self, index: int) -> bytes:
-        """The content of entry `index`.
+    def size(self, index: int) -> int:
+        """The number of bytes of entry `index`.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+
+    @abstractmethod
+    def open(self, index: int) -> IO[bytes]:
+        """Entry `index` as a file of its own, which the caller closes.
+
+        Raises:
+            UserError: the archive is damaged there.
+            OSError: it cannot be opened.
+        """
+
+    @abstractmethod
+    def content(self, index: int) -> bytes:
+        """The content of entry `index`, whatever its size; for `read` and `read_image`.
 
         Raises:
             UserError: the archive is damaged there.
             OSError: it cannot be read.
         """
+
+    def read(self, index: int, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """The content of entry `index`.
+
+        Raises:
+            UserError: it is larger than what is meant can be, or the archive is damaged there.
+            OSError: it cannot be read.
+        """
+        if (size := self.size(index)) > max_bytes:
+            raise UserError(
+                f"{self.path}: {self.names[index]!r} has {size:,} bytes, more than {max_bytes:,}"
+            )
+        return self.content(index)
+
+    def read_image(self, index: int) -> bytes:
+        """The content of entry `index`, an encoded image, unless it is too large to be used.
+
+        Raises:
+            BadImage: it is.
+            UserError: the archive is damaged there.
+            OSError: it cannot be read.
+        """
+        refuse_large(self.size(index), lambda: self.open(index))
+        return self.content(index)
 
     def place(self, index: int) -> Place:
         """Where to read parts of the content; by default in a temporary copy without a name.
@@ -60,30 +115,58 @@ class Files(ABC):
             UserError: there is no room for a copy, or the archive is damaged there.
             OSError: it cannot be read.
         """
-        data = self.read(index)
         copy = tempfile.TemporaryFile()
-        try:
-            copy.write(data)
-            copy.flush()
-        except OSError as error:
-            raise no_room(self.path, error) or error from None
-        return Place(copy, 0, len(data))
+        with self.open(index) as packed:
+            try:
+                shutil.copyfileobj(packed, copy, 1 << 20)
+                copy.flush()
+            except OSError as error:
+                raise no_room(self.path, error) or error from None
+        return Place(copy, 0, self.size(index))
 
     def path_of(self, index: int) -> Path:
         """The regular file that entry `index` lies in."""
         return self.path
 
+    @functools.cached_property
+    def no_images(self) -> dict[int, str]:
+        """The entries that are no images: number -> why. Those that are not named so are opened."""
+        if self.by_name:
+            return {i: "" for i, name in enumerate(self.names) if not is_named_image(name)}
+        whys = (
+            (i, why_no_image(name, functools.partial(self._head, i)))
+            for i, name in enumerate(self.names)
+        )
+        return {i: why for i, why in whys if why is not None}
+
+    def _head(self, index: int) -> bytes:
+        with self.open(index) as file:
+            return file.read(HEAD_BYTES)
+
+    @property
+    def passed_over(self) -> dict[str, int]:
+        """What is there and is not taken for an image: reason -> count, by reason."""
+        counts = Counter(self.lost)
+        if self.by_name:
+            del counts[HIDDEN]
+        else:
+            counts.update(self.no_images.values())
+        return dict(sorted(counts.items()))
+
+    @property
+    def left_out(self) -> str:
+        """What a message that something is not there adds: "; passed over: hidden: 3"."""
+        return f"; passed over: {told(self.passed_over)}" if self.passed_over else ""
+
     def images(self) -> list[int]:
-        """The entries that are images, by their extensions.
+        """The entries that are images.
 
         Raises:
             UserError: there is none.
         """
-        found = [i for i, name in enumerate(self.names) if name.lower().endswith(EXTENSIONS)]
+        found = [i for i in range(len(self.names)) if i not in self.no_images]
         if not found:
-            raise UserError(
-                f"{self.path}: no images ({' '.join(EXTENSIONS)}) in it or below{self.left_out}"
-            )
+            raise UserError(f"{self.path}: no images in it or below{self.left_out}")
         return found
 
     @property
@@ -115,38 +198,49 @@ class Files(ABC):
         Raises:
             UserError: it is not there, or not text in UTF-8.
         """
-        return _lines(self.read(self.find(name)), f"{self.path}: {name}")
+        return _lines(self.read(self.find(name), MAX_TEXT_BYTES), f"{self.path}: {name}")
 
 
 class FolderFiles(Files):
     """The regular files below a folder, without links, pipes, devices and hidden entries."""
 
     def __init__(self, path: Path) -> None:
-        """List the files; a note on stderr tells how many links were passed over.
+        """List the files.
 
         Raises:
             OSError: a folder cannot be listed.
         """
         names = []
-        links = 0
-        for name, entry in visible_files(path):
-            if entry.is_symlink():
-                links += 1
-            else:
+        listing = Listing()
+        for name, entry in entries_below(path):
+            if entry.name.startswith("."):
+                listing.hide(name)
+            elif entry.is_symlink():
+                listing.lost[LINK] += 1
+            elif entry.is_dir():
+                listing.folders.add(name)
+            elif entry.is_file():
                 names.append(name)
-        super().__init__(path, sorted(names, key=os.fsencode))
-        if links:
-            self.left_out = f"; {links} links are not followed"
-            print(f"note: {printable(str(path))}: {links} links are not followed", file=sys.stderr)
+            else:
+                listing.lost[SPECIAL] += 1
+        super().__init__(path, sorted(names, key=os.fsencode), listing)
 
-    def read(self, index: int) -> bytes:
+    def size(self, index: int) -> int:
+        """The size of the file."""
+        return os.stat(self.path_of(index)).st_size
+
+    def open(self, index: int) -> IO[bytes]:
+        """The file itself."""
+        return open(self.path_of(index), "rb", buffering=0)
+
+    def content(self, index: int) -> bytes:
         """The content of the file."""
-        with open(self.path_of(index), "rb", buffering=0) as file:
+        with self.open(index) as file:
             return file.read()
 
     def place(self, index: int) -> Place:
         """The file itself, opened."""
-        file = open(self.path_of(index), "rb", buffering=0)
+        file = self.open(index)
         return Place(file, 0, os.fstat(file.fileno()).st_size)
 
     def path_of(self, index: int) -> Path:
@@ -161,7 +255,7 @@ def text_lines(path: Path) -> list[str]:
         UserError: it is not text in UTF-8.
         OSError: it is not there.
     """
-    return _lines(path.read_bytes(), str(path))
+    return _lines(read_text(path), str(path))
 
 
 def _lines(data: bytes, label: str) -> list[str]:
@@ -181,66 +275,6 @@ def no_room(what: Path | str, error: BaseException) -> UserError | None:
     return None
 
 
-def by_name(names: Sequence[str]) -> list[int]:
-    """The places of `names` sorted by their bytes; equal ones stay in the order they are in."""
-    keys = [os.fsencode(name) for name in names]
-    return sorted(range(len(names)), key=keys.__getitem__)
-
-
-def visible_name(name: str) -> str | None:
-    """A name in an archive as the path that unpacking gives; None for one that is hidden or empty.
-
-    A folder's hidden entries are left out, so those of archives are too (such as the "._x.jpg" that
-    macOS adds). "./x", "/x" and "x" are one path; ".." stays, and is harmless.
-    """
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts or any(part.startswith(".") and part != ".." for part in parts):
-        return None
-    return "/".join(parts)
-
-
-class ImageFiles:
-    """Encoded images, given as they are."""
-
-    channels = 3
-
-    def __init__(
-        self,
-        files: Files,
-        indexes: Sequence[int] | None = None,
-        labels: Sequence[int] | None = None,
-        classes: Sequence[str] = (),
-        more_paths: Sequence[Path] = (),
-    ) -> None:
-        """Of some entries of `files`.
-
-        Args:
-            files: Where they lie.
-            indexes: Which entries; by default all images.
-            labels: Label of each, if any.
-            classes: Name of each label.
-            more_paths: Files that the labels are from, where they are not in `files`.
-
-        Raises:
-            UserError: there is no image.
-        """
-        self._files = files
-        self._indexes = files.images() if indexes is None else indexes
-        if not len(self._indexes):
-            raise UserError(f"{files.path}: no images")
-        self.labels = None if labels is None else np.array(labels, np.int64)
-        self.classes = tuple(classes)
-        self.paths = (files.path, *more_paths)
-        self._name_start = len(files.wrapper)
-
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self._indexes)
-
-    def name(self, index: int) -> str:
-        """The path of image `index` in its folder, or in the folder that the archive holds."""
-        return self._files.names[self._indexes[index]][self._name_start :]
-
-    def read(self, index: int) -> bytes:
-        """The encoded file of image `index`."""
-        return self._files.read(self._indexes[index])
+def sorted_by_name(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries, which begin with their names, sorted by the bytes of these."""
+    return sorted(entries, key=lambda entry: os.fsencode(entry[0]))

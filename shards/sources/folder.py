@@ -7,43 +7,47 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
+from shards.sources.kinds import NO_CLASS
 
 
-def open_folder(path: Path, split: str) -> ImageFiles:
+def open_folder(path: Path, split: str, *, by_name: bool = False) -> ImageFiles:
     """All images below a folder or in an archive, unlabelled; `split` is only a name.
+
+    What is an image its name or its content tells; with `by_name`, of an official file, its name.
 
     Raises:
         UserError: there is no such folder or archive, or no image in it.
     """
-    return ImageFiles(open_files(path))
+    return ImageFiles(open_files(path, by_name=by_name))
 
 
 def open_class_folders(path: Path, split: str) -> ImageFiles:
-    """The first-level folders are the classes, labelled in sorted order; `split` is only a name.
+    """The first-level folders that hold an image are the classes; `split` is only a name.
 
-    In an archive, a folder around all class folders is passed over.
+    They are labelled in sorted order. In an archive, a folder around all files is none of them.
 
     Raises:
         UserError: there is no image, or one outside of a class folder.
     """
     files = open_files(path)
     indexes = files.images()
-    parts = [files.names[i].removeprefix(files.wrapper).split("/") for i in indexes]
-    if path.is_dir():
-        with os.scandir(path) as entries:
-            found = {
-                entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-            }
-    else:
-        if all(len(p) == 1 for p in parts):  # the wrapper is the one class
-            parts = [files.names[i].split("/") for i in indexes]
-        found = {p[0] for p in parts if len(p) > 1}
-    classes = sorted(found, key=os.fsencode)
-    label_of = {name: label for label, name in enumerate(classes)}
-    for i, p in zip(indexes, parts, strict=True):
-        if len(p) < 2:
+    wrapper = files.wrapper
+    if all("/" not in files.names[i].removeprefix(wrapper) for i in indexes):
+        wrapper = ""  # it is the one class
+    class_of = [files.names[i].removeprefix(wrapper).partition("/") for i in indexes]
+    for i, (_, slash, _) in zip(indexes, class_of, strict=True):
+        if not slash:
             raise UserError(f"{path}: {files.names[i]!r} is not in a class folder{files.left_out}")
-    return ImageFiles(files, indexes, [label_of[p[0]] for p in parts], classes)
+    classes = sorted({name for name, _, _ in class_of}, key=os.fsencode)
+    label_of = {name: label for label, name in enumerate(classes)}
+    entries = [*files.names, *(f"{folder}/" for folder in files.folders)]
+    folders = {e.removeprefix(wrapper).partition("/")[0] for e in entries if _is_in(e, wrapper)}
+    if empty := len(folders - label_of.keys()):
+        files.lost[NO_CLASS] += empty
+    return ImageFiles(files, indexes, [label_of[name] for name, _, _ in class_of], classes)
+
+
+def _is_in(entry: str, wrapper: str) -> bool:
+    """Whether an entry is in a folder of its own below the wrapper."""
+    return entry.startswith(wrapper) and "/" in entry[len(wrapper) :]

@@ -32,8 +32,9 @@ from shards.sources.webdataset import open_webdataset
 class Format:
     """A published format, or a data set in one."""
 
-    open: Callable[[Any, str], Source]
-    """(src, split) -> Source, where src is what `locate` finds, or is given if `takes_url`."""
+    open: Callable[..., Source]
+    """(src, split) -> Source, where src is what `locate` finds; with `takes_component` it is what
+    is given, be it a URL or a pattern, and (src, split, component) are asked for."""
     splits: tuple[str, ...] = ()
     """The splits that there are; if none are named, the split is only a name."""
     files: tuple[str, ...] = ()
@@ -47,8 +48,8 @@ class Format:
     """Where the official file is to be had."""
     are_splits_disjoint: bool = True
     """Whether no image is in two of `splits`."""
-    takes_url: bool = False
-    """Whether src may also be a URL or a pattern, which is then for `open` alone to understand."""
+    takes_component: bool = False
+    """Whether a sample has components, one of which is its image: a WebDataset."""
     contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Published MD5 sums of all that a file is packed of, by its name and theirs. They are the same
     if it is packed anew, as its own is not; where there are none, that looks like damage."""
@@ -122,14 +123,15 @@ def _images_10k(name: str, get_it: str, md5: str = "") -> Format:
     """A folder or archive of 10,000 unlabelled images, a test set."""
     archive = f"{name}.tar.gz"
     sums = {archive: md5} if md5 else {}
-    return Format(open_folder, ("test",), (archive, name), sums, {"test": 10_000}, get_it)
+    opened = partial(open_folder, by_name=True)
+    return Format(opened, ("test",), (archive, name), sums, {"test": 10_000}, get_it)
 
 
 FORMATS: dict[str, Format] = {
     "folder": Format(open_folder),
     "class-folders": Format(open_class_folders),
     "npy": Format(open_npy),
-    "webdataset": Format(open_webdataset, takes_url=True),
+    "webdataset": Format(open_webdataset, takes_component=True),
     "idx": Format(open_idx, ("train", "test"), _IDX_FILES),
     "mnist": _mnist_like(
         ("mnist", "MNIST/raw"),

@@ -9,17 +9,22 @@ dimension, then the bytes.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from shards.cli import UserError
 from shards.sources.arrays import Images
 
+MAX_GZIP_RATIO = 1100
+"""No data has more bytes than this for each of its gzip."""
 STEMS = {"train": "train", "test": "t10k"}
 FASHION_CLASSES = (
     "t-shirt",
@@ -65,18 +70,25 @@ def _find(folder: Path, stem: str) -> Path:
     raise UserError(f"{folder / stem}.gz: missing (nor is it there unpacked)")
 
 
-def idx_blocks(path: Path, block_bytes: int = -1) -> Iterator[bytes]:
-    """The unpacked bytes of an IDX file, `block_bytes` at a time, or all of them at once.
-
-    Raises:
-        UserError: the file is missing, not gzip though it is named so, or cut.
-    """
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
+    """The content of an IDX file; within the block too, what fails is told by the file's name."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            while block := file.read(block_bytes):
-                yield block
+            yield file
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def idx_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
+    """The unpacked bytes of an IDX file, `block_bytes` at a time.
+
+    Raises:
+        UserError: The file is missing, not gzip though it is named so, or cut.
+    """
+    with _unpacked(path) as file:
+        while block := file.read(block_bytes):
+            yield block
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -85,15 +97,21 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises:
         UserError: the file is not gzip or cut, or its magic number, dimensions or length are wrong.
     """
-    data = b"".join(idx_blocks(path))
     magic = bytes([0, 0, 8, dimensions])
-    if data[:4] != magic:
-        raise UserError(f"{path}: starts with {data[:4].hex()}, an IDX file with {magic.hex()}")
     start = 4 + 4 * dimensions
-    if len(data) < start:
-        raise UserError(f"{path}: cut within its header")
-    shape = struct.unpack(f">{dimensions}I", data[4:start])
-    expected = start + int(np.prod(shape, dtype=object))
+    with _unpacked(path) as file:
+        header = file.read(start)
+        if header[:4] != magic:
+            there = header[:4].hex()
+            raise UserError(f"{path}: starts with {there}, an IDX file with {magic.hex()}")
+        if len(header) < start:
+            raise UserError(f"{path}: cut within its header")
+        shape = struct.unpack(f">{dimensions}I", header[4:])
+        expected = math.prod(shape)
+        if start + expected > path.stat().st_size * (MAX_GZIP_RATIO if path.suffix == ".gz" else 1):
+            raise UserError(f"{path}: too short for its dimensions {shape}")
+        data = file.read(expected + 1)  # no more, whatever comes after that
     if len(data) != expected:
-        raise UserError(f"{path}: {len(data)} bytes, its dimensions {shape} make {expected}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+        there = "more" if len(data) > expected else f"{len(data)}"
+        raise UserError(f"{path}: {there} bytes, its dimensions {shape} make {expected}")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
 
 _WNID = re.compile(r"(?:^|/)(n[0-9]{8})/[^/]+$")
 
@@ -30,7 +30,7 @@ def open_imagenet(path: Path, split: str) -> ImageFiles:
     Raises:
         UserError: there are none, or one is not in the folder of a wnid (but for a flat val).
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     indexes = files.images()
     wnids = []
     for i in indexes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
 
 CLASSES = (
     "acorn",
@@ -52,7 +52,7 @@ def open_imagenet30(path: Path, split: str) -> ImageFiles:
     Raises:
         UserError: there are none, or one is in none of the 30 class folders.
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     indexes = files.images()
     label_of = {name: label for label, name in enumerate(CLASSES)}
     labels = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
 
 
 def open_lsun(path: Path, split: str) -> ImageFiles:
@@ -20,7 +20,7 @@ def open_lsun(path: Path, split: str) -> ImageFiles:
         UserError: there is no image, the database is damaged or still in its zip, or the package
             `lmdb` is missing.
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     if any(name.split("/")[-1] == "data.mdb" for name in files.names):
         raise UserError(f"{path}: holds an LMDB, expected the folder of data.mdb itself, unpacked")
     return ImageFiles(files)

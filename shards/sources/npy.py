@@ -17,6 +17,8 @@ from shards.sources.arrays import Images
 from shards.sources.rows import FileRows
 
 NOT_MAPPED = LACKS | {errno.ENODEV}
+MAX_HEADER_BYTES = 1 << 20
+"""It tells a type and a shape, in a hundred bytes."""
 
 
 def open_npy(path: Path, split: str) -> Images:
@@ -27,6 +29,12 @@ def open_npy(path: Path, split: str) -> Images:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such .npy file")
+    with open(path, "rb") as file:
+        head = file.read(12)
+    # NumPy reads all of a header before it looks at its length.
+    if head[:6] == b"\x93NUMPY" and head[6:7] > b"\1":
+        if (length := int.from_bytes(head[8:], "little")) > MAX_HEADER_BYTES:
+            raise UserError(f"{path}: not an array file: a header of {length:,} bytes")
     # Mapped only for its header, which tells where the pixels start.
     array: Any = None
     with passing_over("maps no files, so arrays are read into memory", path, NOT_MAPPED):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles, text_lines
+from shards.sources.files import text_lines
+from shards.sources.image_files import ImageFiles
 
 VAL_LABELS = "places365_val.txt"
 CATEGORIES = "categories_places365.txt"
@@ -31,7 +32,7 @@ def open_places365(path: Path, split: str) -> ImageFiles:
     Raises:
         UserError: there are none, or one is not in the list of labels.
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     indexes = files.images()
     lists = _lists(path) if split == "val" else None
     if lists is None:

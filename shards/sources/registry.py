@@ -10,18 +10,25 @@ from pathlib import Path
 from shards.cli import UserError
 from shards.sources import Source
 from shards.sources.formats import FORMATS, Format
+from shards.sources.kinds import tell
 
 __all__ = ["FORMATS", "Format", "locate", "open_source"]
 
 
-def open_source(format: str, src: Path | str, split: str) -> Source:  # noqa: A002
-    """The images of one split of a data set.
+def open_source(
+    format: str,  # noqa: A002
+    src: Path | str,
+    split: str,
+    component: str | None = None,
+) -> Source:
+    """The images of one split of a data set; a note on stderr tells what is passed over.
 
     Args:
         format: A name in FORMATS.
         src: The official file or folder, or a folder that it is in, up to two folders below; of
             "webdataset" also a URL or a brace pattern.
         split: One of the format's splits, or any name if it has none.
+        component: Of "webdataset" the component that is the image of each sample.
 
     Raises:
         UserError: there is no such format, split or file, or what is there is not of the format.
@@ -29,8 +36,22 @@ def open_source(format: str, src: Path | str, split: str) -> Source:  # noqa: A0
     """
     found = _format(format)
     _check_split(format, split)
-    if found.takes_url:
-        return found.open(src, split)
+    source = _opened(found, format, src, split, component)
+    tell(src, source.passed_over)
+    return source
+
+
+def _opened(
+    found: Format,
+    format: str,  # noqa: A002
+    src: Path | str,
+    split: str,
+    component: str | None,
+) -> Source:
+    if found.takes_component:
+        return found.open(src, split, component)
+    if component is not None:
+        raise UserError(f"component is {component!r}, but the samples of {format} have none")
     src = Path(src)
     if not src.exists():
         raise UserError(f"{src}: no such file or folder")

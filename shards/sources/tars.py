@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import shutil
@@ -23,7 +24,9 @@ import numpy as np
 
 from shards.cli import UserError
 from shards.disk import naming
-from shards.sources.files import Files, Place, by_name, no_room, visible_name
+from shards.sources.files import Files, Place, no_room, sorted_by_name
+from shards.sources.kinds import LINK, SPECIAL
+from shards.sources.listing import Listing
 from shards.tar import BLOCK_BYTES
 
 _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
@@ -31,6 +34,10 @@ _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
+
+
+MAX_HEADER_BYTES = 16 << 20
+"""Of a header in a tar: a name and attributes have a few KB."""
 
 
 class Member(NamedTuple):
@@ -51,22 +58,29 @@ class TarFiles(Files):
             UserError: it is not a tar, damaged or cut short, or there is no room to decompress it.
         """
         self._file = open_tar(path)
+        listing = Listing()
         members: list[Member] = []
-        for member in tar_members(self._file, str(path)):
+        for member in listing.last_of_each(tar_members(self._file, str(path), listing)):
             if not member.name.endswith(".tar"):
                 members.append(member)
                 continue
-            inner = tar_members(
-                self._file, f"{path}: {member.name}", member.offset, member.offset + member.size
-            )
-            members += [m._replace(name=f"{member.name[:-4]}/{m.name}") for m in inner]
-        names = [member.name for member in members]
-        order = by_name(names)
-        super().__init__(path, [names[i] for i in order])
-        self._offsets = np.array([members[i].offset for i in order], np.int64)
-        self._sizes = np.array([members[i].size for i in order], np.int64)
+            label, folder = f"{path}: {member.name}", member.name.removesuffix(".tar")
+            listing.folders.add(folder)
+            members += tar_members(self._file, label, listing, member, f"{folder}/")
+        members = sorted_by_name(listing.last_of_each(members))
+        super().__init__(path, [member.name for member in members], listing)
+        self._offsets = np.array([member.offset for member in members], np.int64)
+        self._sizes = np.array([member.size for member in members], np.int64)
 
-    def read(self, index: int) -> bytes:
+    def size(self, index: int) -> int:
+        """The size of the member."""
+        return int(self._sizes[index])
+
+    def open(self, index: int) -> IO[bytes]:
+        """The member as a file."""
+        return member_file(self._file, self.path, *self.place(index)[1:])
+
+    def content(self, index: int) -> bytes:
         """The content of the member."""
         return read_at(self._file.fileno(), self._offsets[index], self._sizes[index], self.path)
 
@@ -103,35 +117,53 @@ def _decompressed(path: Path, decompressor: Callable[[Path], Any]) -> IO[bytes]:
     return copy
 
 
-def tar_members(file: IO[Any], label: str, start: int = 0, end: int | None = None) -> list[Member]:
+def tar_members(
+    file: IO[Any],
+    label: str,
+    listing: Listing,
+    inside: Member | None = None,
+    prefix: str = "",
+) -> list[Member]:
     """The regular, visible members of a tar, in its order; equal names are several members.
 
     Args:
         file: Holds the tar.
         label: What to call it in a message.
-        start: Where in `file` the tar begins.
-        end: Where it ends; by default with `file`.
+        listing: Takes note of the other members.
+        inside: The tar as a member of the one in `file`; by default it is all of `file`.
+        prefix: What the names of its members begin with.
 
     Raises:
         UserError: it is not a tar, cut short, has a damaged header or a sparse member.
     """
-    end = os.fstat(file.fileno()).st_size if end is None else end
+    start = inside.offset if inside else 0
+    end = start + inside.size if inside else os.fstat(file.fileno()).st_size
     file.seek(start)
-    members = []
+    members: list[Member] = []
+    places: dict[str, Member] = {}
     try:
         tar: Any
-        with tarfile.TarFile(fileobj=file) as tar:
+        with tarfile.TarFile(fileobj=_Headers(file)) as tar:  # type: ignore[arg-type]
             while (info := tar.next()) is not None:
                 tar.members.clear()  # or all TarInfo, 1 KB each, are kept
                 if info.size < 0:  # would lead back, and round for ever
                     raise UserError(f"{label}: damaged, {info.name!r} has {info.size} bytes")
-                if not info.isreg():
-                    continue
-                if info.issparse():
+                if info.isreg() and info.issparse():
                     raise UserError(f"{label}: {info.name!r} is a sparse file, store it as a whole")
-                name = visible_name(info.name)
-                if name is not None:
+                name = listing.visible(info.name, prefix)
+                if name is None:
+                    continue
+                if info.isreg():
                     members.append(Member(name, info.offset_data, info.size))
+                    places[name] = members[-1]
+                elif info.islnk() and (target := places.get(_path(info.linkname, prefix))):
+                    # One more name of a member: the file that unpacking gives.
+                    members.append(target._replace(name=name))
+                elif info.isdir():
+                    listing.folders.add(name)
+                else:
+                    is_link = info.issym() or info.islnk()
+                    listing.lost[LINK if is_link else SPECIAL] += 1
             stopped_at = tar.offset
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise UserError(f"{label}: not a tar, or damaged: {error}") from error
@@ -143,6 +175,53 @@ def tar_members(file: IO[Any], label: str, start: int = 0, end: int | None = Non
             f"{label}: damaged or cut short, no header and no end of the tar at byte {stopped_at}"
         )
     return members
+
+
+class _Headers:
+    """A file of which `tarfile` reads headers alone; one may say that it is as long as the file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
+
+
+def _path(name: str, prefix: str) -> str:
+    return prefix + "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+class _MemberFile(io.RawIOBase):
+    """A part of a file as a file of its own, which leaves the other where it stands."""
+
+    def __init__(self, handle: int, offset: int, size: int, path: Path) -> None:
+        self._handle, self._offset, self._size, self._path = handle, offset, size, path
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._at))
+        buffer[:count] = read_at(self._handle, self._offset + self._at, count, self._path)
+        self._at += count
+        return count
+
+
+def member_file(file: IO[bytes], path: Path, offset: int, size: int) -> IO[bytes]:
+    """A part of an open file as a file of its own; `path` is what a message calls the file."""
+    return io.BufferedReader(_MemberFile(file.fileno(), offset, size, path), 1 << 16)
 
 
 def read_at(handle: int, offset: int, size: int, path: Path) -> bytes:

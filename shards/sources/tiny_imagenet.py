@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shards.cli import UserError
 from shards.sources.archives import open_files
-from shards.sources.files import ImageFiles
+from shards.sources.image_files import ImageFiles
 
 
 def open_tiny_imagenet(path: Path, split: str) -> ImageFiles:
@@ -27,7 +27,7 @@ def open_tiny_imagenet(path: Path, split: str) -> ImageFiles:
     Raises:
         UserError: there are none, or one has no label or one that is not in wnids.txt.
     """
-    files = open_files(path)
+    files = open_files(path, by_name=True)
     depth = 4 if split == "train" else 3  # train/<wnid>/images/x.JPEG, val/images/x.JPEG
     parts = {i: files.names[i].split("/")[-depth:] for i in files.images()}
     found = [i for i, p in parts.items() if len(p) == depth and p[-2] == "images"]

@@ -3,12 +3,14 @@
     shard-000.tar: 0001.jpg 0001.cls 0002.jpg 0002.cls ...
 
 The key is a path up to the first dot of its base name, what follows is the component: `a/1.seg.png`
-is component `seg.png` of `a/1`. The image is the first component with the extension of an image.
+is component `seg.png` of `a/1`. The image is the component that is named; or the only one that is
+an image's extension and nothing more (`jpg`), or where there is none the only one that ends in one.
 The label is the component `cls` (a number in ASCII), or "label" or "cls" in the component `json`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -27,12 +29,17 @@ from braceexpand import braceexpand
 
 from shards.cli import UserError
 from shards.disk import LACKS, passing_over
-from shards.sources.files import EXTENSIONS, no_room
-from shards.sources.tars import Member, open_tar, read_at, tar_members
+from shards.limits import refuse_large
+from shards.sources.files import no_room
+from shards.sources.kinds import NO_SAMPLE, OTHER_IMAGE, is_named_image
+from shards.sources.listing import Listing
+from shards.sources.tars import Member, member_file, open_tar, read_at, tar_members
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_LABEL_DIGITS = 6
 """A longer number is no label: a class name is made for each number below it."""
+MAX_LABEL_BYTES = 16 << 20
+"""Of a component that the label is read from."""
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 
@@ -43,18 +50,26 @@ class WebDatasetImages:
     channels = 3
 
     def __init__(
-        self, paths: list[Path], temporary: tempfile.TemporaryDirectory[str] | None = None
+        self,
+        paths: list[Path],
+        component: str | None = None,
+        temporary: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
         """Find all samples by the headers of the tars, and read the labels.
 
         Args:
             paths: The tars.
+            component: The one that is the image of each sample; by default the plain one.
             temporary: A folder that they are in, and that goes when the source does.
 
         Raises:
-            UserError: a tar is damaged, or a sample has no image, no label where others have one,
-                a label that is no number, two components of one name, or members in two places.
+            UserError: a tar is damaged or there twice, or a sample has no image, more than one,
+                no label where others have one, a label that is no number, two components of one
+                name, or members in two places.
         """
+        if len(set(paths)) < len(paths):
+            twice = next(path for path in paths if paths.count(path) > 1)
+            raise UserError(f"{twice}: is named twice")
         self.paths = tuple(paths)
         self._temporary = temporary
         self._names: list[str] = []
@@ -62,15 +77,16 @@ class WebDatasetImages:
         # A set may have more tars than a process may open: only decompressed copies stay open.
         self._copies: dict[int, IO[bytes]] = {}
         labels: list[int | None] = []
-        for tar, path in enumerate(paths):
+        listing = Listing()
+        for tar, (path, name) in enumerate(zip(paths, _tar_names(paths), strict=True)):
             file = open_tar(path)
-            for key, components in _samples(tar_members(file, str(path)), path):
-                image = next((c for c in components if f".{c}".endswith(EXTENSIONS)), None)
-                if image is None:
-                    raise UserError(
-                        f"{path}: sample {key!r} has no image, but: {', '.join(components)}"
-                    )
-                self._names.append(f"{path.name}/{key}")
+            members = tar_members(file, str(path), listing, prefix="")
+            for key, components in _samples(members, path, listing):
+                images = [c for c in components if is_named_image(f".{c}")]
+                image = _image(components, images, component, f"{path}: sample {key!r}")
+                if others := len(set(images) - {image}):
+                    listing.lost[OTHER_IMAGE] += others
+                self._names.append(f"{name}/{key}")
                 self._tars.append(tar)
                 self._offsets.append(components[image].offset)
                 self._sizes.append(components[image].size)
@@ -84,11 +100,12 @@ class WebDatasetImages:
         known = [label for label in labels if label is not None]
         if known and len(known) < len(labels):
             first = labels.index(None)
-            path = paths[self._tars[first]]
-            key = self._names[first].removeprefix(f"{path.name}/")
+            tar = self._tars[first]
+            key = self._names[first].removeprefix(f"{_tar_names(paths)[tar]}/")
             raise UserError(
-                f"{path}: sample {key!r} has no label, {len(known)} of {len(labels)} have one"
+                f"{paths[tar]}: sample {key!r} has no label, {len(known)} of {len(labels)} have one"
             )
+        self.passed_over = dict(sorted(listing.lost.items()))
         is_labelled = bool(known)
         self.labels = np.array(known, np.int64) if is_labelled else None
         self.classes = tuple(str(i) for i in range(max(known) + 1)) if is_labelled else ()
@@ -98,25 +115,27 @@ class WebDatasetImages:
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """The file name of the tar, "/", the key of the sample."""
+        """The file name of the tar, "/", the key of the sample; paths where two are named alike."""
         return self._names[index]
 
     def read(self, index: int) -> bytes:
         """The image of sample `index`."""
         tar, offset, size = self._tars[index], self._offsets[index], self._sizes[index]
-        if tar in self._copies:
-            return read_at(self._copies[tar].fileno(), offset, size, self.paths[tar])
-        with open(self.paths[tar], "rb", buffering=0) as file:
-            return read_at(file.fileno(), offset, size, self.paths[tar])
+        path = self.paths[tar]
+        with contextlib.ExitStack() as stack:
+            file = self._copies.get(tar) or stack.enter_context(open(path, "rb", buffering=0))
+            refuse_large(size, lambda: member_file(file, path, offset, size))
+            return read_at(file.fileno(), offset, size, path)
 
 
-def open_webdataset(src: Path | str, split: str) -> WebDatasetImages:
+def open_webdataset(src: Path | str, split: str, component: str | None = None) -> WebDatasetImages:
     """The samples of all tars that `src` stands for; `split` is only a name.
 
     Args:
         src: A tar, a folder of tars, a brace pattern of tars (`shard-{000..012}.tar`), or a URL
             that `webdataset` opens, also with braces. What is remote is copied to temporary files.
         split: Any name.
+        component: The one that is the image of each sample; by default the plain one.
 
     Raises:
         UserError: there is no such tar, it cannot be fetched, or it is not in the format.
@@ -125,20 +144,27 @@ def open_webdataset(src: Path | str, split: str) -> WebDatasetImages:
         # It is removed with the source, or when the process ends.
         temporary = tempfile.TemporaryDirectory(prefix="oodino-")
         urls = _expand(str(src))
-        return WebDatasetImages(
-            [_fetch(url, Path(temporary.name) / f"{i}") for i, url in enumerate(urls)], temporary
-        )
+        copies = [_fetch(url, Path(temporary.name) / f"{i}") for i, url in enumerate(urls)]
+        return WebDatasetImages(copies, component, temporary)
     path = Path(src)
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.name.endswith(TAR_SUFFIXES) and p.is_file())
         if not paths:
             raise UserError(f"{path}: no tars in it ({' '.join(TAR_SUFFIXES)})")
-        return WebDatasetImages(paths)
+        return WebDatasetImages(paths, component)
     paths = [path] if path.exists() else [Path(name) for name in _expand(str(path))]
     for one in paths:
         if not one.is_file():
             raise UserError(f"{one}: no such tar")
-    return WebDatasetImages(paths)
+    return WebDatasetImages(paths, component)
+
+
+def _tar_names(paths: list[Path]) -> list[str]:
+    """What tars are called: their file names; where two have one, their paths from a common one."""
+    if len({path.name for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    common = os.path.commonpath(paths)
+    return [os.path.relpath(path, common) for path in paths]
 
 
 def _expand(pattern: str) -> list[str]:
@@ -166,9 +192,37 @@ def _fetch(url: str, folder: Path) -> Path:
     return path
 
 
-def _samples(members: list[Member], path: Path) -> Iterator[tuple[str, dict[str, Member]]]:
+def _image(
+    components: dict[str, Member], images: list[str], component: str | None, sample: str
+) -> str:
+    """The component that is the image of a sample; `images` are those that are named so.
+
+    Raises:
+        UserError: there is none, or more than one that it may be.
+    """
+    has = ", ".join(components)
+    if component is not None:
+        if component.lower() not in components:
+            raise UserError(f"{sample} has no component {component!r}, but: {has}")
+        return component.lower()
+    likely = [name for name in images if "." not in name] or images
+    if not likely:
+        raise UserError(f"{sample} has no image, but: {has}")
+    if len(likely) > 1:
+        raise UserError(
+            f"{sample} has {len(likely)} images, {', '.join(likely)}: "
+            f"name one (--component {likely[0]})"
+        )
+    return likely[0]
+
+
+def _samples(
+    members: list[Member], path: Path, listing: Listing
+) -> Iterator[tuple[str, dict[str, Member]]]:
     """Key and components of each sample."""
     split = [(_KEY.fullmatch(m.name), m) for m in members if not _META.match(m.name)]
+    if unkeyed := sum(found is None for found, _ in split):
+        listing.lost[NO_SAMPLE] += unkeyed
     named = [(found[1], found[2].lower(), m) for found, m in split if found]
     seen = set()
     for key, group in groupby(named, key=lambda one: one[0]):
@@ -192,6 +246,8 @@ def _label(components: dict[str, Member], file: IO[bytes], sample: str) -> int |
     for component in ("cls", "json"):
         if component in components:
             member = components[component]
+            if member.size > MAX_LABEL_BYTES:
+                raise UserError(f"{sample}: its {component} has {member.size:,} bytes")
             data = read_at(file.fileno(), member.offset, member.size, Path(sample))
             label = _number(data) if component == "cls" else _number_in_json(data, sample)
             if label is None and component == "cls":
@@ -208,7 +264,7 @@ def _number(data: bytes) -> int | None:
 def _number_in_json(data: bytes, sample: str) -> int | None:
     try:
         content: Any = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{sample}: its json is damaged: {error}") from error
     if isinstance(content, dict):
         for field in ("label", "cls"):

@@ -1,0 +1,125 @@
+"""Which entries are images: by the ending of a name, or where that says nothing by the content."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from shards.cli import UserError, printable
+
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".gif", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+)
+"""What an image's name ends with, in upper or lower case. What is named so is taken for an image
+whatever is in it, so that a damaged one is rejected by its name and not counted among the rest."""
+
+HIDDEN = "hidden"
+LINK = "link (not followed)"
+SPECIAL = "pipe, socket or device"
+OVERWRITTEN = "overwritten by a later entry of its name"
+EMPTY = "empty"
+UNREADABLE = "cannot be opened"
+NO_IMAGE = "no image by its content"
+NO_CLASS = "class folder without an image"
+OTHER_IMAGE = "another image of its sample"
+NO_SAMPLE = "of no sample"
+
+HEAD_BYTES = 64
+"""First bytes that are looked at."""
+
+_RAWS = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef"),
+    *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw"),
+)
+"""Some of them start as a TIFF does, of which Pillow would take the thumbnail for the image."""
+_NOT_READ = (
+    *_RAWS,
+    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".pdf"),
+    *(".ai", ".eps", ".ps", ".ico", ".icns", ".exr", ".hdr", ".dds", ".tga", ".pcx", ".pbm"),
+    *(".pgm", ".ppm", ".pnm", ".pfm", ".dcm", ".nii", ".emf", ".wmf", ".flif", ".bpg"),
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
+)
+"""Endings of images and videos that are not read."""
+_STARTS_NOT_READ = {
+    b"8BPS": "PSD",
+    b"%PDF-": "PDF",
+    b"\xff\x0a": "JXL",
+    b"\0\0\0\x0cJXL ": "JXL",
+}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_STARTS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"\xff\x4f\xff\x51",
+    *_TIFF,
+)
+_BMP_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def is_named_image(name: str) -> bool:
+    """Whether a name ends as that of an image does."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
+    """The reason why an entry is no image that can be read; None if it is one.
+
+    Args:
+        name: Of the entry.
+        read_head: Gets its first HEAD_BYTES, or all that it has; called unless the name tells.
+    """
+    if is_named_image(name):
+        return None
+    try:
+        head = read_head()
+    except (PermissionError, UserError):
+        return UNREADABLE
+    if not head:
+        return EMPTY
+    lower = name.lower()
+    ending = next((ending for ending in _NOT_READ if lower.endswith(ending)), "")
+    if is_image(head) and not (ending in _RAWS and head.startswith(_TIFF)):
+        return None
+    if ending:
+        return f"{ending[1:].upper()} (not read)"
+    for start, kind in _STARTS_NOT_READ.items():
+        if head.startswith(start):
+            return f"{kind} (not read)"
+    return "HEIC (not read)" if _brands(head) & {b"heic", b"heix", b"heif", b"mif1"} else NO_IMAGE
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a content that starts so is an image of a kind that `shards.decode` reads."""
+    if head.startswith(_STARTS):
+        return True
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"WEBP"
+    if head.startswith(b"BM"):  # as a text may, too
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES
+    return bool(_brands(head) & {b"avif", b"avis"})
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What the first box of an ISO media file says that it is."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    # The four bytes after the first brand are its version.
+    return {head[i : i + 4] for i in range(8, end - 3, 4) if i != 12}
+
+
+def told(passed_over: Mapping[str, int]) -> str:
+    """Reasons and counts for a message: `empty: 2, hidden: 1`."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(passed_over.items()))
+
+
+def tell(where: object, passed_over: Mapping[str, int]) -> None:
+    """Print one note on stderr about all that is passed over, if anything is."""
+    if passed_over:
+        count = sum(passed_over.values())
+        note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"
+        print(printable(note), file=sys.stderr)
