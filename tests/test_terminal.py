@@ -127,10 +127,9 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 
 def test_what_is_printed_is_not_written_into_a_file_that_has_its_number(tmp_path) -> None:
     """Where stdout is closed, the next file that is opened would get its number."""
-    body = (
-        f"file = open({str(tmp_path / 'file')!r}, 'w'); import os; os.write(1, b'said'); print(1)"
-    )
-    script = 'exec "$0" -c "$1" >&- 2>&-'
+    body = f"file = open({str(tmp_path / 'file')!r}, 'w'); print(1); import os"
+    body += "; os.write(1, b'x'); os.write(2, b'x')"
+    script = 'exec "$0" -c "$1" <&- >&- 2>&-'
     ended = subprocess.run(
         ["sh", "-c", script, sys.executable, SAYS.format(body)], cwd=ROOT, timeout=LIMIT_S
     )
