@@ -20,7 +20,7 @@ PY    := $(VENV)/bin/python
 OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-dali-cuda130)
 
 .PHONY: setup demo shards preview parity train score test test-gpu gpu-check reliability reliability-long \
-    lint format bench clean
+    minima lint format bench clean
 
 setup: $(READY)
 
@@ -88,6 +88,12 @@ reliability: $(READY)
 
 reliability-long: $(READY)
 	$(PY) -m tests.faults --long
+
+# The minimum of every requirement, installed and used (minutes, from the package index), with one
+# line of JSON at the end.
+minima: $(READY)
+	rm -rf out/minima
+	$(PY) -m tests.minima
 
 lint: $(READY)
 	$(PY) -m ruff check .

@@ -6,11 +6,14 @@ ONNX, `dev` what the tests, the checks and the benchmarks need.
 DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
 NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra
 has it.
+
+Each requirement states a minimum. `make minima` installs exactly these (torch and DALI apart) and
+builds, trains, scores and exports with them.
 """
 
 from setuptools import setup
 
-EXPORT = ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.20"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20"]
 
 setup(
     name="oodino",
@@ -38,19 +41,22 @@ setup(
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
-        "timm>=1.0.9",
-        "webdataset>=0.2.86",
+        "timm>=1.0.12",
+        "webdataset>=0.2.96",
+        "braceexpand>=0.1.7",
         "numpy>=2.0",
-        "scikit-learn>=1.4",
-        "scipy>=1.11",
-        "imagehash>=4.3",
+        "scikit-learn>=1.4.2",
+        "scipy>=1.13",
+        "imagehash>=4.3.1",
         "pillow>=10.1",
+        "huggingface-hub>=0.25",
         "safetensors>=0.4",
-        "tyro>=0.9",
+        "tyro>=0.9.20",
         "rich>=13.7",
-        "tensorboard>=2.15",
-        "matplotlib>=3.8",
+        "tensorboard>=2.21",
+        "matplotlib>=3.8.4",
         "jinja2>=3.1",
+        "markupsafe>=2.1.1",
     ],
     extras_require={
         "cuda13": ["nvidia-dali-cuda130>=2.0"],
@@ -59,7 +65,8 @@ setup(
         "export": EXPORT,
         "dev": [
             *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "lmdb>=1.4"),
-            *("ruff>=0.8", "mypy>=1.13", "faiss-cpu>=1.8", *EXPORT),
+            *("ruff>=0.10", "mypy>=1.13", "faiss-cpu>=1.9", "threadpoolctl>=3.1"),
+            *("packaging>=23.2", *EXPORT),
         ],
     },
 )
