@@ -39,6 +39,7 @@ from eval.table import (
 from eval.table_formats import print_sheet, write_sheet
 from shards import cli
 from shards.cli import UserError
+from shards.mistakes import did_you_mean
 from shards.terminal import Terminal
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
@@ -130,7 +131,8 @@ def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
     """
     for column in columns:
         if column not in runs[0].found:
-            raise UserError(f"--columns is {column}, there are: {', '.join(runs[0].found)}")
+            hint = did_you_mean(column, runs[0].found)
+            raise UserError(f"--columns is {column}, there are: {', '.join(runs[0].found)}{hint}")
     return [
         Point(
             run.name,

@@ -19,6 +19,7 @@ from torch import Tensor
 from eval.sets import BANK, RESERVED, TEST, EvalSets
 from shards.cli import UserError
 from shards.disk import file_sha256
+from shards.mistakes import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class FeatureFile:
             UserError: there is no array of that name, or it holds no features.
         """
         if name not in self.arrays:
-            held = ", ".join(self.arrays) or "nothing"
+            held = (", ".join(self.arrays) or "nothing") + did_you_mean(name, self.arrays)
             raise UserError(f"--features {self.path}: has no array {name!r}; it has {held}")
         array = self.arrays[name]
         if array.ndim != 2 or array.dtype.kind != "f" or 0 in array.shape:

@@ -28,6 +28,7 @@ from eval.paper import groups_of
 from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets
 from eval.versions import versions
 from shards.cli import UserError
+from shards.mistakes import did_you_mean
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.world import World
@@ -165,7 +166,7 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
     """
     for name in near:
         if name not in sets.ood_names:
-            held = ", ".join(sets.ood_names)
+            held = ", ".join(sets.ood_names) + did_you_mean(name, sets.ood_names)
             raise UserError(f"--near is {name}, which is none of the OOD sets: {held}")
     if near:
         far = [name for name in sets.ood_names if name not in near]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from shards import terminal
+from shards import mistakes, terminal
 
 
 class UserError(Exception):
@@ -30,12 +31,19 @@ def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
     """Fill `kind`, a dataclass, from the command line by tyro, whose other `options` are passed on.
 
     Raises:
-        UserError: an option that `kind` does not have, or a path that is empty.
+        UserError: an option that `kind` does not have, one that is missing, or a value that it
+            cannot take, such as a path that is empty.
     """
-    with _PATHS:
-        value, unknown = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _PATHS, contextlib.redirect_stderr(io.StringIO()):
+            value, unknown = tyro.cli(kind, args=argv, return_unknown_args=True, **options)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise UserError(mistakes.explain(kind, argv, **options)) from None
     if unknown:
-        raise UserError(f"unknown option {unknown[0]}; --help shows those that there are")
+        raise UserError(mistakes.unknown(unknown[0], kind, argv, **options))
     _refuse_empty_paths(value)
     return value
 

@@ -20,6 +20,7 @@ from shards import cli
 from shards.build import build
 from shards.cli import UserError, few, printable
 from shards.manifest import Manifest
+from shards.mistakes import did_you_mean
 from shards.plan import BuildRequest, plan
 from shards.protocols import PROTOCOLS, NamedSet, Protocol
 from shards.provenance import MD5_OF_CONTENTS, held_to, source_name
@@ -71,8 +72,11 @@ def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]
     protocol = _protocol(request.protocol)
     unknown = set(request.only) - {one.name for one in protocol.sets}
     if unknown:
-        names = ", ".join(one.name for one in protocol.sets)
-        raise UserError(f"only: no set {min(unknown)!r} in {request.protocol}, it has {names}")
+        names = [one.name for one in protocol.sets]
+        raise UserError(
+            f"only: no set {min(unknown)!r} in {request.protocol}, it has {', '.join(names)}"
+            f"{did_you_mean(min(unknown), names)}"
+        )
     wanted = [one for one in protocol.sets if not request.only or one.name in request.only]
     if not request.src.exists():
         raise UserError(f"src is {request.src}: no such folder")
@@ -95,7 +99,8 @@ def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]
 
 def _protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
-        raise UserError(f"protocol is {name!r}, there are: {', '.join(PROTOCOLS)}")
+        hint = did_you_mean(name, PROTOCOLS)
+        raise UserError(f"protocol is {name!r}, there are: {', '.join(PROTOCOLS)}{hint}")
     return PROTOCOLS[name]
 
 

@@ -271,7 +271,7 @@ def test_its_teacher_is_scored_in_evaluation_mode(finished, sets, tmp_path) -> N
 NAMED = ["--model.name", "resnet18"]
 REFUSED = [
     (["--model.name", "resnet81"], ["model.name is resnet81", "resnet18"]),
-    (["--model.name", "resnet18.nope"], ["model.name is resnet18.nope", "is resnet18."]),
+    (["--model.name", "resnet18.nope"], ["model.name is resnet18.nope", "mean resnet18."]),
     (["--model.name", "hf-hub:timm/resnet18"], ["model.name is hf-hub:timm/resnet18"]),
     ([*NAMED, "--model.width", "96"], ["model.width is 96", "resnet18", "--model.width 384"]),
     ([*NAMED, "--model.heads", "3"], ["model.heads is 3", "--model.heads 6"]),

@@ -5,7 +5,6 @@ Legend: n views, s their side in pixels, d the length of the feature.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -15,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shards.cli import UserError
+from shards.mistakes import did_you_mean
 from train.config import RunConfig
 from train.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.onednn import use_onednn
@@ -65,9 +65,8 @@ def check_name(name: str, given: str) -> None:
             return
     else:
         known = timm.list_models()
-    close = difflib.get_close_matches(name, known, NAMES_SHOWN)
-    hint = f"is {' or '.join(close)} meant?" if close else "timm.list_models() has all names"
-    raise UserError(f"{given}, which timm {timm.__version__} does not have; {hint}")
+    hint = did_you_mean(name, known, NAMES_SHOWN) or "; timm.list_models() has all names"
+    raise UserError(f"{given}, which timm {timm.__version__} does not have{hint}")
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -16,6 +17,8 @@ import tyro
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards import cli
+from shards.cli import UserError
+from shards.mistakes import HELP, did_you_mean
 from shards.reader import ShardSet
 from train.config import (
     CompatConfig,
@@ -215,15 +218,27 @@ def parse_run(argv: Sequence[str] | None, **options: Any) -> RunConfig:
     """The run that a command line asks for: a recipe, and fields that override it.
 
     Raises:
-        UserError: an unknown option, or no shards for `auto` to look at.
+        UserError: no recipe, an unknown option, or no shards for `auto` to look at.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    asks_for_help = not HELP.isdisjoint(argv)
+    if not argv or (argv[0] not in RECIPES and not asks_for_help):
+        given = f"{argv[0]!r} is no recipe" if argv else "no recipe is named"
+        hint = did_you_mean(argv[0], RECIPES) if argv else ""
+        raise UserError(f"{given}; first comes one of {', '.join(RECIPES)}{hint}")
     recipes = {name: recipe() for name, recipe in RECIPES.items()}
-    config = _parse(recipes, argv, **options)
-    if argv[:1] != ["auto"]:
-        return config
-    height, width, _ = (shards := ShardSet.open(config.in_dist)).manifest.sample_shape
+    if argv[0] != "auto":
+        return _parse(recipes, argv, **options)
     named = {option.partition("=")[0].replace("_", "-") for option in argv}
+    if asks_for_help and "--in-dist" not in named:
+        recipes["auto"] = _by_the_set(
+            [auto(), auto(PAPER_SAMPLES), auto(side_px=2 * LITTLE_SIDE_PX)]
+        )
+        return _parse(recipes, argv, **options)
+    if asks_for_help:
+        recipes["auto"] = dataclasses.replace(recipes["auto"], out=Path())
+    config = _parse(recipes, [word for word in argv if word not in HELP], **options)
+    height, width, _ = (shards := ShardSet.open(config.in_dist)).manifest.sample_shape
     recipes["auto"] = auto(
         len(shards),
         max(height, width),
@@ -232,6 +247,39 @@ def parse_run(argv: Sequence[str] | None, **options: Any) -> RunConfig:
         config.global_batch if "--global-batch" in named else None,
     )
     return _parse(recipes, argv, **options)
+
+
+class _Unseen:
+    """A number that depends on the set, in a help that does not know the set."""
+
+    def __str__(self) -> str:
+        return "by-the-set"
+
+
+class _UnseenInt(_Unseen, int):
+    pass
+
+
+class _UnseenFloat(_Unseen, float):
+    pass
+
+
+def _by_the_set(configs: Sequence[Any]) -> Any:
+    """The first of several configurations, whose numbers print as unknown where they differ."""
+
+    def unseen(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(unseen, value))
+        return (_UnseenInt if isinstance(value, int) else _UnseenFloat)(value)
+
+    changed = {}
+    for field in dataclasses.fields(configs[0]):
+        first, *others = (getattr(config, field.name) for config in configs)
+        if dataclasses.is_dataclass(first):
+            changed[field.name] = _by_the_set([first, *others])
+        elif any(other != first for other in others):
+            changed[field.name] = unseen(first)
+    return dataclasses.replace(configs[0], **changed)
 
 
 def _parse(recipes: dict[str, RunConfig], argv: list[str], **options: Any) -> RunConfig:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.cli import UserError
+from shards.mistakes import did_you_mean
 from shards.sources import Source
 from shards.sources.formats import FORMATS, Format
 from shards.sources.kinds import tell
@@ -96,14 +97,16 @@ def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
 
 def _format(name: str) -> Format:
     if name not in FORMATS:
-        raise UserError(f"format is {name!r}, there are: {', '.join(FORMATS)}")
+        hint = did_you_mean(name, FORMATS)
+        raise UserError(f"format is {name!r}, there are: {', '.join(FORMATS)}{hint}")
     return FORMATS[name]
 
 
 def _check_split(format: str, split: str) -> None:  # noqa: A002
     splits = FORMATS[format].splits
     if splits and split not in splits:
-        raise UserError(f"split is {split!r}, {format} has: {', '.join(splits)}")
+        hint = did_you_mean(split, splits)
+        raise UserError(f"split is {split!r}, {format} has: {', '.join(splits)}{hint}")
 
 
 def _names(found: Format, split: str) -> list[str]:

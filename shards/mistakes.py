@@ -1,0 +1,141 @@
+"""Mistyped commands and names: what is wrong with them, in one line, and what may have been meant.
+
+tyro tells a mistake in a box of many lines, whose words are read here; which options a command has
+is read from its help. All versions of tyro have both, and none has a public way to ask for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tyro
+
+HELP = {"-h", "--help"}
+"""Options that show the help."""
+ONE_BOX, WIDE = "100", "100000"
+"""Columns in which tyro does not put boxes side by side, and does not break a line."""
+OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
+
+
+def did_you_mean(name: str, names: Iterable[str], most: int = 1) -> str:
+    """The end of a message about a name that is none of `names`: "; did you mean x?", or "".
+
+    Args:
+        name: What was given.
+        names: What there is.
+        most: As many of them are told if several are near.
+    """
+    by_lower = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, most)
+    return f"; did you mean {' or '.join(by_lower[one] for one in close)}?" if close else ""
+
+
+def unknown(word: str, kind: Any, argv: Sequence[str], **options: Any) -> str:
+    """What to say of a word of a command line that tyro has no use for."""
+    if not OPTION.fullmatch(_name(word)):
+        return f"{word!r} is neither an option nor the value of one; --help shows what there is"
+    known = _known_options(kind, argv, **options)
+    end = _name(word).lstrip("-")
+    # Who leaves out the group that an option is in has spelled the rest of it.
+    whole = [option for option in known if option.lstrip("-").rpartition(".")[2] == end]
+    hint = f"; did you mean {whole[0]}?" if whole else did_you_mean(f"--{end}", known)
+    return f"unknown option {_given(word)}{hint or '; --help shows those that there are'}"
+
+
+def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
+    """What is wrong with a command line that tyro has refused."""
+    known = _known_options(kind, argv, **options)
+    for word in argv:
+        if OPTION.fullmatch(_name(word)) and _name(word) not in known:
+            return unknown(word, kind, argv, **options)
+    _, told = _run(kind, argv, columns=WIDE, **options)
+    return _one_line(told)
+
+
+def _one_line(told: str) -> str:
+    """Tyro's box in one line: what it says of the value, without the help."""
+    said, *others = _sections(told) or [[told]]
+    text = " ".join(line.strip() for line in said)
+    if text.startswith("Missing from"):
+        depth = min(map(_indent, said[1:]))
+        names = [line.strip() for line in said[1:] if _indent(line) == depth]
+        return f"missing: {', '.join(names)}; --help explains them"
+    named = re.search(r"argument '?(--[\w.-]+)|parsing (--[\w.-]+)", text, re.I)
+    if named is None:
+        return text
+    option = named[1] or named[2]
+    if choice := re.search(r"invalid choice:? '(.*?)'.*(?:one of|choose from) (.*)", text):
+        choices = [word for word in re.findall("'([^']*)'", choice[2]) if word != "None"]
+        hint = did_you_mean(choice[1], choices)
+        return f"{option} is {choice[1]}, expected {', '.join(choices)}{hint}"
+    # Below what went wrong there is the option's help, which begins with what it takes.
+    starts = [line.strip() for section in others for line in section]
+    metavars = [line.removeprefix(option) for line in starts if line.startswith(f"{option} ")]
+    given = re.findall("'([^']*)'", said[0])
+    if not metavars or not given:
+        return text
+    return f"{option} is {given[-1]}, expected {metavars[0].replace('{None}|', '').strip()}"
+
+
+def _sections(told: str) -> list[list[str]]:
+    """The lines between the rules of a box, without its title and its borders."""
+    sections: list[list[str]] = [[]]
+    for line in told.splitlines()[1:]:
+        bare = re.sub(r"^[│|]", " ", line).rstrip(" │|")
+        if bare.strip(" -─╰╯"):
+            sections[-1].append(bare)
+        elif bare:
+            sections.append([])
+    return [section for section in sections if section]
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _given(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def _name(word: str) -> str:
+    """An option as tyro's help spells it."""
+    return _given(word).replace("_", "-")
+
+
+def _known_options(kind: Any, argv: Sequence[str], **options: Any) -> set[str]:
+    """The options of a command, or of the one of its sub-commands that `argv` names."""
+    words = []
+    for word in argv:
+        if word.startswith("-"):
+            break
+        words.append(word)
+    shown, _ = _run(kind, [*words, "--help"], columns=ONE_BOX, **options)
+    # Not what is indented: there a line of text may begin with an option too.
+    entries = re.findall(r"^[│| ] (--?[A-Za-z].*?)(?: {2,}|[│|]|$)", shown, re.M)
+    return {option for entry in entries for option in OPTION.findall(entry)}
+
+
+def _run(kind: Any, argv: Sequence[str], columns: str, **options: Any) -> tuple[str, str]:
+    """What tyro prints on stdout and stderr, on a terminal of so many columns."""
+    output, errors = io.StringIO(), io.StringIO()
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = columns
+    try:
+        with (
+            contextlib.suppress(SystemExit),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            tyro.cli(kind, args=list(argv), return_unknown_args=True, **options)
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+    return output.getvalue(), errors.getvalue()
