@@ -1,6 +1,6 @@
 # Every target sets up .venv when it is missing. `make demo` and `make test` are all a new machine needs.
 # CUDA is DALI's flavour, 13 or 12; either runs without a GPU. Override a variable on the command line:
-# `make demo CUDA=12`.
+# `make demo CUDA=12`; `make help` lists the targets.
 CUDA   := 13
 PYTHON := python3
 VENV   := .venv
@@ -19,10 +19,25 @@ PY    := $(VENV)/bin/python
 # The flavours share their files, so only one can be installed.
 OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-dali-cuda130)
 
-.PHONY: setup demo shards preview parity train score test test-gpu gpu-check reliability reliability-long \
-    minima lint format bench clean
+# A mistyped variable would be passed over, and the target would do something else than was asked for.
+VARIABLES  := ARGS CUDA DEMO NEGATIVES OOD OUT PYTHON SET SRC VENV
+TAKES_ARGS := shards preview train score
+GIVEN      := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
+UNKNOWN    := $(filter-out $(VARIABLES) SHELL -%,$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are ARGS (the options of \
+    $(TAKES_ARGS)) and $(filter-out ARGS,$(VARIABLES))))
+$(if $(filter ARGS,$(GIVEN)),$(if $(filter $(TAKES_ARGS),$(MAKECMDGOALS)),,\
+    $(error ARGS is for $(TAKES_ARGS), not for $(or $(MAKECMDGOALS),setup))))
 
-setup: $(READY)
+.PHONY: setup help demo shards preview parity train score test test-gpu gpu-check reliability \
+    reliability-long minima lint format bench clean
+
+setup: $(READY)  ## .venv with all that is needed; every other target sees to it too
+
+help:  ## This list
+	@echo 'make TARGET [VARIABLE=VALUE ...]'
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  %-18s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo 'Variables: $(VARIABLES); ARGS are the options of $(TAKES_ARGS).'
 
 $(READY): setup.py
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
@@ -32,7 +47,7 @@ $(READY): setup.py
 	touch $@
 
 # Shards, training and scores of the sample images, and one table at the end.
-demo: $(READY)
+demo: $(READY)  ## Shards, training and scores of the sample images, and one table
 	$(PY) -m shards.sets --protocol fashion-footwear --src $(SRC) --out $(DEMO)/shards
 	$(PY) train/main.py demo-cpu --in-dist $(DEMO)/shards/in-dist-train --negatives $(NEGATIVES) \
 	    --out $(DEMO)/run
@@ -42,73 +57,73 @@ demo: $(READY)
 
 # A named protocol's shards (the sample's by default), or with ARGS one set from any source:
 #   make shards ARGS="--source folder --src my/photos --size-px 32 --out out/photos"
-shards: $(READY)
+shards: $(READY)  ## A named protocol's shards (SET, SRC, OUT), or one set from any source (ARGS)
 ifdef ARGS
 	$(PY) -m shards.build $(ARGS)
 else
 	$(PY) -m shards.sets --protocol $(SET) --src $(SRC) --out $(OUT)
 endif
 
-# A contact sheet of views and negatives.
-preview: $(READY)
+# As the training is told, or of a run that is there; --out is a picture:
+#   make preview ARGS="auto --in-dist out/photos --out out/views.png"
+#   make preview ARGS="out/run --out out/views.png"
+preview: $(READY)  ## A picture of the views and negatives of a recipe or a run (ARGS)
 ifdef ARGS
-	$(PY) -m dali_pipes.preview $(ARGS)
+	$(PY) -m train.preview $(ARGS)
 else
 	$(PY) -m shards.sets --protocol $(SET) --src $(SRC) --out $(OUT)
-	$(PY) -m dali_pipes.preview $(OUT)/in-dist-train --negatives rot-in --views.global-px 112 \
-	    --views.local-px 56 --views.local-views 4 --out out/preview.png
+	$(PY) -m train.preview demo-cpu --in-dist $(OUT)/in-dist-train --out out/preview.png
 endif
 
 # Every operation and view against Pillow and torchvision, with one line of JSON at the end.
-parity: $(READY)
+parity: $(READY)  ## Every operation and view against Pillow and torchvision
 	$(PY) -m dali_pipes.parity
 
 #   make train ARGS="demo-cpu --in-dist out/shards/in-dist-train --out out/run"
-train: $(READY)
+train: $(READY)  ## Train a detector (ARGS)
 	$(PY) train/main.py $(ARGS)
 
 #   make score ARGS="out/run --in-dist-train ... --in-dist-test ... --ood ... --out out/scores"
-score: $(READY)
+score: $(READY)  ## Score a run, or images by it (ARGS)
 	$(PY) eval/score.py $(ARGS)
 
-test: $(READY)
+test: $(READY)  ## The tests, on all cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not gpu" --numprocesses auto --dist loadscope
 
-test-gpu: $(READY)
+test-gpu: $(READY)  ## The tests that need a GPU
 	nvidia-smi --list-gpus
 	$(PY) -m pytest -m gpu
 
 # Everything that only a GPU can show, with one line of JSON at the end.
-gpu-check: $(READY)
+gpu-check: $(READY)  ## Everything that only a GPU can show
 	$(PY) -m benchmarks.gpu_check
 
 # Faults that a user will meet, many times over (tests/faults), with one line of JSON at the end.
-reliability: $(READY)
+reliability: $(READY)  ## Faults that a user will meet, many times over
 	$(PY) -m tests.faults
 
-reliability-long: $(READY)
+reliability-long: $(READY)  ## The same with larger numbers
 	$(PY) -m tests.faults --long
 
-# The minimum of every requirement, installed and used (minutes, from the package index), with one
-# line of JSON at the end.
-minima: $(READY)
+# The minimum of every requirement, from the package index (minutes), with one line of JSON at the end.
+minima: $(READY)  ## The declared minimum of every requirement, installed and used
 	rm -rf out/minima
 	$(PY) -m tests.minima
 
-lint: $(READY)
+lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-format: $(READY)
+format: $(READY)  ## Mend what ruff can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(READY)
+bench: $(READY)  ## Compare speeds
 	$(PY) -m benchmarks.loader
 	$(PY) -m benchmarks.step
 	$(PY) -m benchmarks.scorer
 	$(PY) -m benchmarks.shards
 
-clean:
+clean:  ## Remove .venv and out/
 	rm -rf $(VENV) out build *.egg-info

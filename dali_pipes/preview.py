@@ -2,7 +2,7 @@
 
 Three sheets in one picture: the views of a step with the chosen negatives, each augmentation by
 itself, and each transformation of the negatives by itself. All of it comes from the loader of the
-training, denormalised.
+training, denormalised. `python -m train.preview` draws the views of a recipe, or of a run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from shards.disk import replace_file
 from shards.reader import ShardSet
 
 MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
+SHOWN_PX = 112
+"""Pixels of smaller views are drawn as squares, as large as global views of this side allow."""
 
 Column = tuple[str, Sequence[Image.Image]]
 """A title, and a picture for each image."""
@@ -128,7 +130,8 @@ def _levels(views: torch.Tensor) -> list[list[Image.Image]]:
     return [[Image.fromarray(image) for image in view] for view in levels]
 
 
-def _sheet(title: str, columns: Sequence[Column]) -> Image.Image:
+def _sheet(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
+    columns = [(name, [_zoomed(one, zoom) for one in pictures]) for name, pictures in columns]
     row_px = max(picture.height for _, pictures in columns for picture in pictures) + MARGIN_PX
     font = ImageFont.load_default(12)
     widths = [
@@ -148,6 +151,11 @@ def _sheet(title: str, columns: Sequence[Column]) -> Image.Image:
     return sheet
 
 
+def _zoomed(picture: Image.Image, zoom: int) -> Image.Image:
+    size = (zoom * picture.width, zoom * picture.height)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
 def _stack(sheets: Sequence[Image.Image]) -> Image.Image:
     size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
     picture = Image.new("RGB", size, "white")
@@ -159,9 +167,12 @@ def _stack(sheets: Sequence[Image.Image]) -> Image.Image:
 
 
 @cli.keeps("--out is as it was")
-def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the first batch of a run with this seed, and what it is made of."""
-    config = cli.parse(PreviewConfig, argv, description=__doc__)
+def save_preview(config: PreviewConfig) -> None:
+    """Draw the first batch of a run with this seed, and what it is made of.
+
+    Raises:
+        UserError: a field is out of range, or a set is not as it was built.
+    """
     if config.images < 1:
         raise UserError(f"images is {config.images}, expected at least 1")
     if config.seed < 0:
@@ -193,21 +204,23 @@ def main(argv: Sequence[str] | None = None) -> None:
             continue
         views = first_batch(whole_image(config.views), f"{name}-in").neg_global
         shifted.append((name, _levels(views)[0]))
-    picture = _stack(
-        [
-            _sheet(
-                f"views of a step, negatives {config.negatives}",
-                view_columns(source, batch, sources),
-            ),
-            _sheet("each augmentation by itself", alone),
-            _sheet("each transformation of the negatives by itself", shifted),
-        ]
-    )
+    sheets = {
+        f"views of a step, negatives {config.negatives}": view_columns(source, batch, sources),
+        "each augmentation by itself": alone,
+        "each transformation of the negatives by itself": shifted,
+    }
+    zoom = max(1, SHOWN_PX // config.views.global_px)
+    picture = _stack([_sheet(title, columns, zoom) for title, columns in sheets.items()])
     config.out.parent.mkdir(parents=True, exist_ok=True)
     png = io.BytesIO()
     picture.save(png, "PNG")
     replace_file(config.out, [png.getvalue()])
     print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw what the command names."""
+    save_preview(cli.parse(PreviewConfig, argv, description=__doc__))
 
 
 if __name__ == "__main__":

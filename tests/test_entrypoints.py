@@ -19,6 +19,7 @@ COMMANDS = {
     "-m shards.info": "--sheet",
     "-m shards.sample.remake": "--part",
     "-m dali_pipes.preview": "--negatives",
+    "-m train.preview": "demo-cpu",
 }
 
 

@@ -16,6 +16,7 @@ from shards.disk import LOCK_FILE_NAME, LOCK_WAIT_S, locked, replace_file
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 from train.world import World
 
+CONFIG = "config.json"
 PARTIAL = "config.partial"
 """What a start that was killed may leave."""
 
@@ -112,19 +113,27 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def read_config(run: Path) -> RunConfig:
+    """The configuration of a run that is there.
+
+    Raises:
+        UserError: it cannot be read as one.
+    """
+    path = run / CONFIG
+    try:
+        return from_fields(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the configuration of a run: {error}") from error
+
+
 def check_run(config: RunConfig) -> None:
     """Refuse a folder that is not this run's; nothing is written.
 
     Raises:
         UserError: the folder holds another run, or something that is not a run.
     """
-    path = config.out / "config.json"
-    if path.is_file():
-        try:
-            theirs = from_fields(json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not the configuration of a run: {error}") from error
-        difference = first_difference(config, theirs)
+    if (config.out / CONFIG).is_file():
+        difference = first_difference(config, read_config(config.out))
         if difference:
             raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
     elif config.out.exists() and not _is_empty(config.out):
@@ -150,7 +159,7 @@ def check_ranks(config: RunConfig, world: World) -> None:
 
 def start_run(config: RunConfig) -> None:
     """Write the run's configuration into its folder, if it is new; it is on the disk then."""
-    path = config.out / "config.json"
+    path = config.out / CONFIG
     if not path.exists():
         replace_file(path, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
 

@@ -1,0 +1,80 @@
+"""What a run shows its network, as a picture.
+
+    python -m train.preview RECIPE --in-dist SHARDS [--FIELD X] --out views.png
+    python -m train.preview RUN --out views.png
+
+The command of a training, whose `--out` is a picture here, or the folder of a run: its views, its
+negatives and its images, drawn by `dali_pipes.preview`. `auto` chooses as it does for a training.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dali_pipes.preview import PreviewConfig, save_preview
+from shards import cli
+from shards.cli import UserError
+from train.config import RunConfig
+from train.recipes import RECIPES, parse_run
+from train.run_folder import CONFIG, read_config
+
+
+@dataclass(frozen=True)
+class RunPreview:
+    """Draw the views of a run."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run directory that train/main.py wrote."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
+    """The PNG to write."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the views of what the command names.
+
+    Raises:
+        UserError: it is neither a recipe with its fields nor a run, or its sets cannot be read.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    config, out = _of_run(argv) if _names_folder(argv) else _of_recipe(argv)
+    save_preview(
+        PreviewConfig(
+            shards=config.in_dist,
+            out=out,
+            aux=config.aux,
+            negatives=config.strategy,
+            seed=config.seed,
+            views=config.views,
+            loader=config.loader,
+        )
+    )
+
+
+def _names_folder(argv: Sequence[str]) -> bool:
+    return bool(argv) and argv[0] not in RECIPES and Path(argv[0]).is_dir()
+
+
+def _of_run(argv: Sequence[str]) -> tuple[RunConfig, Path]:
+    if not (Path(argv[0]) / CONFIG).is_file():
+        raise UserError(
+            f"{argv[0]} is not a run; if it holds shards, name a recipe before them: "
+            f"auto --in-dist {argv[0]}"
+        )
+    request = cli.parse(RunPreview, argv)
+    return read_config(request.run), request.out
+
+
+def _of_recipe(argv: Sequence[str]) -> tuple[RunConfig, Path]:
+    config = parse_run(argv, prog="train.preview", description=__doc__)
+    config.check()
+    return config, config.out
+
+
+if __name__ == "__main__":
+    cli.run(main)
