@@ -222,6 +222,14 @@ def sizes_of(config: RunConfig) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def test_it_can_be_exported_for_batches_of_any_size() -> None:
+    backbone = Network(tiny_run(compat=QUIRKS), CPU, drop_path=0.0).backbone.eval()
+    shapes = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(backbone, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=shapes)
+    views = torch.randn(5, 3, 16, 16)
+    assert (exported.module()(views) - backbone(views)).abs().max() < 1e-5
+
+
 def test_a_grid_that_weights_are_read_for_is_resized_by_dino_too(tmp_path) -> None:
     small, large = tiny_run(compat=QUIRKS), tiny_run(compat=QUIRKS, views__global_px=32)
     weights = public_vit(small)

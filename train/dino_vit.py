@@ -22,7 +22,9 @@ class DinoViT(VisionTransformer):
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Patches [n, h, w, d] -> tokens [n, 1 + h w, d] that know their places."""
         assert self.cls_token is not None and self.pos_embed is not None
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], dim=1)
+        # Not len(x): an export would take it for a constant.
+        cls = self.cls_token.expand(x.shape[0], -1, -1)
+        tokens = torch.cat([cls, x.flatten(1, 2)], dim=1)
         height, width = x.shape[1:3]
         return self.pos_drop(tokens + dino_positions(self.pos_embed, (height, width)))
 
