@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.sets import BANK, RESERVED, TEST, EvalSets
+from eval.sets import BANK, TEST, EvalSets, ood_name
 from shards.cli import UserError
 from shards.disk import file_sha256
 from shards.mistakes import did_you_mean
@@ -37,7 +37,7 @@ class FeatureFile:
         """Read all arrays.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or two OOD sets have one name.
         """
         try:
             file = np.load(path)
@@ -46,9 +46,13 @@ class FeatureFile:
             with file:
                 # numpy gives what is no array, as a text file, as bytes.
                 arrays = {name: np.asarray(file[name]) for name in file.files}
-            return cls(path, arrays, device)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
+        names = {name: name if name in (BANK, TEST) else ood_name(name) for name in arrays}
+        for name, other in names.items():
+            if name != other and other in arrays:
+                raise UserError(f"--features {path}: {name} and {other} are both named {other!r}")
+        return cls(path, {names[name]: array for name, array in arrays.items()}, device)
 
     @property
     def key(self) -> str:
@@ -117,8 +121,8 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
     """The sets of a scoring that has nothing but files, one or more: each array is a set.
 
     Raises:
-        UserError: bank or test set is missing, or there is no OOD set; a name is reserved, or none
-            of a file; an array holds no features; or the files have other sets than the first.
+        UserError: bank or test set is missing, or there is no OOD set; a name is none of a
+            file; an array holds no features; or the files have other sets than the first.
     """
     first, *others = files
     ood = [name for name in first.arrays if name not in (BANK, TEST)]
@@ -126,7 +130,7 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
     if not ood:
         raise UserError(f"--features {first.path}: has no array of OOD images")
     for name in ood:
-        if name in (*RESERVED, "..") or not name or Path(name).name != name:
+        if name == ".." or not name or Path(name).name != name:
             raise UserError(f"--features {first.path}: {name!r} cannot be the name of an OOD set")
     for other in others:
         for name in other.arrays:

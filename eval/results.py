@@ -25,7 +25,7 @@ from eval.config import ScoreConfig
 from eval.contents import Shared
 from eval.metrics import mean_of_sets, measure
 from eval.paper import groups_of
-from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets
+from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets, ood_name
 from eval.versions import versions
 from shards.cli import UserError
 from shards.mistakes import did_you_mean
@@ -164,6 +164,7 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
     Raises:
         UserError: a name is none of the OOD sets, or all of them are named.
     """
+    near = [ood_name(name) for name in near]
     for name in near:
         if name not in sets.ood_names:
             held = ", ".join(sets.ood_names) + did_you_mean(name, sets.ood_names)

@@ -20,7 +20,11 @@ TEST = "in-dist-test"
 NEAR, FAR, MEAN, ALL = "near", "far", "mean", "all"
 """Columns beside the sets' own: means over the near, the far and all OOD sets, and the OOD sets
 pooled."""
-RESERVED = (BANK, TEST, NEAR, FAR, MEAN, ALL)
+
+
+def ood_name(given: str) -> str:
+    """What an OOD set is called: as its folder, or its array, unless a column is called so."""
+    return f"{given}-set" if given in (BANK, TEST, NEAR, FAR, MEAN, ALL) else given
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,15 @@ def open_sets(
 
     Raises:
         UserError: a folder is no sound shard set, or is given twice, a set is empty, two OOD sets
-            have one name, a name is reserved, or shapes differ; or two sets hold the same images by
+            have one name, or shapes differ; or two sets hold the same images by
             their manifests, unless that is allowed.
     """
     directories = {BANK: in_dist_train, TEST: in_dist_test}
     for directory in ood:
-        name = Path(os.path.abspath(directory)).name
+        name = ood_name(Path(os.path.abspath(directory)).name)
         for own, path in ((BANK, in_dist_train), (TEST, in_dist_test)):
             if directory.resolve() == path.resolve():
                 raise UserError(f"{own} and {name} are the same folder, {directory}")
-        if name in RESERVED:
-            raise UserError(f"--ood {directory}: the set name {name!r} is reserved, rename it")
         if name in directories:
             raise UserError(f"--ood: {directories[name]} and {directory} are both named {name!r}")
         directories[name] = directory

@@ -82,6 +82,22 @@ def test_features_alone_give_every_table(tmp_path):
         np.testing.assert_allclose([float(row[1]) for row in rows], scores[name], atol=2e-5)
 
 
+def test_a_set_may_be_called_as_a_column(tmp_path):
+    arrays = made_up()
+    for name in ("plain", "renamed"):
+        (tmp_path / name).mkdir()
+    plain = scored(tmp_path / "plain", arrays, more=("--near", "close"))
+    renamed = {{"svhn": "far", "close": "near"}.get(name, name): arrays[name] for name in arrays}
+    out = scored(tmp_path / "renamed", renamed, more=("--near", "near"))
+    expected, found = (
+        json.loads((folder / "results.json").read_text())["methods"]["npz:a"]["scores"]["eq6"]
+        for folder in (plain, out)
+    )
+    assert [*found] == ["far-set", "near-set", "near", "far", "mean", "all"]
+    assert [*found.values()] == [*expected.values()]
+    assert (out / "scores" / "far-set.csv").is_file()
+
+
 def test_what_needs_images_is_left_out(tmp_path):
     out = scored(tmp_path, made_up())
     results = json.loads((out / "results.json").read_text())
@@ -117,7 +133,10 @@ def test_several_files_are_rows_of_one_table(tmp_path):
         ({"svhn": np.ones(4)}, r"svhn is float64 \[4\], expected floats"),
         ({"svhn": np.ones((4, 5))}, "rows of svhn have 5 numbers, those of in-dist-train 6"),
         ({"svhn": None, "close": None}, "has no array of OOD images"),
-        ({"all": np.ones((4, 6))}, "'all' cannot be the name of an OOD set"),
+        (
+            {"all": np.ones((4, 6)), "all-set": np.ones((4, 6))},
+            "all and all-set are both named 'all-set'",
+        ),
         ({"a/b": np.ones((4, 6))}, "'a/b' cannot be the name of an OOD set"),
         ({"..": np.ones((4, 6))}, r"'\.\.' cannot be the name of an OOD set"),
     ],

@@ -20,6 +20,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from eval import score_sets
 from eval.metrics import auroc
 from eval.publish import check_replaceable, complete_folder
+from eval.results import grouped
 from eval.score import main
 from eval.sets import open_sets
 from shards.build import build
@@ -206,11 +207,18 @@ def test_two_ood_sets_with_one_name_are_refused(sets, tmp_path):
         opened(sets / "train", sets / "test", sets / "ood-a", other)
 
 
-@pytest.mark.parametrize("name", ["all", "near", "mean", "in-dist-test", "in-dist-train"])
-def test_reserved_names_are_refused(sets, tmp_path, name):
-    reserved = npy_set(tmp_path / name, 5, seed=9)
-    with pytest.raises(UserError, match=f"'{name}' is reserved"):
-        opened(sets / "train", sets / "test", reserved)
+NAMES_OF_COLUMNS = ["all", "near", "far", "mean", "in-dist-test", "in-dist-train"]
+
+
+def test_a_set_that_is_called_as_a_column_gets_another_name(sets, tmp_path):
+    named = [npy_set(tmp_path / name, 5, seed) for seed, name in enumerate(NAMES_OF_COLUMNS, 20)]
+    found = opened(sets / "train", sets / "test", *named)
+    expected = {f"{path.name}-set": path for path in named}
+    assert {name: shards.directory for name, shards in found.ood.items()} == expected
+    assert grouped(("far", "all-set"), found)["near"] == ["all-set", "far-set"]
+    other = npy_set(tmp_path / "far-set", 5, seed=9)
+    with pytest.raises(UserError, match=f"{named[2]} and {other} are both named 'far-set'"):
+        opened(sets / "train", sets / "test", *named, other)
 
 
 def test_another_image_shape_is_refused(sets, tmp_path):
