@@ -49,8 +49,8 @@ $(READY): setup.py
 # Shards, training and scores of the sample images, and one table at the end.
 demo: $(READY)  ## Shards, training and scores of the sample images, and one table
 	$(PY) -m shards.sets --protocol fashion-footwear --src $(SRC) --out $(DEMO)/shards
-	$(PY) train/main.py demo-cpu --in-dist $(DEMO)/shards/in-dist-train --negatives $(NEGATIVES) \
-	    --out $(DEMO)/run
+	$(PY) train/main.py demo-cpu --in-dist $(DEMO)/shards/in-dist-train \
+	    --in-dist-test $(DEMO)/shards/in-dist-test --negatives $(NEGATIVES) --out $(DEMO)/run
 	$(PY) eval/score.py $(DEMO)/run --baselines --in-dist-train $(DEMO)/shards/in-dist-train \
 	    --in-dist-test $(DEMO)/shards/in-dist-test --ood $(addprefix $(DEMO)/shards/,$(OOD)) \
 	    --out $(DEMO)/scores

@@ -12,7 +12,7 @@ from pathlib import Path
 from shards.cli import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
-from shards.sources.registry import FORMATS
+from shards.shared import share_shards, share_source
 from train.checkpoint import LoadedTeacher
 
 BANK = "in-dist-train"
@@ -129,31 +129,6 @@ def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
             f"{one} and {other} {fault}: {sets[one].directory}, {sets[other].directory}; allow it "
             "with --allow-overlap, which is recorded"
         )
-
-
-def share_shards(one: Manifest, other: Manifest) -> bool:
-    """Whether a shard of one is in the other, byte by byte."""
-    return not {s.sha256 for s in one.shards}.isdisjoint(s.sha256 for s in other.shards)
-
-
-def share_source(one: Manifest, other: Manifest) -> bool:
-    """Equal files, split and a label in common (none named = all), so equal images among them.
-
-    Unless exclusion lists part them: a name in the source then tells of each image.
-
-    Of an unpacked data set whose splits are lists (DTD), the digest is of the split's images only,
-    so that what its splits have in common is not found here.
-    """
-    digests = [{source.sha256 for source in m.sources} for m in (one, other)]
-    labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
-    splits_meet = one.split == other.split or not all(_has_disjoint_splits(m) for m in (one, other))
-    return bool(digests[0]) and digests[0] == digests[1] and labels_meet and splits_meet
-
-
-def _has_disjoint_splits(manifest: Manifest) -> bool:
-    """Whether the splits are different images of one archive; of one's own they are only names."""
-    known = FORMATS.get(manifest.source)  # None if a later version built the set
-    return known is not None and bool(known.splits) and known.are_splits_disjoint
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.contents import Shared, check_overlap, refuse, shared_images, shared_rows
+from eval.contents import check_overlap, shared_rows
 from eval.images import Pixels
 from eval.sets import open_sets
 from shards.build import build
 from shards.cli import UserError
 from shards.plan import BuildRequest
+from shards.shared import Shared, shared_images
 from tests.conftest import build_npy_set, smooth_images
 
 
@@ -32,13 +33,12 @@ def sets(**changed: np.ndarray) -> dict[str, Pixels]:
 
 
 def test_sets_that_share_nothing_pass(monkeypatch):
-    monkeypatch.setattr("eval.contents.CHUNK", 2)
+    monkeypatch.setattr("shards.shared.CHUNK", 2)
     assert shared_images(sets()) == []
-    refuse([])
 
 
 def test_what_is_shared_is_named(monkeypatch):
-    monkeypatch.setattr("eval.contents.CHUNK", 2)
+    monkeypatch.setattr("shards.shared.CHUNK", 2)
     test, a = random_images(5, 1), random_images(7, 2)
     test[3] = random_images(9, 0)[8]
     a[[0, 6]] = random_images(9, 0)[[1, 1]]
@@ -49,8 +49,6 @@ def test_what_is_shared_is_named(monkeypatch):
         ("bank", "a", [0, 6]),
         ("test", "a", [2]),
     ]
-    with pytest.raises(UserError, match=r"2 of a are in bank too \(ids 0, 6\)"):
-        refuse(found)
 
 
 def test_one_level_is_a_difference_and_so_is_the_shape():

@@ -150,6 +150,9 @@ class RunConfig:
     is already there and has the same configuration is resumed."""
     aux: Path | None = None
     """Folder of auxiliary shards, at the same image size; for negatives that are made of them."""
+    in_dist_test: Path | None = None
+    """Folder of in-distribution test shards by which the run will be scored: it does not begin if
+    they share images with what it trains on."""
     negatives: str = "rot"
     """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in+rot) |
     rot90x4, rot-any, rot-any-early, perm-4, perm-16, pixperm, cutperm, blur, each also with -in |

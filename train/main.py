@@ -44,6 +44,7 @@ from train.schedules import values_at
 from train.state import TrainState
 from train.step import train_step
 from train.stop_request import STOPPED_EARLY, StopRequest
+from train.test_set import check_test_set
 from train.world import World, start_world, stop_world
 
 
@@ -65,6 +66,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
     """Run, or go on with, the training of `config`; None if it was asked to stop before the end."""
     check_run(config)
     check_ranks(config, world)
+    check_test_set(config, world)
     loader = build_loader(config, world)
     state = TrainState.start(config, world.device)
     init = "as it was"

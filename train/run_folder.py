@@ -21,7 +21,7 @@ PARTIAL = "config.partial"
 """What a start that was killed may leave."""
 
 MACHINE_FIELDS = frozenset(
-    {"out", "in_dist", "aux", "device", "loader.resident_gb", "loader.threads"}
+    {"out", "in_dist", "aux", "in_dist_test", "device", "loader.resident_gb", "loader.threads"}
 )
 """Fields that may differ between the ranks of a run: what a machine has, and where."""
 # Fields that may differ between a run and its continuation: they do not change what is computed,
@@ -77,7 +77,7 @@ def _build(kind: Any, fields: dict[str, Any]) -> Any:
     for name, value in fields.items():
         if name in _PARTS:
             value = _build(_PARTS[name], value)
-        elif name in ("in_dist", "out", "aux") and value is not None:
+        elif name in ("in_dist", "out", "aux", "in_dist_test") and value is not None:
             value = Path(value)
         elif isinstance(value, list):
             value = tuple(value)

@@ -94,7 +94,8 @@ def notes(
             "## Score with it",
             "",
             f"    python eval/score.py {shlex.quote(str(config.out))} "
-            f"--in-dist-train {shlex.quote(str(config.in_dist))} --in-dist-test DIR "
+            f"--in-dist-train {shlex.quote(str(config.in_dist))} "
+            f"--in-dist-test {shlex.quote(str(config.in_dist_test or 'DIR'))} "
             f"--ood DIR [DIR ...] --out DIR",
             "",
             "## Made by" if finished else "## Go on with",

@@ -1,0 +1,83 @@
+"""Whether the test set that a run will be scored with is apart from what it trains on.
+
+It is looked at before the first step, not when the scorer refuses it after the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Mapping
+
+from shards import shared
+from shards.cli import UserError, printable
+from shards.reader import ShardSet
+from train.config import RunConfig
+from train.world import World
+
+TRAIN, AUX, TEST = "in-dist", "aux", "in-dist-test"
+OR_ELSE = "or train without --in-dist-test"
+
+
+def check_test_set(config: RunConfig, world: World) -> None:
+    """Compare the test set with the training sets, on rank 0; every rank must call it.
+
+    Images that the training sets have both are told, and are no error.
+
+    Raises:
+        UserError: On every rank, if the test set shares images with a training set; names sets,
+            images and the commands that mend it.
+    """
+    fault = ""
+    if world.is_main and config.in_dist_test is not None:
+        try:
+            _check(config)
+        except UserError as error:
+            fault = str(error)
+    if fault := world.from_main(fault):
+        raise UserError(fault)
+
+
+def _check(config: RunConfig) -> None:
+    folders = {TRAIN: config.in_dist, AUX: config.aux, TEST: config.in_dist_test}
+    with contextlib.ExitStack() as stack:
+        sets = {
+            name: stack.enter_context(contextlib.closing(ShardSet.open(folder)))
+            for name, folder in folders.items()
+            if folder is not None
+        }
+        for name in (TRAIN, AUX):
+            if name in sets and sets[name].manifest.sha256 == sets[TEST].manifest.sha256:
+                raise UserError(
+                    f"--in-dist-test {folders[TEST]} is the set of --{name}, {folders[name]}; give "
+                    "one that the run does not see"
+                )
+        found = _shared(sets)
+        both = [one for one in found if one.other == AUX]
+        if both:
+            _note(f"{shared.told(both, sets)}: they are trained on as normal and as negative ones")
+        shared.refuse([one for one in found if one.other == TEST], sets, OR_ELSE)
+
+
+def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
+    """What is shared, decoding no image: there may be a million of them."""
+    by_pixels, by_files = [], []
+    for one, other in itertools.combinations(sets, 2):
+        encodings = {sets[one].manifest.encoding, sets[other].manifest.encoding}
+        if encodings == {"raw"}:
+            by_pixels.append((one, other))
+        elif len(encodings) == 1:
+            by_files.append((one, other))
+        else:
+            folders = f"{sets[one].directory} {sets[other].directory}"
+            _note(
+                f"{one} and {other} are stored in two ways, {' and '.join(sorted(encodings))}, and "
+                f"are not compared; python -m shards.overlap {folders} does it"
+            )
+    found = [*shared.shared_images(sets, by_pixels), *shared.shared_files(sets, by_files)]
+    return shared.each_pair_once(found)
+
+
+def _note(text: str) -> None:
+    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
