@@ -168,5 +168,6 @@ def test_what_is_left_out_of_the_calibration_is_recorded(case, folder, tmp_path,
 
 def test_it_is_for_one_process(case, folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match="^--images is for one process"):
         score_images(options(case, folder, tmp_path / "out"), [])
