@@ -130,9 +130,12 @@ def _average_precision(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -
     fp = len(in_dist) - np.searchsorted(np.sort(in_dist), thresholds, side="left")
     precision = tp / (tp + fp)
     gained, lost = (_sums_of_first(counts / (tp + fp) ** 2) for counts in (fp, tp))
+    value = float(precision.mean())
+    if thresholds[-1] < in_dist.min():
+        return Estimate(value, np.zeros(len(in_dist)), np.zeros(len(ood)))
     own = np.searchsorted(thresholds, ood, side="left")
     return Estimate(
-        float(precision.mean()),
+        value,
         # The mean over OOD images has a factor 1 / M, which the share of one of N turns to N / M.
         of_in_dist=-lost[np.searchsorted(thresholds, in_dist, side="right")]
         * (len(in_dist) / len(ood)),
