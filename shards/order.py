@@ -23,7 +23,10 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
         UserError: the set is smaller than one global batch.
     """
     if samples < global_batch:
-        raise UserError(f"the set has {samples} samples, fewer than global_batch {global_batch}")
+        raise UserError(
+            f"the set has {samples} samples, fewer than global_batch {global_batch}; give a lower "
+            "--global-batch, or take more images"
+        )
     return samples // global_batch
 
 

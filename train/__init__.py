@@ -6,5 +6,6 @@ is. The method, one formula a file: `objective.py` and `losses.py`, `ema.py`, `s
 `batch_norm.py`, `onednn.py`, `pretrained.py`. What keeps a run: `state.py`, `checkpoint.py`,
 `run_folder.py`, `finite.py` and `forensics.py` (steps that do not count), `heart.py` (ranks that
 are stuck), `stop_request.py`. What tells of it: `meters.py`, `health.py`, `curves.py`,
-`run_notes.py`, `dry_run.py`. `world.py` knows ranks and devices. Nothing here names DALI.
+`run_notes.py`, `dry_run.py`, `set_sizes.py`. `world.py` knows ranks and devices. Nothing here
+names DALI.
 """

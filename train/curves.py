@@ -29,7 +29,8 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
         for name, legend in lines.items():
             if name in reports[-1]:
                 steps, values = _line(reports, name)
-                axes.plot(steps, values, label=legend, linewidth=1.2)
+                only_one = "." if len(steps) == 1 else ""  # which makes no line
+                axes.plot(steps, values, label=legend, linewidth=1.2, marker=only_one)
         if label.endswith("[nats]"):
             axes.axhline(math.log(prototypes), color="gray", linestyle=":", label="ln K")
         axes.set(xlabel="step", ylabel=label, ylim=(0, None))

@@ -30,6 +30,27 @@ PATIENCE_STEPS = 200
 """A network starts at the uniform response: so long, or for the warm-up, it may stay there."""
 
 
+def looks_after_step(config: RunConfig, steps_per_epoch: int) -> int:
+    """The last step of which the monitor does not ask whether the run has collapsed."""
+    warmup_epochs = max(config.optim.warmup_epochs, config.loss.negative_warmup_epochs)
+    return max(PATIENCE_STEPS, round(warmup_epochs * steps_per_epoch))
+
+
+def looked_for_collapse(unseen: int, last_step: int) -> str:
+    """From where on the health monitor looked, in words.
+
+    Args:
+        unseen: see `looks_after_step`.
+        last_step: step of the last report.
+    """
+    if last_step <= unseen:
+        return (
+            f"Nobody looked for collapse: the monitor begins after step {unseen:,}, and the last "
+            f"report is of step {last_step:,}"
+        )
+    return f"The monitor looked for collapse in the reports after step {unseen:,}"
+
+
 class Health:
     """Looks at each report of a run."""
 
@@ -37,8 +58,7 @@ class Health:
         """Judge by the run's K and lambda, after its warm-up."""
         self._config = config
         self._ln_k = math.log(config.head.prototypes)
-        warmup_epochs = max(config.optim.warmup_epochs, config.loss.negative_warmup_epochs)
-        self._patience_steps = max(PATIENCE_STEPS, round(warmup_epochs * steps_per_epoch))
+        self._patience_steps = looks_after_step(config, steps_per_epoch)
 
     def look(self, values: Mapping[str, float]) -> dict[str, str]:
         """What is wrong in a report of `Meters`: its kind, and a line with its remedy."""

@@ -41,6 +41,7 @@ from train.recipes import parse_run
 from train.run_folder import check_ranks, check_run, locked_run, start_run
 from train.run_notes import write_notes
 from train.schedules import values_at
+from train.set_sizes import check_images, told_of_sizes
 from train.state import TrainState
 from train.step import train_step
 from train.stop_request import STOPPED_EARLY, StopRequest
@@ -139,10 +140,15 @@ def train(config: RunConfig, world: World) -> TrainState | None:
 
 
 def build_loader(config: RunConfig, world: World) -> TrainLoader:
-    """The views of this rank's images, step by step."""
-    return TrainLoader(
-        ShardSet.open(config.in_dist),
-        ShardSet.open(config.aux) if config.aux else None,
+    """The views of this rank's images, step by step; what their numbers let expect is told."""
+    in_dist = ShardSet.open(config.in_dist)
+    aux = ShardSet.open(config.aux) if config.aux else None
+    check_images("--in-dist", in_dist)
+    if aux is not None:
+        check_images("--aux", aux)
+    loader = TrainLoader(
+        in_dist,
+        aux,
         config.views,
         config.strategy,
         StreamOrder(
@@ -157,6 +163,10 @@ def build_loader(config: RunConfig, world: World) -> TrainLoader:
         # Autocast would round the views to this before anything else.
         torch.bfloat16 if config.precision == "bf16" else torch.float32,
     )
+    aux_images = None if aux is None else len(aux)
+    for line in told_of_sizes(config, len(in_dist), aux_images, loader.steps_per_epoch):
+        say(world, f"warning: {line}")
+    return loader
 
 
 def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 from shards.disk import replace_file
 from train.config import RunConfig
 from train.curves import draw_curves
+from train.health import looked_for_collapse, looks_after_step
 from train.launch import read_launch
 from train.meters import METRICS_FILE_NAME, reports_of
 from train.state import TrainState
@@ -49,6 +50,11 @@ def notes(
         f"- {kind}, {len(found)} times from step {found[0][0]} to {found[-1][0]}: {found[-1][1]}"
         for kind, found in told.items()
     ]
+    last_step = last.get("step", 0)
+    unseen = looks_after_step(config, total_steps // config.epochs)
+    looked = looked_for_collapse(unseen, last_step) + "."
+    if not warnings and last_step > unseen:
+        looked = f"None. {looked}"
     model = config.model
     network = (
         f"ViT, {model.depth} blocks of width {model.width}, patches of {model.patch_px} px"
@@ -85,11 +91,11 @@ def notes(
             "The values are means over the last report's steps; `metrics.jsonl` has all of them, "
             "`config.json` every setting.",
             "",
-            f"![Curves]({CURVES})",
-            "",
+            *([f"![Curves]({CURVES})", ""] if reports else []),
             "## Warnings of the health monitor",
             "",
-            *(warnings or ["None."]),
+            *([*warnings, ""] if warnings else []),
+            looked,
             "",
             "## Score with it",
             "",
