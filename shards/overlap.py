@@ -261,8 +261,14 @@ def _exclude_title(request: OverlapRequest) -> str:
     raise UserError(f"exclude_from is {request.exclude_from}, which is none of the sets")
 
 
+NOT_LOOKED_FOR = (
+    "Not looked for: mirrored, turned, shifted and cropped copies, and other colours "
+    "(shards/duplicates.py)."
+)
+
+
 def _table(overlaps: Sequence[Overlap]) -> Table:
-    table = Table("a", "b", title="images that sets share")
+    table = Table("a", "b", title="images that sets share", caption=NOT_LOOKED_FOR)
     for column in ("equal images", "near groups", "samples of a", "samples of b"):
         table.add_column(column, justify="right")
     for overlap in overlaps:
