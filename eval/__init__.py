@@ -7,6 +7,7 @@ step is one file:
     sets.py           opens the shard sets and refuses a set that meets itself
     feature_file.py   features that were made elsewhere, with shard sets or alone
     contents.py       finds and refuses what sets share, and what was trained on
+    sample_sizes.py   tells, or refuses, numbers of images that say little, before the work
     networks.py       where features come from: a run's teacher, its start, pixels, timm, a file
     embed.py          images -> features [N, d], shared out among ranks
     exact.py          float32 that stays float32
@@ -26,7 +27,8 @@ step is one file:
     table.py          results -> tables, with the figures of paper.py; table_formats.py writes them
     figures.py        scores -> pictures
     compare.py        several runs beside each other (compare_runs.py, compare_figures.py)
-    report.py         all of it on one page (report_*.py, report.html.jinja)
+    report.py         all of it on one page (report_*.py, report.html.jinja); report_findings.py
+                      says what speaks against the headline
     publish.py        puts a complete output folder in place, or nothing
 
 One's own images:

@@ -29,6 +29,7 @@ from eval.table import (
     Table,
     in_dist_of,
     metric_cells,
+    notes_on_overlap,
     notes_on_sets,
     ood_sets,
     paper_name_of,
@@ -86,7 +87,7 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
             f"k-NN accuracy: {KNN}. train vs test: AUROC of in-distribution training against test "
             "images.",
             *_notes_on_gaps(runs),
-            *(f"{run.name}: negatives {run.strategy}, {run.path}." for run in runs),
+            *(line for run in runs for line in _notes_on_run(run)),
         ],
     )
 
@@ -101,6 +102,14 @@ def _probe_rows(runs: Sequence[Run]) -> list[Row]:
         ]
         rows.append(Row(run.name, cells))
     return rows
+
+
+def _notes_on_run(run: Run) -> list[str]:
+    results = run.results
+    is_other = results["checkpoint"] and not results["bank_is_training_set"]
+    other = ", bank not the set that it was trained on" if is_other else ""
+    shared = [f"{run.name}: {note}" for note in notes_on_overlap(results)]
+    return [f"{run.name}: negatives {run.strategy}{other}, {run.path}.", *shared]
 
 
 def _notes_on_gaps(runs: Sequence[Run]) -> list[str]:

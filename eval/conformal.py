@@ -54,21 +54,41 @@ class Calibration:
         """
         self.check_fpr(fpr)
         count = len(self.scores)
-        # By the p-values themselves: fpr * (n + 1) may be rounded to below a whole number.
-        allowed = np.searchsorted(np.arange(1, count + 1) / (count + 1), fpr, side="right")
-        return float(self.scores[count - allowed])
+        return float(self.scores[count - _allowed(fpr, count)])
 
     def check_fpr(self, fpr: float) -> None:
-        """Refuse a false-positive rate that cannot be promised.
+        """Refuse a false-positive rate that cannot be promised; see `check_fpr` of this file."""
+        check_fpr(fpr, len(self.scores))
 
-        Raises:
-            UserError: it is not between 0 and 1, or below the smallest p-value.
-        """
-        count = len(self.scores)
-        if not 0 < fpr < 1:
-            raise UserError(f"--fpr is {fpr}, expected a number between 0 and 1")
-        if fpr < 1 / (count + 1):
-            raise UserError(
-                f"--fpr is {fpr:g}, but {count} calibration images can promise no rate below "
-                f"1/{count + 1} = {1 / (count + 1):.3g}; use more of them, or a higher rate"
-            )
+
+def check_fpr(fpr: float, count: int) -> None:
+    """Refuse a false-positive rate that `count` calibration images cannot promise.
+
+    Raises:
+        UserError: it is not between 0 and 1, or below the smallest p-value.
+    """
+    if not 0 < fpr < 1:
+        raise UserError(f"--fpr is {fpr}, expected a number between 0 and 1")
+    if fpr < 1 / (count + 1):
+        raise UserError(
+            f"--fpr is {fpr:g}, but {count} calibration images can promise no rate below "
+            f"1/{count + 1} = {1 / (count + 1):.3g}; use more of them, or a higher rate"
+        )
+
+
+def rate_of_one_set(fpr: float, count: int) -> tuple[float, float]:
+    """Mean and standard deviation, over calibration sets, of the rate that one of them gives.
+
+    Args:
+        fpr: the rate that is asked for, one that `check_fpr` accepts.
+        count: n, images of the calibration set.
+    """
+    allowed = _allowed(fpr, count)
+    mean = allowed / (count + 1)
+    return mean, float(np.sqrt(mean * (1 - mean) / (count + 2)))
+
+
+def _allowed(fpr: float, count: int) -> int:
+    """k: how many p-values are at most `fpr`."""
+    # By the p-values themselves: fpr * (n + 1) may be rounded to below a whole number.
+    return int(np.searchsorted(np.arange(1, count + 1) / (count + 1), fpr, side="right"))

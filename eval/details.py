@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.probes import class_probes, sensitivity
+from eval.probes import KS, class_probes, sensitivity
 from eval.prototypes import occupied
 from eval.scorer import score
 from eval.sets import BANK, TEST, EvalSets
@@ -53,6 +53,8 @@ def probes(
     if _has_same_classes(sets, tell):
         of_bank, of_test = (sets.shards[n].labels(np.arange(sets.counts[n])) for n in (BANK, TEST))
         found |= class_probes(bank, of_bank, test, of_test)
+        if told := _too_few_labels(of_bank):
+            tell(told)
     found["sensitivity"] = sensitivity(train_scores.cpu().numpy(), test_scores)
     if teacher is not None and sets.bank_is_training_set(teacher):
         config = teacher.config
@@ -61,6 +63,20 @@ def probes(
         count, of = occupied(teacher.head, test, teacher.centre, last.teacher_temp, TEST)
         found["occupied"] = {"count": count, "of": of}
     return found
+
+
+def _too_few_labels(of_bank: NDArray[np.int64]) -> str:
+    """A line where the bank's labels allow no probe, or one that says little; "" otherwise."""
+    labels, counts = np.unique(of_bank, return_counts=True)
+    if len(labels) == 1:
+        return "k-NN accuracy and linear probe are left out: the bank has one class"
+    rarest = int(counts.argmin())
+    if counts[rarest] >= min(KS):
+        return ""
+    return (
+        f"k-NN accuracy and linear probe say little: label {labels[rarest]} has {counts[rarest]} "
+        f"images in the bank, fewer than the {min(KS)} neighbours that vote"
+    )
 
 
 def _has_same_classes(sets: EvalSets, tell: Callable[[str], None]) -> bool:

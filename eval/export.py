@@ -30,9 +30,11 @@ from eval.contents import check_overlap
 from eval.detector import Detector
 from eval.export_config import ExportConfig
 from eval.exported import FORMAT_VERSION, Header, Model, check_installed
-from eval.metrics import auroc
+from eval.intervals import Interval
+from eval.metrics import auroc, auroc_interval
 from eval.onnx_graph import PixelsToScore, to_onnx, with_metadata
 from eval.results import described
+from eval.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
 from eval.sets import TEST, EvalSets, open_sets
 from shards import cli
 from shards.cli import UserError
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_installed("onnx", "onnxscript", "onnxruntime")
     centres = config.check()
     refuse_existing(config.out)
+    _tell_sizes(config)
     detector = Detector.load(
         config.run,
         in_dist_train=config.in_dist_train,
@@ -81,8 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_size(config, network)
     aurocs = _aurocs(config, detector, bank)
     for name, (full, kept) in aurocs.items():
-        change = f", compressed {100 * kept:.2f} ({100 * (kept - full):+.2f})" if centres else ""
-        print(f"{name}: AUROC {100 * full:.2f} %{change}")
+        value, low, high = (100 * full[end] for end in ("value", "low", "high"))
+        change = f", compressed {100 * kept:.2f} ({100 * kept - value:+.2f})" if centres else ""
+        print(f"{name}: AUROC {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){change}")
 
     model = to_onnx(network, detector.rule)
     scores = _checked_scores(config, detector, bank, model.SerializeToString())
@@ -96,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         bank={
             "features": len(detector.bank),
             "centres": len(bank.centres),
-            "auroc": {name: {"full": full, "kept": kept} for name, (full, kept) in aurocs.items()},
+            "auroc": {
+                name: {"full": full["value"], "kept": kept} for name, (full, kept) in aurocs.items()
+            },
             "overlap": overlap,
         },
         checkpoint=detector.described["checkpoint"],
@@ -108,6 +114,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
         f"{len(detector.bank):,} features"
     )
+
+
+def _tell_sizes(config: ExportConfig) -> None:
+    """Refuse, or tell, what the numbers of images cannot say."""
+    lines = check_calibration(config.calibration, config.fpr)
+    if config.ood:
+        with ExitStack() as stack:
+            sets = _opened(config, stack)
+            hopeless, little = sizes_that_say_little(sets.counts, sets_of_equal_images(sets))
+            lines += [*hopeless, *little]
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _overlap(config: ExportConfig, detector: Detector) -> dict[str, int]:
@@ -134,7 +152,9 @@ def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
         )
 
 
-def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, tuple[float, float]]:
+def _aurocs(
+    config: ExportConfig, detector: Detector, bank: Bank
+) -> dict[str, tuple[Interval, float]]:
     """AUROC of each OOD set against the calibration set: by the full bank, and by `bank`."""
     found = {}
     of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
@@ -143,7 +163,7 @@ def _aurocs(config: ExportConfig, detector: Detector, bank: Bank) -> dict[str, t
             features = detector.network.of_shards(shards)
             full = detector.score_features(features, name)
             found[name] = (
-                auroc(detector.calibration_scores, full),
+                auroc_interval(detector.calibration_scores, full),
                 auroc(of_calibration, bank.scores(features, config.tau, name)),
             )
     return found

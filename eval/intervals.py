@@ -119,6 +119,11 @@ def rate_interval(
     return _interval(value, low, high)
 
 
+def share_interval(value: float, count: int) -> Interval:
+    """Clopper and Pearson's interval of a share of `count` images."""
+    return _interval(value, *_clopper_pearson(value * count, count))
+
+
 def _drawn_shares(
     rng: np.random.Generator, counts: NDArray[np.int64], of: int
 ) -> NDArray[np.float64]:

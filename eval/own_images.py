@@ -18,6 +18,7 @@ from eval.detector import IMAGES, Detector
 from eval.images import folder_images
 from eval.publish import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
 from eval.results import FORMAT_VERSION
+from eval.sample_sizes import check_calibration
 from eval.sets import BANK, TEST
 from eval.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.versions import versions
@@ -39,6 +40,9 @@ def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
     assert config.images is not None
     if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")
+    assert config.in_dist is not None
+    for line in check_calibration(config.in_dist[1], config.fpr):
+        print(f"warning: {line}", file=sys.stderr)
     names, reads = folder_images(config.images)
     print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
     detector = Detector.of(config)

@@ -3,6 +3,7 @@
     methods     network -> score -> column -> AUROC, AUPR, FPR95 with intervals, and the count
     probes      what else the headline's features tell: k-NN accuracy, occupied classes, sensitivity
     shortcuts   what trivial statistics tell of each OOD set
+    equal_images   sets whose images are all equal
     the rest    what the numbers are of: sets, counts, digests, settings, versions, command
 
 Columns are the OOD sets, `near` and `far` where the sets are grouped, `mean` over the sets, and
@@ -86,6 +87,7 @@ def collect(
     probes: Mapping[str, Any],
     shortcuts: Mapping[str, Any] | None,
     overlap: Sequence[Shared],
+    equal: Sequence[str],
     settings: Mapping[str, Any],
     command: Sequence[str],
 ) -> dict[str, Any]:
@@ -101,6 +103,7 @@ def collect(
         probes: see `eval.details.probes`.
         shortcuts: see `eval.shortcuts.audit`; None where there are no images to look at.
         overlap: images that sets share, where that was allowed.
+        equal: sets whose images are all equal.
         settings: see `settings`.
         command: the arguments that the scoring was started with.
 
@@ -127,6 +130,7 @@ def collect(
         "probes": dict(probes),
         **({} if shortcuts is None else {"shortcuts": dict(shortcuts)}),
         **described(sets, teacher, overlap),
+        "equal_images": list(equal),
         "settings": dict(settings),
         "versions": versions(),
         "command": list(command),

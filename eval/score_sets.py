@@ -5,6 +5,7 @@ Sets are shard sets, or, where only features are there, arrays; what needs image
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,6 +29,7 @@ from eval.publish import (
 from eval.report import write_report
 from eval.report_data import report_data
 from eval.results import Method, collect, grouped, settings, write_scores
+from eval.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
 from eval.scores import HEADLINE, all_scores
 from eval.sets import BANK, TEST, EvalSets, open_sets
 from eval.shortcuts import audit
@@ -77,6 +79,10 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             # A run that is still training may have written a newer one between two ranks.
             checkpoint = f"step {teacher.step}, {teacher.sha256}"
             world.check_equal(f"the newest checkpoint of {config.run}", checkpoint)
+        lines = check_neighbours(config.k, sets.counts[BANK])
+        equal = sets_of_equal_images(sets, files)
+        for line in [*itertools.chain(*sizes_that_say_little(sets.counts, equal)), *lines]:
+            tell(f"warning: {line}")
         overlap = check_overlap(sets, teacher, files, allow_overlap=config.allow_overlap)
 
         # ------------------------------------------------------------- features and scores
@@ -112,6 +118,7 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             probes=probes(features, sets, in_detail[TEST], config.tau, teacher, tell),
             shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
             overlap=overlap,
+            equal=equal,
             settings=settings(config, world, teacher),
             command=command,
         )

@@ -17,6 +17,7 @@ from typing import Any
 
 from eval import paper
 from eval.metrics import METRICS
+from eval.sample_sizes import sizes_that_say_little
 from eval.scores import HEADLINE, label_of
 from eval.sets import ALL, BANK, MEAN, TEST
 
@@ -208,6 +209,7 @@ def notes(results: Results) -> list[str]:
     step = f" Checkpoint: step {results['checkpoint']['step']:,}." if results["checkpoint"] else ""
     found = [
         *notes_on_sets(results),
+        *notes_on_overlap(results),
         f"Bank: {results['counts'][BANK]:,} in-distribution training images{other}; "
         f"tau {results['tau']:g}.{step}",
     ]
@@ -220,23 +222,26 @@ def notes(results: Results) -> list[str]:
 
 
 def notes_on_sets(results: Results) -> list[str]:
-    """Measures, protocol, counts, shared images and groups."""
+    """Sizes that say little, measures, protocol, counts and groups."""
     counts = results["counts"]
     ood = ood_sets(results)
     groups = [f" {group}: {', '.join(names)}." for group, names in results["groups"].items()]
+    hopeless, little = sizes_that_say_little(counts, results.get("equal_images", ()))
     return [
+        *(f"{line}." for line in [*hopeless, *little]),
         "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
-        "in-distribution images above the threshold that 95 % of OOD images reach.",
+        "in-distribution images above the threshold that at least 95 % of OOD images reach.",
         f"Protocol: {results['protocol']}. In-distribution test images: {counts[TEST]:,}. "
         f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
         f"{ALL} {sum(counts[name] for name in ood):,}.",
-        *_notes_on_overlap(results),
         f"{MEAN} is over the sets, {ALL} has their images in one.{''.join(groups)}",
-        "Intervals are of the choice of images; another training run may differ by more.",
+        "95 % intervals are of the choice of images alone: what another training run (another "
+        "seed) would change is not in them and may be more.",
     ]
 
 
-def _notes_on_overlap(results: Results) -> list[str]:
+def notes_on_overlap(results: Results) -> list[str]:
+    """Images that sets share with each other, or with what the run was trained on."""
     shared = [f"{count:,} in both {sets}" for sets, count in results.get("overlap", {}).items()]
     return [f"Images that sets share (--allow-overlap): {'; '.join(shared)}."] if shared else []
 

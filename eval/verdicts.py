@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.conformal import Calibration
+from eval.conformal import Calibration, rate_of_one_set
 from eval.images import Read, read_chunks
 from shards.cli import UserError, few, printable
 from shards.convert import Target
@@ -106,10 +106,12 @@ def unreadable_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
 def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: float) -> str:
     """What a person wants to know first, in a few lines for a terminal."""
     scored = len(names) - len(verdicts.errors)
+    mean, deviation = rate_of_one_set(fpr, calibrated_on)
     lines = [
         f"{int(verdicts.is_ood.sum()):,} of {scored:,} images are called OOD at a false-positive "
-        f"rate of {100 * fpr:g} % (of normal images, about {100 * fpr:g} % would be); calibrated "
-        f"on {calibrated_on:,} images.",
+        f"rate of {100 * fpr:g} % (calibrated on {calibrated_on:,} images; of normal images like "
+        f"these at most {100 * mean:.3g} % would be, give or take {100 * deviation:.2g}: mean and "
+        "standard deviation over such calibration sets).",
         f"{'p-value':>8} {'score':>9}  the most unusual",
     ]
     order = np.argsort(-verdicts.score, kind="stable")  # NaN comes last

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.conformal import Calibration
+from eval.conformal import Calibration, rate_of_one_set
 from shards.cli import UserError
 
 DRAWS = 200
@@ -110,3 +110,16 @@ def test_calibration_scores_that_say_nothing(scores, message) -> None:
 def test_a_score_that_is_not_a_number_has_no_p_value() -> None:
     found = Calibration([1.0, 2.0]).p_values([np.nan, 3.0])
     assert np.isnan(found[0]) and found[1] == 1 / 3
+
+
+@pytest.mark.parametrize(("count", "fpr", "allowed"), [(20, 0.05, 1), (99, 0.05, 5), (30, 0.2, 6)])
+def test_the_rate_of_one_calibration_set_is_that_of_drawn_ones(count, fpr, allowed) -> None:
+    # The rate of a set is the share of the uniform scores above its threshold.
+    rng = np.random.default_rng(0)
+    rates = [1 - Calibration(rng.random(count)).threshold(fpr) for _ in range(4000)]
+    mean, deviation = rate_of_one_set(fpr, count)
+    assert mean == pytest.approx(allowed / (count + 1))
+    assert mean == pytest.approx(np.mean(rates), rel=0.05)
+    assert deviation == pytest.approx(np.std(rates), rel=0.05)
+    assert mean == pytest.approx(stats.beta(allowed, count + 1 - allowed).mean())
+    assert deviation == pytest.approx(stats.beta(allowed, count + 1 - allowed).std())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -67,6 +69,33 @@ def test_a_number_that_means_another_class_is_not(tmp_path, classes, difference)
     of_sets, told = found(bank, labelled_set(tmp_path, TEST, classes))
     assert list(of_sets) == ["sensitivity"]
     assert told == [f"k-NN accuracy and linear probe are left out: {difference}"]
+
+
+@pytest.mark.parametrize(
+    ("bank", "expected"),
+    [
+        ([3] * 24, "k-NN accuracy and linear probe are left out: the bank has one class"),
+        (
+            [3] * 15 + [5] * 9,
+            "k-NN accuracy and linear probe say little: label 5 has 9 images in the bank, fewer "
+            "than the 10 neighbours that vote",
+        ),
+        ([3] * 14 + [5] * 10, None),
+    ],
+)
+def test_labels_that_are_too_few_are_told(bank, expected):
+    test = torch.eye(2)[torch.arange(12) % 2]
+    labels = {BANK: np.array(bank), TEST: np.full(12, 3)}
+    manifest = SimpleNamespace(classes=("a", "b"))
+    shards = {
+        name: SimpleNamespace(manifest=manifest, labels=labels[name].__getitem__) for name in COUNTS
+    }
+    features = {BANK: torch.eye(2)[torch.arange(24) % 2], TEST: test}
+    told: list[str] = []
+    sets = EvalSets(COUNTS, cast(Any, shards))
+    found = probes(features, sets, np.arange(12.0), 0.04, None, told.append)
+    assert told == ([expected] if expected else [])
+    assert ("linear_probe" in found) == (len({*bank}) > 1)
 
 
 def test_without_labels_nothing_is_told(tmp_path):
