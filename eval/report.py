@@ -25,6 +25,7 @@ from dali_pipes.preview import Column
 from eval import report_charts as charts
 from eval import report_text as text
 from eval.metrics import METRICS
+from eval.report_findings import findings, health
 from eval.report_images import Gallery, Picture, picture
 from eval.results import Scores
 from eval.scores import HEADLINE, label_of
@@ -33,6 +34,7 @@ from eval.shortcuts import ALONE, STATISTICS, is_shortcut
 from eval.table import Row, Table, metric_cells, sheet_of, with_best, without_intervals
 from shards.reader import ShardSet
 from train.curves import PANELS
+from train.health import looked_for_collapse
 
 TEMPLATE = "report.html.jinja"
 LEARNING_RATE = {"learning rate": {"lr": ""}}
@@ -54,6 +56,9 @@ class ReportData:
     """Of the headline's network, of each of `sets`: float32 [N, d], on one device."""
     reports: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl."""
+    unseen_steps: int | None = None
+    """Up to which step the health monitor did not look (`train.health.looks_after_step`); None if
+    that is not known."""
     run_config: Mapping[str, Any] | None = None
     """The content of the run's config.json."""
     views: Sequence[Column] = field(default_factory=list)
@@ -89,6 +94,11 @@ def page(data: ReportData) -> str:
         "score": text.score_text,
     }
     results = data.results
+    has_looked, looked = False, "Whether the health monitor looked is not known"
+    if data.reports and data.unseen_steps is not None:
+        last_step = data.reports[-1]["step"]
+        has_looked = last_step > data.unseen_steps
+        looked = looked_for_collapse(data.unseen_steps, last_step)
     names = text.ood_names(results)
     gallery = Gallery(data.sets, data.features)
     in_dist = data.scores[TEST]
@@ -103,7 +113,7 @@ def page(data: ReportData) -> str:
         headline_score=label_of(HEADLINE),
         labels={column: text.column_label(column) for column in text.headline_columns(results)},
         meaning=text.meaning(results),
-        warnings=text.warnings(results, data.reports),
+        found=findings(results, data.reports, data.unseen_steps),
         names=names,
         metrics=METRICS,
         interval_bar=charts.interval_bar,
@@ -136,9 +146,11 @@ def page(data: ReportData) -> str:
         },
         alone=ALONE,
         is_shortcut=is_shortcut,
-        probes=text.probe_facts(results.get("probes", {})),
+        probes=text.probe_facts(results.get("probes", {}), results["counts"][TEST]),
         facts=text.provenance(results),
-        health=text.health(data.reports),
+        health=health(data.reports),
+        looked=looked,
+        has_looked=has_looked,
         command=shlex.join(["python", "eval/score.py", *results.get("command", [])]),
         config=json.dumps(data.run_config, indent=1) if data.run_config is not None else None,
         test=TEST,

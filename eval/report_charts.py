@@ -68,6 +68,12 @@ class Plot:
         points = self._points(x, y)
         self._parts.append(Markup('<polyline class="line {}" points="{}"/>').format(kind, points))
 
+    def dot(self, x: float, y: float, kind: str) -> None:
+        """One point, where there is no second for a line."""
+        (across,), (down,) = self._across([x]), self._down([y])
+        mark = Markup('<circle class="line {}" cx="{:.1f}" cy="{:.1f}" r="2"/>')
+        self._parts.append(mark.format(kind, across, down))
+
     def area(self, edges: ArrayLike, heights: ArrayLike, kind: str) -> None:
         """Steps of `heights` [B] between `edges` [B + 1], filled down to the axis."""
         sides = np.repeat(np.asarray(edges, np.float64), 2)
@@ -244,7 +250,10 @@ def training_chart(
     if level is not None:
         plot.level(level)
     for number, (steps, values) in enumerate(lines):
-        plot.line(steps, values, kind_of(number))
+        if len(steps) == 1:
+            plot.dot(steps[0], values[0], kind_of(number))
+        else:
+            plot.line(steps, values, kind_of(number))
     return plot.svg()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from eval.sets import BANK, EvalSets
 from shards.cli import UserError
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
+from train.config import RunConfig
+from train.health import looks_after_step
 from train.meters import METRICS_FILE_NAME, reports_of
 from train.run_folder import to_fields
 
@@ -43,15 +45,24 @@ def report_data(
     """
     if run is None or teacher is None:
         return ReportData(results=results, scores=scores, sets=sets.shards, features=features)
+    reports = reports_of(run / METRICS_FILE_NAME)
     return ReportData(
         results=results,
         scores=scores,
         sets=sets.shards,
         features=features,
-        reports=reports_of(run / METRICS_FILE_NAME),
+        reports=reports,
+        unseen_steps=_unseen_steps(teacher.config, reports),
         run_config=to_fields(teacher.config),
         views=_views(sets, teacher, tell),
     )
+
+
+def _unseen_steps(config: RunConfig, reports: Sequence[Mapping[str, Any]]) -> int | None:
+    """See `ReportData.unseen_steps`; a report tells how long an epoch is."""
+    if not (reports and reports[-1].get("epoch")):
+        return None
+    return looks_after_step(config, round(reports[-1]["step"] / reports[-1]["epoch"]))
 
 
 def _views(sets: EvalSets, teacher: LoadedTeacher, tell: Callable[[str], None]) -> list[Column]:

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from dali_pipes.batch import ViewSpec
 from eval import report_charts, report_images
 from eval.report import ReportData, page, write_report
-from eval.report_text import warnings
+from eval.report_findings import findings
 from eval.report_views import IMAGES, views_of_run
 from eval.shortcuts import STATISTICS
 from shards.build import build
@@ -114,6 +114,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
             for name, count in COUNTS.items()
         },
         reports=[report(50), report(100), report(150)],
+        unseen_steps=100,
         run_config={"head": {"prototypes": 256}, "negatives": HOSTILE},
         views=views_of_run(config, sets[BANK], None),
     )
@@ -263,7 +264,9 @@ def test_every_number_of_the_results_is_there(full) -> None:
 def test_what_is_not_there_is_left_out(bare) -> None:
     read = Reader(page(bare))
     headings = [heading.get("id") for heading in read.of("h2")]
-    assert headings == ["sets", "networks", "curves", "images", "provenance"]
+    assert headings == [
+        *("warnings", "looked", "sets", "networks", "curves", "images", "provenance")
+    ]
     assert "<details" not in page(bare) and "training images" not in read.text
     assert "an image of one" in read.text and "id\xa00" in read.text
 
@@ -284,49 +287,201 @@ def test_a_folder_whose_name_is_no_text_can_be_written(bare, tmp_path) -> None:
 
 
 def test_nothing_speaks_against_a_good_run(full) -> None:
-    assert warnings(full.results, full.reports) == []
-    assert "Before relying on it" not in page(full)
+    good = dataclasses.replace(full, results=large(full.results))
+    assert findings(good.results, full.reports, 100).warnings == []
+    assert "Before relying on it" not in page(good)
 
 
-def changed_auroc(results: dict, method: str, column: str, value: float) -> dict:
+def large(results: dict) -> dict:
+    """The same of so many images that intervals are narrow."""
+    counts = {name: 50_000 for name in results["counts"]}
+    return {**results, "counts": {**counts, BANK: COUNTS[BANK]}}
+
+
+def changed_auroc(results: dict, method: str, column: str, value: float, score="eq6") -> dict:
     copy = json.loads(json.dumps(results))
-    copy["methods"][method]["scores"]["eq6"][column]["auroc"] = interval(value)
+    scores = copy["methods"][method]["scores"]
+    scores.setdefault(score, json.loads(json.dumps(scores["eq6"])))
+    scores[score][column]["auroc"] = interval(value)
     return copy
 
 
-def test_each_thing_that_speaks_against_the_headline_is_told() -> None:
-    results = full_results()
-    told = {"collapse": "all alike; try less"}
-    cases = [
-        (changed_auroc(results, "pixel", "mean", 0.93), [], "pixel cosine is at least as good: "),
-        (changed_auroc(results, "pixel", "svhn", 0.95), [], "at least as good on svhn"),
-        (changed_auroc(results, "teacher", "svhn", 0.3), [], "AUROC of svhn is 30.0 %, below"),
-        (results, [report(1), report(2, warnings=told)], "collapse (step 2): all alike"),
-        (results, [report(2, warnings=told)] * 3, "collapse (3 reports from step 2 to 2): all"),
-        ({**results, "overlap": {"a and b": 7}}, [], "7 images are in both a and b"),
-        ({**results, "bank_is_training_set": False}, [], "bank is not the set"),
-        ({**results, "manifests": {}}, [], "whether sets share images"),
+def without(results: dict, key: str) -> dict:
+    return {name: value for name, value in results.items() if name != key}
+
+
+TOLD = {"collapse": "all alike; try less"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reports", "expected"),
+    [
         (
-            changed_set(results, "svhn", resize="none", encoding="jpg"),
+            lambda r: changed_auroc(r, "pixel", "mean", 0.93),
+            [],
+            "pixel cosine is better: ",
+        ),
+        (
+            lambda r: changed_auroc(r, "untrained", "mean", 0.97, "knn-5"),
+            [],
+            "untrained network is better: its mean AUROC is 97.00 % by 5-th nearest "
+            "neighbour, the headline's 92.50 %",
+        ),
+        (lambda r: changed_auroc(r, "teacher", "svhn", 0.3), [], "AUROC of svhn is 30.0 %, below"),
+        (
+            lambda r: changed_auroc(r, "teacher", "svhn", 0.505),
+            [],
+            "AUROC that may be chance, 50 % being in the interval: svhn 50.5 % (49.5\u201351.5)",
+        ),
+        (lambda r: r, [report(1), report(2, warnings=TOLD)], "collapse (step 2): all alike"),
+        (lambda r: r, [report(2, warnings=TOLD)] * 3, "collapse (3 reports from step 2 to 2): all"),
+        (
+            lambda r: changed_auroc(r, "teacher", "mean", 0.95, "mahalanobis"),
+            [],
+            "trained teacher is better by another score: its mean AUROC is 95.00 % by Mahalanobis",
+        ),
+        (lambda r: {**r, "overlap": {"a and b": 7}}, [], "7 images are in both a and b"),
+        (lambda r: {**r, "bank_is_training_set": False}, [], "bank is not the set"),
+        (lambda r: {**r, "equal_images": ["svhn"]}, [], "All 50,000 images of svhn are equal"),
+        (
+            lambda r: {**r, "counts": {**r["counts"], "svhn": 3}},
+            [],
+            "3 images of svhn: an AUROC of",
+        ),
+        (
+            lambda r: changed_set(r, "svhn", resize="none", encoding="jpg"),
             [],
             "Images of svhn are not resized and stored as JPEG, in-distribution test images "
             "resized by pillow-bicubic: that alone may tell them apart",
         ),
         (
-            {**results, "shortcuts": {"svhn": {"contrast": interval(0.97)}}},
+            lambda r: {**r, "shortcuts": {"svhn": {"contrast": interval(0.97)}, HOSTILE: {}}},
             [],
-            "svhn can be told apart by contrast alone",
+            "Sets can be told apart by contrast alone",
         ),
-    ]
-    for changed, reports, expected in cases:
-        assert any(expected in line for line in warnings(changed, reports)), expected
+    ],
+)
+def test_each_thing_that_speaks_against_the_headline_is_told(change, reports, expected) -> None:
+    found = findings(change(large(full_results())), reports, 0)
+    assert [line for line in found.warnings if expected in line], found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "not_clean"),
+    [
+        (
+            lambda r: changed_auroc(r, "pixel", "svhn", 0.95, "mahalanobis"),
+            "pixel cosine is at least as good on svhn, by Mahalanobis (SSD)",
+            "-",
+        ),
+        (
+            lambda r: changed_auroc(r, "teacher", "mean", 0.93, "entropy"),
+            "trained teacher is better by another score: its mean AUROC is 93.00 % by entropy of "
+            "prototypes, the headline's 92.50 % by Eq. 6 (paper)",
+            "no other score",
+        ),
+        (
+            lambda r: without(r, "overlap"),
+            "Nobody looked whether",
+            "image",
+        ),
+        (lambda r: without(r, "shortcuts"), "Nobody looked at", "trivial"),
+        (lambda r: {**r, "shortcuts": {"svhn": {}, HOSTILE: {}}}, "statistics of svhn", "trivial"),
+        (lambda r: {**r, "manifests": {}}, "nobody looked at images that sets share", "pixel"),
+        (
+            lambda r: {**r, "methods": {"teacher": r["methods"]["teacher"]}},
+            "No other network was scored",
+            "no other network",
+        ),
+        (lambda r: {**r, "counts": {**r["counts"], "svhn": 150}}, "150 images of svhn", "-"),
+        (
+            lambda r: {
+                **changed_auroc(changed_auroc(r, "teacher", "svhn", 0.55), "pixel", "svhn", 0.5),
+                "shortcuts": {
+                    "svhn": {"contrast": interval(0.579)},
+                    HOSTILE: {"contrast": interval(0.5)},
+                },
+            },
+            "no better than contrast alone where neither tells much",
+            "trivial",
+        ),
+    ],
+)
+def test_what_weighs_less_or_was_not_looked_at_is_told_below(change, expected, not_clean) -> None:
+    found = findings(change(large(full_results())), [report(5)], 1)
+    assert [line for line in found.notes if expected in line], found
+    assert found.warnings == []
+    assert not [line for line in found.clean if not_clean in line], found.clean
+
+
+@pytest.mark.parametrize(
+    ("reports", "unseen", "told"),
+    [
+        ([], None, "no reports of its training"),
+        ([report(5)], None, "no reports of its training"),
+        ([report(50)], 200, "Nobody looked for collapse: the monitor begins after step 200, and"),
+        ([report(200)], 200, "Nobody looked for collapse"),
+    ],
+)
+def test_a_monitor_that_did_not_look_is_not_called_clean(full, reports, unseen, told) -> None:
+    found = findings(large(full.results), reports, unseen)
+    assert any(told in line for line in found.notes), found
+    assert not [line for line in found.clean if "monitor" in line]
+    seen = findings(large(full.results), [report(201)], 200)
+    assert "the health monitor, which looked after step 200, had no warnings" in seen.clean
+    shown = dataclasses.replace(full, results=large(full.results), reports=reports)
+    text = Reader(page(dataclasses.replace(shown, unseen_steps=unseen))).text
+    assert "had no warnings" not in text
+
+
+def test_the_calm_words_are_those_that_the_tables_bear_out(full) -> None:
+    """Whatever scores the networks have: nothing is called worse that is not."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        results = large(full_results())
+        for method in results["methods"].values():
+            for columns in method["scores"].values():
+                for column in columns.values():
+                    column["auroc"] = interval(round(rng.uniform(0.85, 0.95), 2))
+        means = {
+            (method, score): columns["mean"]["auroc"]["value"]
+            for method, of_method in results["methods"].items()
+            for score, columns in of_method["scores"].items()
+        }
+        own = means.pop(("teacher", "eq6"))
+        others = max(mean for (method, _), mean in means.items() if method != "teacher")
+        own_others = max(mean for (method, _), mean in means.items() if method == "teacher")
+        clean = " ".join(findings(results, [report(5)], 1).clean)
+        assert ("no other network has" in clean) == (others < own)
+        assert ("no other score of" in clean) == (own_others <= own)
+
+
+def test_warnings_come_by_weight() -> None:
+    results = {**large(full_results()), "overlap": {"a and b": 7}, "equal_images": ["svhn"]}
+    results = changed_auroc(results, "pixel", "mean", 0.99)
+    results = changed_set(results, "svhn", resize="none")
+    results["shortcuts"] = {
+        "svhn": {"contrast": interval(0.93)},
+        HOSTILE: {"brightness": interval(0.96)},
+    }
+    told = findings(results, [report(2, warnings=TOLD)], 1).warnings
+    words = ("equal", "say", "both a and b", "collapse", "pixel", "96.0 %", "93.0 %", "resized")
+    places = [next(i for i, line in enumerate(told) if word in line) for word in words[:1]]
+    places += [next(i for i, line in enumerate(told) if word in line) for word in words[2:]]
+    assert places == sorted(places)
+
+
+def test_the_interval_says_what_it_leaves_out(full) -> None:
+    header = page(full).split("</header>")[0]
+    assert "What another training run (another seed) would change is not in it" in header
 
 
 def test_sets_whose_pixels_came_about_in_one_way_are_told_together(full) -> None:
-    results = full.results
-    assert warnings(changed_set(results, "svhn", encoding="png"), []) == []  # the same pixels
-    assert warnings(changed_set(results, BANK, resize="none"), []) == []
-    (line,) = warnings(changed_set(results, TEST, resize="none"), [])
+    results = large(full.results)
+    same = changed_set(results, "svhn", encoding="png")
+    assert findings(same).warnings == []  # the same pixels
+    assert findings(changed_set(results, BANK, resize="none")).warnings == []
+    (line,) = findings(changed_set(results, TEST, resize="none")).warnings
     assert line == (
         f"Images of svhn, {HOSTILE} are resized by pillow-bicubic, in-distribution test images "
         "not resized: that alone may tell them apart"

@@ -279,20 +279,44 @@ def interval(value: float, low: float) -> dict[str, float]:
         (0.899, 0.85, 0.9, False),
         (0.8, 0.7, 0.8, True),  # as good as the detector
         (0.55, 0.49, 0.5, False),  # both may be chance
+        (1.0, 0.29, 1.0, False),  # of three images
     ],
 )
 def test_what_is_a_shortcut(value, low, detector, expected) -> None:
     assert is_shortcut(interval(value, low), detector) == expected
 
 
-def test_a_warning_names_the_set_the_statistic_and_both_aurocs() -> None:
+def test_a_warning_names_statistic_sets_and_both_aurocs() -> None:
     shortcuts = {
         "svhn": {"contrast": interval(0.91, 0.8), "brightness": interval(0.934, 0.9)},
         "dtd": {"contrast": interval(0.7, 0.6), "brightness": interval(0.6, 0.5)},
+        "lsun": {"brightness": interval(0.95, 0.9)},
+        "stl": {"contrast": interval(0.92, 0.9)},
     }
-    assert tell_apart(shortcuts, {"svhn": 0.99, "dtd": 0.8}) == [
-        "svhn can be told apart by mean brightness alone (AUROC 93.4 %, the detector's 99.0 %)"
+    told = tell_apart(shortcuts, {"svhn": 0.99, "dtd": 0.8, "lsun": 0.9, "stl": 0.97})
+    assert all(one.weighs for one in told)
+    assert [one.text for one in told] == [
+        "Sets can be told apart by mean brightness alone, which may come from the light of what is "
+        "shown, or its exposure; AUROC (the detector's): lsun 95.0 % (90.0 %), "
+        "svhn 93.4 % (99.0 %)",
+        "Sets can be told apart by contrast alone, which may come from the light of what is shown, "
+        "or its exposure; AUROC (the detector's): stl 92.0 % (97.0 %)",
     ]
+
+
+def test_a_statistic_near_chance_says_that_the_detector_is_no_better() -> None:
+    shortcuts = {
+        "dtd": {"contrast": interval(0.579, 0.55)},
+        "lsun": {"contrast": interval(0.71, 0.68)},
+        "svhn": {"contrast": interval(0.92, 0.9)},
+    }
+    told = tell_apart(shortcuts, {"svhn": 0.99, "dtd": 0.57, "lsun": 0.7})
+    assert [(one.value, one.weighs) for one in told] == [(0.92, True), (0.579, False)]
+    assert told[0].text.endswith("svhn 92.0 % (99.0 %), lsun 71.0 % (70.0 %)")
+    assert told[1].text == (
+        "The detector is no better than contrast alone where neither tells much; AUROC (the "
+        "detector's): dtd 57.9 % (57.0 %)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -304,5 +328,6 @@ def test_the_original_size_is_named_where_nothing_that_is_seen_tells(contrast, n
         "svhn": {"contrast": interval(contrast, 0.6), "original-size": interval(0.99, 0.98)},
         "dtd": {"contrast": interval(0.55, 0.5), "original-size": interval(0.5, 0.5)},
     }
-    (warning,) = tell_apart(shortcuts, {"svhn": 0.95, "dtd": 0.8})
-    assert warning.startswith(f"svhn can be told apart by {named} alone (AUROC ")
+    (told,) = tell_apart(shortcuts, {"svhn": 0.95, "dtd": 0.8})
+    assert told.text.startswith(f"Sets can be told apart by {named} alone, ")
+    assert "svhn" in told.text and "dtd" not in told.text
