@@ -80,10 +80,11 @@ def open_sets(
     """
     directories = {BANK: in_dist_train, TEST: in_dist_test}
     for directory in ood:
-        name = ood_name(Path(os.path.abspath(directory)).name)
+        folder = Path(os.path.abspath(directory)).name
         for own, path in ((BANK, in_dist_train), (TEST, in_dist_test)):
             if directory.resolve() == path.resolve():
-                raise UserError(f"{own} and {name} are the same folder, {directory}")
+                raise UserError(f"{own} and {folder} are the same folder, {directory}")
+        name = ood_name(folder)
         if name in directories:
             raise UserError(f"--ood: {directories[name]} and {directory} are both named {name!r}")
         directories[name] = directory
