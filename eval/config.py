@@ -39,7 +39,7 @@ class ScoreConfig:
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
     """One or more shard sets of OOD images."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder of image files to score, instead of --ood."""
+    """Folder or archive of image files to score, or one such file, instead of --ood."""
     fpr: float = 0.05
     """Of --images: the false-positive rate, the share of normal images that may be called OOD."""
     out: Folder

@@ -143,7 +143,7 @@ class ExportedConfig:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
     """File that eval/export.py wrote."""
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
-    """Folder of image files."""
+    """Folder or archive of image files, or one such file."""
     out: Path
     """New CSV file: file, score, p_value, is_ood."""
     fpr: float | None = None

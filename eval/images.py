@@ -19,10 +19,11 @@ from shards.cli import UserError
 from shards.convert import Target
 from shards.decode import decode, encode, is_stored_as_is
 from shards.levels import WHITE, to_levels
+from shards.limits import read_picture
 from shards.manifest import Manifest
 from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources.archives import open_files
-from shards.sources.kinds import tell
+from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
 
 CHUNK_BYTES = 64 << 20
 """Pixels that are held at a time."""
@@ -85,14 +86,16 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
-    """Name and content of each file below a folder, or in an archive, sorted by name.
+    """Name and content of each file below a folder, or in an archive, sorted by name; or of one.
 
     What is no image by its name or its content is unreadable; a note on stderr tells how many
     hidden files, links and the like are passed over.
 
     Raises:
-        UserError: there is no such folder, or no image in it.
+        UserError: there is no such folder, archive or image, or no image in it.
     """
+    if folder.is_file() and why_no_image(folder.name, partial(_head, folder)) is None:
+        return [folder.name], [partial(read_picture, folder)]
     files = open_files(folder)
     files.images()  # is there one?
     tell(folder, files.lost)
@@ -103,6 +106,11 @@ def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
         for number in range(len(files.names))
     ]
     return files.names, reads
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:

@@ -171,3 +171,20 @@ def test_it_is_for_one_process(case, folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match="^--images is for one process"):
         score_images(options(case, folder, tmp_path / "out"), [])
+
+
+def test_one_image_is_scored_as_in_its_folder(case, tmp_path) -> None:
+    folder = tmp_path / "folder"
+    name = write_pictures(folder, SIZE_PX)[0]
+    unnamed = tmp_path / "no-ending"
+    shutil.copy(folder / name, unnamed)
+    score_images(options(case, folder, tmp_path / "all"), [])
+    expected = next(row for row in rows(tmp_path / "all" / "scores.csv") if row[0] == name)
+    for image in (folder / name, unnamed):
+        score_images(options(case, image, tmp_path / "one"), [])
+        header, *found = rows(tmp_path / "one" / "scores.csv")
+        assert [row[0] for row in found] == [image.name] and found[0][1:] == expected[1:]
+    text = tmp_path / "text.txt"
+    text.write_text("no image")
+    with pytest.raises(UserError, match=f"^{text}"):
+        score_images(options(case, text, tmp_path / "one"), [])
