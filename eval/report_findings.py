@@ -54,6 +54,7 @@ def findings(
     _add_networks(found, results)
     _add_shortcuts(found, results, bool(hopeless))
     found.warnings += _stored_otherwise(results)
+    found.warnings += _understood_otherwise(results)
     return found
 
 
@@ -221,6 +222,21 @@ def _stored_otherwise(results: Mapping[str, Any]) -> list[str]:
         for how, names in others.items()
         if how != own
     ]
+
+
+def _understood_otherwise(results: Mapping[str, Any]) -> list[str]:
+    """A line for each OOD set whose files were understood by another rule than the test set's."""
+    found = []
+    for key, what in (("background", "transparent images"), ("intensity", "more than 8 bits")):
+        own = results["manifests"].get(TEST, {}).get(key)
+        for name in ood_names(results):
+            its = results["manifests"].get(name, {}).get(key)
+            if own and its and list(own) != list(its):
+                found.append(
+                    f"{name} was built with the {key} {its} for {what}, the in-distribution test "
+                    f"set with {own}: that alone may tell them apart"
+                )
+    return found
 
 
 def _stored(manifest: Mapping[str, Any]) -> str:

@@ -153,6 +153,8 @@ def described(
                 "protocol": manifest.protocol,
                 "resize": manifest.resize,
                 "encoding": manifest.encoding,
+                "background": manifest.background,
+                "intensity": manifest.intensity,
                 "excluded": manifest.excluded,
                 "sha256": manifest.sha256,
             }

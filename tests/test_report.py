@@ -355,6 +355,14 @@ TOLD = {"collapse": "all alike; try less"}
             "resized by pillow-bicubic: that alone may tell them apart",
         ),
         (
+            lambda r: changed_set(
+                changed_set(r, "svhn", background="#000000"), "in-dist-test", background="#ffffff"
+            ),
+            [],
+            "svhn was built with the background #000000 for transparent images, the "
+            "in-distribution test set with #ffffff",
+        ),
+        (
             lambda r: {**r, "shortcuts": {"svhn": {"contrast": interval(0.97)}, HOSTILE: {}}},
             [],
             "Sets can be told apart by contrast alone",
