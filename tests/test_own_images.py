@@ -167,8 +167,9 @@ def test_what_is_left_out_of_the_calibration_is_recorded(case, folder, tmp_path,
 
 
 def test_it_is_for_one_process(case, folder, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
+    given = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="^--images is for one process"):
         score_images(options(case, folder, tmp_path / "out"), [])
 
