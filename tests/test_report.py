@@ -442,6 +442,13 @@ def test_a_monitor_that_did_not_look_is_not_called_clean(full, reports, unseen, 
     assert "had no warnings" not in text
 
 
+def test_nothing_is_called_clean_of_sets_that_say_next_to_nothing() -> None:
+    results = large(full_results())
+    assert any("trivial" in line for line in findings(results).clean)
+    few_images = {**results, "counts": {**results["counts"], TEST: 3}}
+    assert not any("trivial" in line for line in findings(few_images).clean)
+
+
 def test_the_calm_words_are_those_that_the_tables_bear_out(full) -> None:
     """Whatever scores the networks have: nothing is called worse that is not."""
     rng = np.random.default_rng(0)
