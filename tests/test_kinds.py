@@ -53,7 +53,7 @@ def test_each_kind_that_pillow_writes(kind: str) -> None:
         ("JPEG2000", {"no_jp2": False}),
         *([("AVIF", {"save_all": True, "append_images": [PICTURE]})] * features.check("avif")),
     ],
-    ids=str,
+    ids=lambda options: options[0],
 )
 def test_variants(options: tuple[str, dict[str, object]]) -> None:
     assert is_image(saved(options[0], **options[1])[:HEAD_BYTES])
