@@ -56,7 +56,10 @@ def test_the_training_graph(tmp_path, encoding, channels, space, shift_space) ->
         for name in ("own", "aux")
     }
     spec = dataclasses.replace(SPEC, photometric_space=space, shift_space=shift_space)
-    plan = StepPlan(sets["own"], sets["aux"], spec, EVERYTHING, StreamOrder(6, 0))
+    everything = EVERYTHING
+    if shift_space == "view":
+        everything += "+rot-any-early-in|pixperm-in"
+    plan = StepPlan(sets["own"], sets["aux"], spec, everything, StreamOrder(6, 0))
     reader = StreamReader if encoding == "raw" else EncodedReader
     readers = {stream: reader(shards) for stream, shards in plan.sets.items()}
     inputs = GraphInputs(plan, readers, first_step=0)
@@ -66,6 +69,8 @@ def test_the_training_graph(tmp_path, encoding, channels, space, shift_space) ->
         expected |= {"CoordTransform", "LookupTable"}
     if shift_space == "source" or space == "source":
         expected |= {"Rotate", "SequenceRearrange", "Flip", "GaussianBlur"}
+    else:
+        expected |= {"Rotate"}
     assert_runs_on_a_gpu(pipeline, expected)
 
 
