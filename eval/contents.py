@@ -68,7 +68,7 @@ def _refuse_rows(found: Sequence[Shared], file: FeatureFile) -> None:
     if not found:
         return
     texts = [
-        f"{len(rows.ids)} of {rows.other} are in {rows.one} too (rows {few(rows.ids.tolist())})"
+        f"{len(rows.ids)} of {rows.other} are in {rows.one} too (ids {few(rows.ids.tolist())})"
         for rows in found
     ]
     raise UserError(
