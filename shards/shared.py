@@ -61,17 +61,29 @@ def shared_of_shards(
         pairs: Which of them to compare by pixels; by default those of `compared`. Pairs that were
             cut from one source, or hold the same shards, are always compared.
     """
-    of_one_source, copies = [], []
-    for one, other in itertools.combinations(sets, 2):
-        manifests = sets[one].manifest, sets[other].manifest
-        if share_source(*manifests):
-            of_one_source.append((one, other))
-        elif share_shards(*manifests):
-            copies.append((one, other))
+    copies = [
+        (one, other)
+        for one, other in itertools.combinations(sets, 2)
+        if share_shards(sets[one].manifest, sets[other].manifest)
+    ]
     pairs = compared(sets) if pairs is None else pairs
-    by_pixels = shared_images(sets, [*pairs, *of_one_source, *copies])
-    names = {name: _digests_of_names(sets[name]) for name in {*itertools.chain(*of_one_source)}}
-    return each_pair_once([*by_pixels, *equal(names, of_one_source)])
+    by_pixels = shared_images(sets, [*pairs, *_of_one_source(sets), *copies])
+    return each_pair_once([*by_pixels, *shared_names(sets)])
+
+
+def shared_names(sets: Mapping[str, ShardSet]) -> list[Shared]:
+    """The images that sets took from one source by one name, however they are stored."""
+    pairs = _of_one_source(sets)
+    names = {name: _digests_of_names(sets[name]) for name in {*itertools.chain(*pairs)}}
+    return equal(names, pairs)
+
+
+def _of_one_source(sets: Mapping[str, ShardSet]) -> list[Pair]:
+    return [
+        (one, other)
+        for one, other in itertools.combinations(sets, 2)
+        if share_source(sets[one].manifest, sets[other].manifest)
+    ]
 
 
 def shared_images(sets: Mapping[str, Pixels], pairs: Iterable[Pair] | None = None) -> list[Shared]:
@@ -197,7 +209,11 @@ def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
     """
     others = list(dict.fromkeys(shared.other for shared in found))
     other = sets[others[0]]
-    folders = [sets[shared.one].directory for shared in found if shared.other == others[0]]
+    likewise = f"; likewise {few(others[1:])}" if others[1:] else ""
+    of_other = [shared for shared in found if shared.other == others[0]]
+    if len(np.unique(np.concatenate([shared.ids for shared in of_other]))) == len(other):
+        return f"{others[0]} has no other images, give another set{likewise}"
+    folders = [sets[shared.one].directory for shared in of_other]
     without = other.directory.with_name(f"{other.directory.name}-without")
     find = [*map(str, folders), str(other.directory), "--exclude-from", str(other.directory)]
     commands = [
@@ -207,7 +223,7 @@ def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
     mended = f"build {others[0]} again without them: {', then '.join(commands)}"
     if excluded := other.manifest.excluded:
         mended += f" (add to {EXCLUSIONS} the list by which {excluded:,} images are left out now)"
-    return mended + (f"; likewise {few(others[1:])}" if others[1:] else "")
+    return mended + likewise
 
 
 def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:

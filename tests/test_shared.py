@@ -138,13 +138,48 @@ def test_auxiliary_images_are_compared_too(tmp_path: Path, capsys) -> None:
         check_test_set(config_of(in_dist=own, aux=aux, in_dist_test=both), ALONE)
 
 
+@pytest.mark.parametrize("other", [{"encoding": "jpg"}, {"resize": "pillow-bilinear"}])
+def test_a_training_refuses_images_of_one_source_in_other_pixels(other, tmp_path: Path) -> None:
+    """As the scorer does afterwards; which of them are shared is known from how they were cut."""
+    source, folders = photos(tmp_path / "own", 1), []
+    files = sorted(str(path.relative_to(source)) for path in source.rglob("*.png"))
+    for name, kept, fields in (("train", files[:4], {}), ("test", files[2:], other)):
+        left_out = tmp_path / f"{name}.jsonl"
+        left_out.write_text("".join(f'{{"name": "{f}"}}\n' for f in files if f not in kept))
+        folders.append(class_set(source, tmp_path / name, exclude=left_out, **fields))
+    own, test = folders
+    with pytest.raises(UserError) as of_training:
+        check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
+    with ExitStack() as stack, pytest.raises(UserError) as of_scoring:
+        check_overlap(open_sets(own, test, (), stack), None, allow_overlap=False)
+    for caught in (of_training, of_scoring):
+        said = str(caught.value)
+        assert said.startswith("sets share images: 2 of in-dist-test are in in-dist")
+        assert sorted(said.split("too (")[1].split(")")[0].split(", ")) == sorted(files[2:4])
+
+
+def test_a_set_of_nothing_but_shared_images_is_not_to_be_built_again(tmp_path: Path) -> None:
+    images = smooth_images(6, 16, 3, seed=3)
+    own, test = (build_npy_set(tmp_path, n, i) for n, i in (("own", images), ("test", images[:3])))
+    with pytest.raises(UserError, match="in-dist-test has no other images, give another set; or"):
+        check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
+
+
 def test_what_is_not_compared_is_told(tmp_path: Path, capsys) -> None:
-    own = build_npy_set(tmp_path, "own", smooth_images(4, 16, 3, seed=3))
-    test = build_npy_set(tmp_path, "test", smooth_images(4, 16, 3, seed=3), encoding="png")
+    images = smooth_images(5, 16, 3, seed=3)
+    own = build_npy_set(tmp_path, "own", images)
+    test = build_npy_set(tmp_path, "test", images[:4], encoding="png")
     check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
     said = capsys.readouterr().err
     assert said.startswith("note: in-dist and in-dist-test are stored in two ways, png and raw, ")
     assert f"python -m shards.overlap {own} {test}" in said
+
+
+def test_a_test_set_of_another_size_is_refused_before_the_scorer_does(tmp_path: Path) -> None:
+    own = build_npy_set(tmp_path, "own", smooth_images(4, 16, 3, seed=3))
+    test = build_npy_set(tmp_path, "test", smooth_images(4, 12, 1, seed=4))
+    with pytest.raises(UserError, match="^--in-dist-test .*test: .* 12x12x1, .* 16x16x3; build"):
+        check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
 
 
 def test_it_is_looked_at_before_anything_is_made(gray_dir: Path, tmp_path: Path) -> None:

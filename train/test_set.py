@@ -26,8 +26,8 @@ def check_test_set(config: RunConfig, world: World) -> None:
     Images that the training sets have both are told, and are no error.
 
     Raises:
-        UserError: On every rank, if the test set shares images with a training set; names sets,
-            images and the commands that mend it.
+        UserError: On every rank, if the test set has images of another size than the training
+            set, or shares images with a training set; names sets, images and what mends it.
     """
     fault = ""
     if world.is_main and config.in_dist_test is not None:
@@ -53,6 +53,12 @@ def _check(config: RunConfig) -> None:
                     f"--in-dist-test {folders[TEST]} is the set of --{name}, {folders[name]}; give "
                     "one that the run does not see"
                 )
+        ours, theirs = (sets[name].manifest.sample_shape for name in (TEST, TRAIN))
+        if ours != theirs:
+            raise UserError(
+                f"--in-dist-test {folders[TEST]}: images are {'x'.join(map(str, ours))}, those of "
+                f"--in-dist are {'x'.join(map(str, theirs))}; build both at one size"
+            )
         found = _shared(sets)
         both = [one for one in found if one.other == AUX]
         if both:
@@ -73,10 +79,10 @@ def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
             folders = f"{sets[one].directory} {sets[other].directory}"
             _note(
                 f"{one} and {other} are stored in two ways, {' and '.join(sorted(encodings))}, and "
-                f"are not compared; python -m shards.overlap {folders} does it"
+                f"their pixels are not compared; python -m shards.overlap {folders} does it"
             )
     found = [*shared.shared_images(sets, by_pixels), *shared.shared_files(sets, by_files)]
-    return shared.each_pair_once(found)
+    return shared.each_pair_once([*found, *shared.shared_names(sets)])
 
 
 def _note(text: str) -> None:
