@@ -40,8 +40,8 @@ from eval.table import (
 from eval.table_formats import print_sheet, write_sheet
 from shards import cli
 from shards.cli import UserError
+from shards.console import Terminal
 from shards.mistakes import did_you_mean
-from shards.terminal import Terminal
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 COMPARISON = Output(

@@ -27,7 +27,7 @@ from shards.cli import UserError
 from shards.convert import Target
 from shards.disk import refuse_existing, write_new_file
 from shards.json_types import is_of_type
-from shards.levels import WHITE
+from shards.levels import WHITE, is_colour, is_intensity
 
 FORMAT_VERSION = 1
 OPTIONAL = ("background", "intensity")
@@ -61,8 +61,9 @@ class Header:
     manifests: dict[str, Any]
     # A file that was made before these were understood does not have them.
     background: str = WHITE
-    intensity: list[float] | None = None
-    """What is done to transparent images, and to those of more than 8 bits: likewise."""
+    """What transparent images are laid on: #rrggbb."""
+    intensity: tuple[float, float] | None = None
+    """The values that become 0 and 255 in images of more than 8 bits that do not state them."""
 
     def to_metadata(self) -> dict[str, str]:
         """As the model holds it."""
@@ -86,6 +87,12 @@ class Header:
                     raise UserError(f"{path}: {name} is {found[name]}, expected {FORMAT_VERSION}")
                 if not is_of_type(found[name], kind):
                     raise ValueError(f"{name} is {metadata[name]:.40}")
+            if (intensity := found.get("intensity")) is not None:
+                found["intensity"] = tuple(intensity)
+                if not is_intensity(*intensity):
+                    raise ValueError(f"intensity is {intensity}")
+            if not is_colour(found.get("background", WHITE)):
+                raise ValueError(f"background is {found['background']!r}")
         except (KeyError, ValueError) as error:
             raise UserError(f"{path}: was not made by eval/export.py ({error})") from error
         return cls(**found)
@@ -93,8 +100,7 @@ class Header:
     @property
     def rule(self) -> Target:
         """What is done to the pixels of an image."""
-        intensity = None if self.intensity is None else (self.intensity[0], self.intensity[1])
-        how = self.resize, self.background, intensity
+        how = self.resize, self.background, self.intensity
         return Target(self.size_px, self.channels, self.encoding, *how)  # type: ignore[arg-type]
 
 

@@ -138,9 +138,9 @@ def prepare(item: Item, rule: Target) -> np.ndarray:
         BadImage: it cannot be used; says why.
     """
     image = fit(_decoded(item, rule), rule.size_px, rule.resize, rule.background)
-    is_kept = isinstance(item, bytes) and is_stored_as_is(item, rule.size_px, rule.channels)
-    if rule.encoding == "jpg" and not is_kept:
-        image = decode(encode(image, "jpg"), rule.channels)
+    if rule.encoding == "jpg":
+        is_kept = isinstance(item, bytes) and is_stored_as_is(item, rule.size_px, rule.channels)
+        image = image if is_kept else decode(encode(image, "jpg"), rule.channels)
     return to_pixels(image)
 
 

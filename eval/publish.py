@@ -113,6 +113,9 @@ def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
     try:
         check_replaceable(out, output)
         _replace(out, partial, replaced)
+    except KeyboardInterrupt:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except (OSError, UserError) as error:
         kept = partial.with_name(f"{out.name}.not-published-{os.getpid()}")
         partial.rename(kept)

@@ -154,7 +154,7 @@ def check_calibration(directory: Path, fpr: float) -> list[str]:
             return []  # refused where sets are opened
         check_fpr(fpr, count)
         if all_equal(count, shards.read):
-            return [f"{directory}: has {_images(count)}, none unlike another: p-values are of it"]
+            return [f"{directory}: its images ({count:,}) are all equal, so p-values rest on one"]
     mean, deviation = rate_of_one_set(fpr, count)
     if 2 * deviation <= mean:
         return []
@@ -176,7 +176,7 @@ def check_neighbours(ks: Sequence[int], bank: int) -> list[str]:
         if k > bank:
             raise UserError(f"--k is {k}, but {BANK} has {_images(bank)}; give --k {fit}")
     return [
-        f"--k is {k} of the {bank:,} images of {BANK}: that is no near neighbour any more"
+        f"--k is {k} of the {bank:,} images of {BANK}: more than half of them, hardly its nearest"
         for k in ks
         if 2 * k > bank
     ]

@@ -36,7 +36,7 @@ from eval.shortcuts import audit
 from eval.table import sheet_of
 from eval.table_formats import print_sheet, write_sheet
 from shards.cli import printable
-from shards.terminal import Terminal
+from shards.console import Terminal
 from train.checkpoint import load_teacher
 from train.world import World, start_world, stop_world
 

@@ -110,8 +110,8 @@ def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: f
     lines = [
         f"{int(verdicts.is_ood.sum()):,} of {scored:,} images are called OOD at a false-positive "
         f"rate of {100 * fpr:g} % (calibrated on {calibrated_on:,} images; of normal images like "
-        f"these at most {100 * mean:.3g} % would be, give or take {100 * deviation:.2g}: mean and "
-        "standard deviation over such calibration sets).",
+        f"these {100 * mean:.3g} % would be on average over such calibration sets, with a standard "
+        f"deviation of {100 * deviation:.2g} points).",
         f"{'p-value':>8} {'score':>9}  the most unusual",
     ]
     order = np.argsort(-verdicts.score, kind="stable")  # NaN comes last

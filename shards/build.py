@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 
-from shards import cli
+from shards import cli, terminal
 from shards.cli import UserError, printable
 from shards.convert import Chunk, convert
 from shards.disk import refuse_existing, write_file
@@ -261,7 +261,7 @@ def _assemble(
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     resized = (in_source != planned.target.size_px).any()
     if note := shape_note(in_source, planned.target.resize):
-        print(printable(f"note: {planned.source.paths[0]}: {note}"), file=sys.stderr)
+        terminal.tell(printable(f"note: {planned.source.paths[0]}: {note}"))
     passed_over = dict(planned.manifest.passed_over)
     if tally.several:
         passed_over[SEVERAL] = tally.several

@@ -58,8 +58,11 @@ def holds_several(data: bytes) -> bool:
     """
     if data.startswith(b"\xff\xd8"):
         return False
-    with _opened(data) as file:
-        return getattr(file, "is_animated", False)
+    try:
+        with _opened(data) as file:
+            return getattr(file, "is_animated", False)
+    except BadImage:  # what follows the first picture is damaged: it can be told no better
+        return False
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ import hashlib
 import os
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from shards import terminal
 from shards.cli import UserError, printable
 
 LACKS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -75,7 +75,7 @@ def passing_over(lacking: str, path: Path, answers: frozenset[int] = LACKS) -> I
         if key not in _told:
             _told.add(key)
             told = f"{folder}: this file system {lacking} ({os.strerror(error.errno)})"
-            print(f"note: {printable(told)}", file=sys.stderr, flush=True)
+            terminal.tell(f"note: {printable(told)}")
 
 
 MAX_TEXT_BYTES = 1 << 30

@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from shards.near_pairs import Matches, NearPairs
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
 from shards.resize import MODES, Resize, fit, to_image, to_pixels
+from shards.shared import digests
 
 HASH_BITS = 64
 BLOCK_BYTES = 8 << 20
@@ -210,11 +210,8 @@ def _block_images(*sets: ShardSet) -> int:
 
 def _digests(images: np.ndarray) -> np.ndarray:
     """S16 [B] of uint8 [B,H,W,C]."""
-    shape = repr(images.shape[1:]).encode()
     # NumPy takes the zeros off the end of an S16 and puts them back: equal stays equal.
-    return np.array(
-        [hashlib.blake2b(shape + x.tobytes(), digest_size=16).digest() for x in images], "S16"
-    )
+    return digests([images]).view("S16")
 
 
 def _hashes(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a process is told by the machine it runs on: environment variables, CPUs; read here alone.
+"""What the machine tells a process: environment variables that steer a run, and CPUs.
 
 A variable is checked as an option is. One that is empty counts as one that is not set.
 """

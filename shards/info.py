@@ -25,13 +25,13 @@ from rich.text import Text
 
 from shards import cli
 from shards.cli import UserError, printable
+from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
 from shards.lists import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
 from shards.resize import to_image
-from shards.terminal import Terminal
 
 STATISTICS_SAMPLES = 10_000
 BLOCK_BYTES = 8 << 20

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from shards.resize import BadImage, in_channels
 
 WHITE = "#ffffff"
 """What transparent images are laid on unless another background is asked for."""
+MAX_VALUE = 1e300
 Intensity = tuple[float, float]
 """The values that become 0 and 255."""
 
@@ -40,8 +42,21 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image of each EXIF orientation stand upright."""
+WHOLE_16_BITS = (0, 65535)
+_RAW_16 = re.compile(";16[BLN]")
+"""How Pillow calls 16 bits a colour in a file; `;16` alone is those of a pixel."""
 SAME_LEVELS = 2
 """A profile that moves no colour by more is sRGB but for rounding: it moves none."""
+
+
+def is_colour(text: str) -> bool:
+    """Whether a text is #rrggbb, as manifests and exported files have a background."""
+    return re.fullmatch("#[0-9a-f]{6}", text) is not None
+
+
+def is_intensity(low: float, high: float) -> bool:
+    """Whether two numbers can be the values of black and white."""
+    return abs(low) <= MAX_VALUE and abs(high) <= MAX_VALUE and low < high
 
 
 def to_levels(
@@ -63,7 +78,7 @@ def to_levels(
         BadImage: The file does not state what its values mean, or they are not finite.
     """
     has_16_bits = (
-        any(";16" in str(tile) for tile in image.tile) if hasattr(image, "tile") else False
+        any(_RAW_16.search(str(tile)) for tile in image.tile) if hasattr(image, "tile") else False
     )
     image.load()
     colours, alpha = _parts(image, intensity, has_16_bits)
@@ -118,30 +133,42 @@ def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None)
     """The numbers of an image of more than 8 bits as levels, uint8 [H,W]."""
     if not np.isfinite(values).all():
         raise BadImage("has values that are NaN or infinite")
-    if intensity is not None:
+    bits = _own_bits(image)
+    if bits is None and intensity is None:
+        bits = _container_bits(image, values)
+    if bits is None and intensity == WHOLE_16_BITS and image.mode.startswith("I;16"):
+        bits = 16  # by the upper byte, as of colours
+    if bits is None:
+        assert intensity is not None
         low, high = intensity
         scaled = (values.astype(np.float64) - low) * (255 / (high - low))
         levels = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     else:
-        levels = (values.astype(np.int64) >> (_stated_bits(image, values) - 8)).astype(np.uint8)
+        levels = (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
     # Which Pillow minds in images of 8 bits only.
     return 255 - levels if _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
-def _stated_bits(image: Image.Image, values: np.ndarray) -> int:
-    """How many bits the file says that its numbers have; refuses one that does not say it."""
+def _own_bits(image: Image.Image) -> int | None:
+    """How many bits the file states that its numbers have, whatever rule a set has."""
+    if image.format == "JPEG2000":
+        return 16  # whatever it states, Pillow has filled them
+    bits = int(_tags(image).get(_BITS_PER_SAMPLE, (16,))[0])
+    return bits if image.mode.startswith("I;16") and bits < 16 else None
+
+
+def _container_bits(image: Image.Image, values: np.ndarray) -> int:
+    """16, if the numbers of a file use them; refuses a file whose range nothing tells."""
     # Before version 11.3 Pillow had no other mode than I for some 16-bit files.
-    is_16 = image.mode.startswith("I;16") or image.format in ("PNG", "JPEG2000")
-    if not is_16:
+    if not (image.mode.startswith("I;16") or image.format == "PNG"):
         kind = "floats" if image.mode == "F" else "integers of 32 bits or signed ones"
         raise BadImage(
             f"holds {kind}, {values.min():g} to {values.max():g}, and does not state which are "
             "black and white: --intensity LOW HIGH says it, for the whole set"
         )
-    bits = int(_tags(image).get(_BITS_PER_SAMPLE, (16,))[0])
-    if bits == 16 and image.format != "JPEG2000" and 0 < values.max() < 1 << 15:
+    if 0 < values.max() < 1 << 15:
         raise BadImage(_unused_bits(int(values.max())))
-    return bits
+    return 16
 
 
 def _unused_bits(highest: int) -> str:
@@ -162,7 +189,7 @@ def _refuse_unread(image: Image.Image, intensity: Intensity | None, has_16_bits:
     # Pillow reads the upper byte of each alone.
     if "transparency" in image.info:
         raise BadImage("has 16 bits a colour and one that is transparent, which is not read")
-    if intensity is not None and intensity != (0, 65535):
+    if intensity is not None and intensity != WHOLE_16_BITS:
         raise BadImage(
             f"has 16 bits a colour, of which the upper 8 are read: --intensity {intensity[0]:g} "
             f"{intensity[1]:g} cannot be applied; store it with 8 bits"

@@ -22,7 +22,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +30,14 @@ from typing import Any
 from shards.cli import UserError
 from shards.disk import read_text
 from shards.json_types import check_types
+from shards.levels import is_colour, is_intensity
 from shards.resize import RESIZES
 
 FORMAT_VERSION = 2
 MAX_SAMPLES = 10**9
 """A key has nine digits."""
+MAX_NUMBER = 2**64 - 1
+"""Bytes, counts of what is no image, and the seed."""
 MAX_SIZE_PX = 1024
 """Height and width of the stored images."""
 NAME = r"[A-Za-z0-9_-]{1,80}"
@@ -237,9 +239,8 @@ def _check_ranges(manifest: Manifest) -> None:
         if not holds:
             raise ValueError(f"{name} is {value!r:.80}, expected {expected}")
 
-    def number(name: str, value: int, least: int, most: int | None = MAX_SAMPLES) -> None:
-        expected = f"at least {least}" if most is None else f"{least} to {most}"
-        refuse_unless(least <= value and (most is None or value <= most), name, value, expected)
+    def number(name: str, value: int, least: int, most: int = MAX_SAMPLES) -> None:
+        refuse_unless(least <= value <= most, name, value, f"{least} to {most}")
 
     def digest(name: str, value: str, may_be_empty: bool = False) -> None:
         is_digest = re.fullmatch("[0-9a-f]{64}", value) is not None
@@ -261,38 +262,41 @@ def _check_ranges(manifest: Manifest) -> None:
     for label in manifest.labels:
         number("labels", label, 0, len(manifest.classes) - 1)
     for source in manifest.sources:
-        number(f"bytes of source {source.file!r}", source.bytes, 0, None)
+        number(f"bytes of source {source.file!r}", source.bytes, 0, MAX_NUMBER)
         digest(f"sha256 of source {source.file!r}", source.sha256)
     number("excluded", manifest.excluded, 0)
     digest("exclude_sha256", manifest.exclude_sha256, may_be_empty=True)
     number("rejects", manifest.rejects, 0)
     digest("rejects_sha256", manifest.rejects_sha256, may_be_empty=True)
-    number("shuffle_seed", manifest.shuffle_seed, 0, None)
+    number("shuffle_seed", manifest.shuffle_seed, 0, MAX_NUMBER)
     number("shard_samples", manifest.shard_samples, 1)
     digest("names_sha256", manifest.names_sha256)
     for shard in manifest.shards:
         is_tar = re.fullmatch(f"{NAME}-{NAME}-[0-9]{{5,}}\\.tar", shard.file) is not None
         refuse_unless(is_tar, "shard file", shard.file, "the name of a tar in this folder")
         number(f"samples of {shard.file}", shard.samples, 1)
-        number(f"bytes of {shard.file}", shard.bytes, 1, None)
+        number(f"bytes of {shard.file}", shard.bytes, 1, MAX_NUMBER)
         digest(f"sha256 of {shard.file}", shard.sha256)
         digest(f"idx_sha256 of {shard.file}", shard.idx_sha256)
     digest("sizes_sha256", manifest.sizes_sha256, may_be_empty=True)
     background, intensity = manifest.background, manifest.intensity
-    is_colour = not background or re.fullmatch("#[0-9a-f]{6}", background) is not None
-    refuse_unless(is_colour, "background", background, "#rrggbb")
-    is_range = intensity is None or (
-        all(map(math.isfinite, intensity)) and intensity[0] < intensity[1]
+    refuse_unless(not background or is_colour(background), "background", background, "#rrggbb")
+    refuse_unless(
+        intensity is None or is_intensity(*intensity),
+        "intensity",
+        intensity,
+        "two numbers, the lower first",
     )
-    refuse_unless(is_range, "intensity", intensity, "two numbers, the lower first")
     for reason, count in manifest.passed_over.items():
-        number(f"passed_over {reason!r}", count, 1, None)
+        number(f"passed_over {reason!r}", count, 1, MAX_NUMBER)
 
 
 def _check_together(manifest: Manifest) -> None:
     """Refuse fields that contradict each other."""
     if not manifest.shards:
         raise ValueError("shards is empty")
+    if len({shard.file for shard in manifest.shards}) < len(manifest.shards):
+        raise ValueError("shards has one file twice")
     if sum(shard.samples for shard in manifest.shards) != manifest.samples:
         raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
     for count, name, text in (

@@ -37,12 +37,12 @@ from rich.text import Text
 
 from shards import cli
 from shards.cli import UserError, printable
+from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
 from shards.duplicates import Fingerprints, Limits, compare, fingerprint
 from shards.environment import usable_cpus
 from shards.near_pairs import Matches
 from shards.reader import ShardSet
-from shards.terminal import Terminal
 
 CPUS = usable_cpus()
 Kind = Literal["exact", "near"]

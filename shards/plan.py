@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,8 +21,8 @@ from shards.cli import UserError
 from shards.convert import Target
 from shards.environment import usable_cpus
 from shards.exclude import read_exclusions
-from shards.levels import WHITE
-from shards.manifest import FORMAT_VERSION, MAX_SIZE_PX, NAME, Manifest
+from shards.levels import WHITE, is_intensity
+from shards.manifest import FORMAT_VERSION, MAX_NUMBER, MAX_SIZE_PX, NAME, Manifest
 from shards.provenance import MD5, stamp
 from shards.resize import FITS, RESIZES, Fit, Resize, fit_of
 from shards.sources import Source
@@ -221,7 +220,7 @@ def _target(request: BuildRequest, channels: int) -> Target:
         raise UserError(f"background is {request.background!r}, expected a colour: white, #ffffff")
     if request.intensity is not None:
         low, high = request.intensity
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if not is_intensity(low, high):
             raise UserError(f"intensity is {low:g} {high:g}, expected two numbers, the lower first")
     how = rule, f"#{bytes(colour).hex()}", request.intensity
     return Target(request.size_px, channels, request.encoding, *how)
@@ -234,8 +233,8 @@ def _check_fields(request: BuildRequest) -> str:
     for field in ("shard_samples", "workers"):
         if getattr(request, field) < 1:
             raise UserError(f"{field} is {getattr(request, field)}, expected at least 1")
-    if request.seed < 0:
-        raise UserError(f"seed is {request.seed}, expected at least 0")
+    if not 0 <= request.seed <= MAX_NUMBER:
+        raise UserError(f"seed is {request.seed}, expected 0 to {MAX_NUMBER}")
     if not 0 <= request.max_rejects_pct <= 100:
         raise UserError(f"max_rejects_pct is {request.max_rejects_pct}, expected 0 to 100")
     if request.resize not in RESIZES:

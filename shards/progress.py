@@ -9,7 +9,8 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from shards.terminal import Terminal, shows_unicode
+from shards.console import Terminal
+from shards.terminal import shows_unicode
 
 LINE_EVERY_S = 60.0
 

@@ -19,6 +19,7 @@ from rich.text import Text
 from shards import cli
 from shards.build import build
 from shards.cli import UserError, few, printable
+from shards.console import Terminal
 from shards.manifest import Manifest
 from shards.mistakes import did_you_mean
 from shards.plan import BuildRequest, plan
@@ -26,7 +27,6 @@ from shards.protocols import PROTOCOLS, NamedSet, Protocol
 from shards.provenance import MD5_OF_CONTENTS, held_to, source_name
 from shards.publish import remove_leftovers
 from shards.sources.registry import FORMATS, locate
-from shards.terminal import Terminal
 from shards.verify import verify_shards
 
 

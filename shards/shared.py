@@ -249,6 +249,13 @@ def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:
         words += ["--labels", *map(str, manifest.labels)]
     if 0 < len(manifest.classes) <= MAX_CLASSES_NAMED:
         words += ["--classes", *manifest.classes]
+    known = FORMATS.get(manifest.source)
+    if known is not None and known.md5 and not any("md5" in check for check in manifest.checks):
+        words.append("--no-md5")
+    if known is not None and known.counts and "count" not in manifest.checks:
+        words.append("--no-count")
+    if manifest.rejects:
+        words += ["--max-rejects-pct", "100"]
     words += ["--exclude", exclude, "--out", str(out)]
     return f"python -m shards.build {shlex.join(map(printable, words))}"
 

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TextIO, cast
-
-from rich.console import Console
+from typing import Any, TextIO, cast
 
 STDOUT, STDERR = 1, 2
-
-
-class Terminal(Console):
-    """Rich's console; that nobody reads it any more is an error as of any other `print`."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Rich would end the process, with status 1."""
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def prepare() -> None:

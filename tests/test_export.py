@@ -36,7 +36,10 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name in ("torch", "nvidia", "timm", "train", "dali_pipes", "onnx", "sklearn"):
+        if name in (
+            *("torch", "nvidia", "timm", "train", "dali_pipes", "onnx", "sklearn", "rich"),
+            *("scipy", "matplotlib", "jinja2", "webdataset", "imagehash", "safetensors"),
+        ):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -119,6 +120,29 @@ def test_one_rule_for_all_images_cuts_off_and_stretches_none() -> None:
         assert np.array_equal(levels(data, intensity=(10, 30)), expected)
     # A file of 8 bits states its range whatever the rule is.
     assert np.array_equal(levels(STATED["png 8"], intensity=(10, 30)), GRAY)
+
+
+def test_a_rule_leaves_what_a_file_states() -> None:
+    for name in ("tiff 12", "tiff 12, all of it", "jpeg 2000 of 16 bits", "bmp", "webp"):
+        assert np.array_equal(levels(STATED[name], intensity=(100, 1023)), GRAY), name
+
+
+def test_gray_and_colour_of_16_bits_are_alike() -> None:
+    values = np.random.default_rng(6).integers(0, 65536, (16, 16, 1), np.uint16)
+    for rule in (None, (0, 65535)):
+        gray = levels(png(values, 16, 0), intensity=rule)
+        colour = levels(png(values.repeat(3, 2), 16, 2), intensity=rule)
+        assert np.array_equal(gray, colour), rule
+
+
+def test_16_bits_a_pixel_are_not_16_bits_a_colour() -> None:
+    """A BMP of 5, 6 and 5 bits, all of them dark: no file that states too little."""
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0)
+    masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    pixels = np.full(16, 3 << 11 | 6 << 5 | 3, "<u2").tobytes()
+    data = b"BM" + struct.pack("<IHHI", 66 + 32, 0, 0, 66) + header + masks + pixels
+    for rule in (None, (0, 4095)):
+        assert np.abs(levels(data, 3, intensity=rule).astype(int) - 24).max() <= 1
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -307,6 +331,14 @@ def test_files_of_several_pictures() -> None:
         assert holds_several(two), format_
         assert np.abs(levels(two).astype(int) - 40).max() <= 2, format_
     assert not holds_several(saved(COLOUR, "JPEG"))
+
+
+def test_a_good_first_picture_is_taken_though_the_next_is_damaged() -> None:
+    frames = [Image.fromarray(np.full((40, 40), level, np.uint8)) for level in (40, 90)]
+    whole = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    cut = whole[: whole.rindex(b"\x2c") + 12]  # within the second frame
+    assert np.array_equal(levels(cut), np.full((40, 40), 40))
+    holds_several(cut)  # whatever it says
 
 
 def test_all_formats_are_there() -> None:

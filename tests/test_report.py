@@ -359,7 +359,7 @@ TOLD = {"collapse": "all alike; try less"}
                 changed_set(r, "svhn", background="#000000"), "in-dist-test", background="#ffffff"
             ),
             [],
-            "svhn was built with the background #000000 for transparent images, the "
+            "svhn was built with background #000000 (transparent images), the "
             "in-distribution test set with #ffffff",
         ),
         (

@@ -123,4 +123,4 @@ def test_a_calibration_set_is_judged_before_the_work(tmp_path) -> None:
     beta = stats.beta(1, 30)
     assert f"{100 * beta.mean():.3g} %, give or take {100 * beta.std():.2g}; 80 images" in line
     (line,) = check_calibration(of_size[1], 0.5)
-    assert "has 1 image, none unlike another" in line
+    assert "its images (1) are all equal" in line

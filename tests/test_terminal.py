@@ -27,7 +27,7 @@ cli.run(main)
 """
 TABLE = """
     from rich.table import Table
-    from shards.terminal import Terminal
+    from shards.console import Terminal
     table = Table("a")
     table.add_row("\\u732b")
     Terminal().print(table)

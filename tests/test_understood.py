@@ -110,6 +110,22 @@ def test_an_exported_file_from_before_has_white() -> None:
     assert (rule.background, rule.intensity) == ("#ffffff", None)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"intensity": "[1.0]"},
+        {"intensity": "[2, 1]"},
+        {"background": '"nocolour"'},
+        {"intensity": "5"},
+    ],
+)
+def test_an_exported_file_whose_rule_cannot_be(folder: Path, tmp_path: Path, changes) -> None:
+    manifest = read_manifest(folder_set(folder, tmp_path / "set", **RULES[1]))
+    metadata = {**exported(manifest).to_metadata(), **changes}
+    with pytest.raises(UserError, match="file.onnx: was not made by eval/export.py"):
+        Header.from_metadata(Path("file.onnx"), metadata)
+
+
 def test_the_rules_are_in_the_manifest(folder: Path, tmp_path: Path, capsys) -> None:
     default = read_manifest(folder_set(folder, tmp_path / "a", max_rejects_pct=50))
     assert (default.background, default.intensity, default.resize) == (

@@ -244,13 +244,13 @@ WRONG_VALUES = {
     "exclude_sha256": ["x", 0],
     "rejects": [-1, 10**30, 2],
     "rejects_sha256": ["0" * 63, None],
-    "shuffle_seed": [-1, 0.5, "0"],
+    "shuffle_seed": [10**400, -1, 0.5, "0"],
     "shard_samples": [0, 10**30, 3.0],
     "names_sha256": ["", "Z" * 64],
     "shards": [[], [{"file": "set-train-00000.tar"}], "x", [[1]]],
     "sizes_sha256": ["x"],
     "background": ["white", "#FFFFFF", "#fff", 0],
-    "intensity": [[1, 0], [0, 0], [0], [0, 1, 2], [0, float("inf")], ["a", "b"], 5],
+    "intensity": [[0, 10**400], [1, 0], [0, 0], [0], [0, 1, 2], [0, float("inf")], ["a", "b"], 5],
     "component": [5],
     "passed_over": [{"links": 0}, {"links": -1}, {"links": 1.5}, {"links": True}, [1]],
 }
@@ -313,6 +313,13 @@ def test_names_whose_digest_is_right_and_that_are_none(directory: Path, text: st
         verify_shards(directory)
         with ShardSet.open(directory) as shards:
             shards.names()
+
+
+def test_a_shard_that_is_listed_twice(directory: Path) -> None:
+    first, second, third = read_manifest(directory).shards
+    again = dataclasses.replace(second, file=first.file)
+    resealed(directory, shards=(first, again, third))
+    refused(directory, "manifest.json")
 
 
 def resealed(directory: Path, **fields: object) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 from collections.abc import Mapping
 
-from shards import shared
+from shards import shared, terminal
 from shards.cli import UserError, printable
 from shards.reader import ShardSet
+from train.checkpoint import latest_checkpoint
 from train.config import RunConfig
 from train.world import World
 
@@ -23,6 +23,8 @@ OR_ELSE = "or train without --in-dist-test"
 def check_test_set(config: RunConfig, world: World) -> None:
     """Compare the test set with the training sets, on rank 0; every rank must call it.
 
+    A run that goes on was looked at when it began.
+
     Images that the training sets have both are told, and are no error.
 
     Raises:
@@ -30,10 +32,11 @@ def check_test_set(config: RunConfig, world: World) -> None:
             set, or shares images with a training set; names sets, images and what mends it.
     """
     fault = ""
-    if world.is_main and config.in_dist_test is not None:
+    is_asked = config.in_dist_test is not None and latest_checkpoint(config.out) is None
+    if world.is_main and is_asked:
         try:
             _check(config)
-        except UserError as error:
+        except (UserError, OSError) as error:  # the other ranks wait for it
             fault = str(error)
     if fault := world.from_main(fault):
         raise UserError(fault)
@@ -86,4 +89,4 @@ def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
 
 
 def _note(text: str) -> None:
-    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+    terminal.tell(f"note: {printable(text)}")

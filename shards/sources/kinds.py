@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 
+from shards import terminal
 from shards.cli import UserError, printable
 
 EXTENSIONS = (
@@ -122,4 +122,4 @@ def tell(where: object, passed_over: Mapping[str, int]) -> None:
     if passed_over:
         count = sum(passed_over.values())
         note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"
-        print(printable(note), file=sys.stderr)
+        terminal.tell(printable(note))
