@@ -66,6 +66,8 @@ def _one_line(told: str) -> str:
         depth = min(map(_indent, said[1:]))
         names = [line.strip() for line in said[1:] if _indent(line) == depth]
         return f"missing: {', '.join(names)}; --help explains them"
+    if missing := re.match("The following arguments are required: (.*)", text):  # tyro 0.9
+        return f"missing: {missing[1]}; --help explains them"
     named = re.search(r"argument '?(--[\w.-]+)|parsing (--[\w.-]+)", text, re.I)
     if named is None:
         return text
