@@ -309,7 +309,8 @@ def shift_named(name: str) -> Shift:
         return SHIFTS[name]
     if match := re.fullmatch("perm-([1-9][0-9]{0,8})", name):
         return squares(int(match[1]))
-    usual = [*SHIFTS, "perm-4", "perm-16", "combined", "none"]
+    usual = [*SHIFTS, "perm-4", "perm-16"]
+    usual += [f"{shift}-in" for shift in usual if shift != "aux"] + ["combined", "none"]
     raise UserError(
         f"{name!r} is none of {', '.join(SHIFTS)}, perm-N with N = 4, 9, 16... "
         f"(each but aux also with -in){did_you_mean(name, usual)}"

@@ -124,6 +124,8 @@ def test_names_of_the_project_are_suggested(tmp_path) -> None:
         (lambda: requests(only), "trouser"),
         (lambda: parse_negatives("rot-in+pixprem"), "pixperm"),
         (lambda: parse_negatives("combind"), "combined"),
+        (lambda: parse_negatives("rot-inn"), "rot-in"),
+        (lambda: parse_negatives("aux+rott-in"), "rot"),
         (lambda: grouped(("cifar-100",), ood), "cifar100"),
     ):
         with pytest.raises(UserError, match=f"; did you mean {meant}\\?$"):
