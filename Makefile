@@ -24,8 +24,15 @@ VARIABLES  := ARGS CUDA DEMO NEGATIVES OOD OUT PYTHON SET SRC VENV
 TAKES_ARGS := shards preview train score
 GIVEN      := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
 UNKNOWN    := $(filter-out $(VARIABLES) SHELL -%,$(GIVEN))
+# For the shell, as one word.
+quoted      = '$(subst ','\'',$1)'
+# "; did you mean ARGS?", or nothing.
+MEANT       = $(shell $(PYTHON) -c 'import difflib, sys; known = sys.argv[1].split(); \
+    close = [difflib.get_close_matches(word.upper(), known, 1) for word in sys.argv[2:]]; \
+    print("; did you mean " + " and ".join(sum(close, [])) + "?" if any(close) else "")' \
+    '$(VARIABLES)' $(foreach v,$(UNKNOWN),$(call quoted,$v)) 2>/dev/null)
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are ARGS (the options of \
-    $(TAKES_ARGS)) and $(filter-out ARGS,$(VARIABLES))))
+    $(TAKES_ARGS)) and $(filter-out ARGS,$(VARIABLES))$(MEANT)))
 $(if $(filter ARGS,$(GIVEN)),$(if $(filter $(TAKES_ARGS),$(MAKECMDGOALS)),,\
     $(error ARGS is for $(TAKES_ARGS), not for $(or $(MAKECMDGOALS),setup))))
 
@@ -37,7 +44,8 @@ setup: $(READY)  ## .venv with all that is needed; every other target sees to it
 help:  ## This list
 	@echo 'make TARGET [VARIABLE=VALUE ...]'
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  %-18s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo 'Variables: $(VARIABLES); ARGS are the options of $(TAKES_ARGS).'
+	@echo 'ARGS are the options of $(TAKES_ARGS). Other variables, and what they are:'
+	@printf '  %-18s%s\n' $(foreach v,$(filter-out ARGS,$(VARIABLES)),$v $(call quoted,$($v)))
 
 $(READY): setup.py
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)

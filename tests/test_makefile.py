@@ -9,7 +9,8 @@ import pytest
 
 from tests.train_cases import ROOT
 
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +24,15 @@ def test_help_has_a_line_for_each_target() -> None:
     assert shown.returncode == 0
     listed = re.findall(r"^  ([a-z-]+) +(\S.*)", shown.stdout, re.M)
     assert {name for name, _ in listed} == TARGETS and len(listed) == len(TARGETS) > 15
+    values = dict(re.findall(r"^  ([A-Z]+) +(\S.*)", shown.stdout, re.M))
+    assert values["CUDA"] == "13" and values["OOD"].startswith("t-shirt trouser ")
+    settable = MAKEFILE.partition("READY :=")[0]
+    assert set(values) == set(re.findall(r"^([A-Z]+) +:= ", settable, re.M))
     assert all(len(f"{name:20}{text}") < 100 for name, text in listed)
+
+
+def test_help_shows_values_as_they_are() -> None:
+    assert "  DEMO              it's $ mine\n" in make("help", "DEMO=it's $$ mine").stdout
 
 
 def test_without_a_target_it_sets_up() -> None:
@@ -43,6 +52,20 @@ def test_a_variable_that_nothing_reads_is_refused(arguments, told) -> None:
     refused = make("--dry-run", *arguments)
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr.count("\n") == 1 and told in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["AGRS=--help"], "; did you mean ARGS?"),
+        (["demo", "SCR=x"], "; did you mean SRC?"),
+        (["preview", "out=x"], "; did you mean OUT?"),
+        (["demo", "ZZZZ=x"], " VENV"),
+        (["demo", "A'B=x"], " VENV"),
+    ],
+)
+def test_the_nearest_variable_is_told(arguments, meant) -> None:
+    assert make("--dry-run", *arguments).stderr.endswith(f"{meant}.  Stop.\n")
 
 
 @pytest.mark.parametrize("target", ["shards", "preview", "train", "score"])
