@@ -30,7 +30,7 @@ from dali_pipes.negatives import needs_aux, parse_negatives
 from dali_pipes.plan import StreamOrder
 from eval.scorer import score
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.config import RunConfig
 from train.main import build_loader

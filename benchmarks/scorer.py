@@ -42,7 +42,7 @@ from benchmarks.turns import chosen, in_turn, ratio
 from eval.scorer import eq6, nearest_scores, score
 from eval.tiles import keep_memory
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from train.onednn import packed, product
 from train.world import pick_device
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 def chosen(asked: Sequence[str], known: Iterable[str]) -> list[str]:

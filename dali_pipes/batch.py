@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 GLOBAL_VIEWS = 2
 """Positive global views of an image (paper, section 4); a negative source has one."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dali_pipes.batch import ViewSpec
-from shards.cli import UserError
+from shards.errors import UserError
 
 PRODUCT_MAX_PX = 64
 """Largest side of a source for the engine `product`: its products and its tables of operators grow

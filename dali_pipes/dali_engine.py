@@ -20,8 +20,8 @@ from dali_pipes.dali_inputs import GraphInputs
 from dali_pipes.normalised import constant, normalize
 from dali_pipes.plan import GroupDraws, StepPlan
 from dali_pipes.readers import EncodedReader, Reader, open_readers
-from shards.cli import UserError
 from shards.environment import usable_cpus
+from shards.errors import UserError
 
 PREFETCH_BATCHES = 2
 

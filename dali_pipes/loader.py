@@ -16,7 +16,7 @@ from torch import Tensor
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.plan import StepPlan, StreamOrder
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.order import steps_per_epoch
 from shards.reader import ShardSet
 

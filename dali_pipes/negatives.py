@@ -42,7 +42,7 @@ from torch import Tensor
 
 from dali_pipes.shifts import TURNS, Params, shift_named
 from dali_pipes.transfer import put
-from shards.cli import UserError
+from shards.errors import UserError
 
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode

@@ -34,8 +34,8 @@ from dali_pipes.plan import GroupDraws, ViewGroup
 from dali_pipes.product import ProductViews
 from dali_pipes.shifts import SHIFTS, Params, shift_named
 from shards import cli
-from shards.cli import UserError
 from shards.console import Terminal
+from shards.errors import UserError
 
 Render = Callable[[np.ndarray, ViewDraw, int, Params | None], np.ndarray]
 """(images uint8 [B, H, W, C], draw [B], s, parameters [B] of the turn before the colours or None)

@@ -26,8 +26,8 @@ from dali_pipes.normalised import levels_of
 from dali_pipes.plan import StreamOrder
 from dali_pipes.shifts import SHIFTS, shift_named
 from shards import cli
-from shards.cli import UserError
 from shards.disk import replace_file
+from shards.errors import UserError
 from shards.reader import ShardSet
 
 MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30

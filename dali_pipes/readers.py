@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dali_pipes.config import LoaderConfig
 from dali_pipes.transfer import put
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 
 if TYPE_CHECKING:

@@ -39,8 +39,8 @@ from eval.table import (
 )
 from eval.table_formats import print_sheet, write_sheet
 from shards import cli
-from shards.cli import UserError
 from shards.console import Terminal
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"

@@ -12,7 +12,7 @@ from eval.compare_figures import KNN
 from eval.intervals import Interval
 from eval.results import FORMAT_VERSION
 from eval.scores import HEADLINE
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from eval.scorer import score
 from eval.sets import BANK
-from shards.cli import UserError
+from shards.errors import UserError
 
 SEED = 0
 STARTS = 3

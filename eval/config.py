@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 TAU = 0.04
 """Of Eq. 6, as the paper has it."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 class Calibration:

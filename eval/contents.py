@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eval.feature_file import FeatureFile
 from eval.sets import EvalSets
 from shards import shared
-from shards.cli import UserError, few
+from shards.errors import UserError, few
 from shards.shared import Shared
 from train.checkpoint import LoadedTeacher
 

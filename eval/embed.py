@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dali_pipes.eval_loader import ImageSource
 from eval.config import Precision
 from eval.exact import full_float32
-from shards.cli import UserError, few
+from shards.errors import UserError, few
 from train.world import World
 
 PIXEL_CHUNK = 4096

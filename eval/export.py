@@ -37,8 +37,8 @@ from eval.results import described
 from eval.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
 from eval.sets import TEST, EvalSets, open_sets
 from shards import cli
-from shards.cli import UserError
 from shards.disk import refuse_existing, write_new_file
+from shards.errors import UserError
 from shards.reader import ShardSet
 
 TOLERANCE = 1e-4

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from eval.config import TAU, Folder
-from shards.cli import UserError
+from shards.errors import UserError
 
 FULL = "full"
 

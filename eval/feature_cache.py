@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shards.cli import printable
 from shards.disk import sync
+from shards.errors import printable
 from train.world import World
 
 Key = Mapping[str, str | int]

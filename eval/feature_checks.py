@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shards.cli import UserError, few
+from shards.errors import UserError, few
 
 MIN_NORM = 1e-12
 """A shorter feature has no direction to speak of (`F.normalize` would not make it unit length)."""

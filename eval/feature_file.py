@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.sets import BANK, TEST, EvalSets, ood_name
-from shards.cli import UserError
 from shards.disk import file_sha256
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_curve
 from eval.metrics import TPR_PERCENT, auroc
 from eval.results import Scores, pooled_ood
 from eval.sets import TEST
-from shards.cli import printable
+from shards.errors import printable
 
 BINS = 60
 IN_DIST_COLOUR, OOD_COLOUR = "#0072b2", "#d55e00"  # told apart with any colour vision

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.cli import UserError
 from shards.convert import Target
 from shards.decode import decode, encode, is_stored_as_is
+from shards.errors import UserError
 from shards.levels import WHITE, to_levels
 from shards.limits import read_picture
 from shards.manifest import Manifest

@@ -29,7 +29,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from eval.feature_checks import check_features
-from shards.cli import UserError
+from shards.errors import UserError
 
 SHRINKAGE = 1e-3
 """a."""

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eval.intervals import Estimate, Interval, mean_interval, rate_interval
-from shards.cli import UserError, few
+from shards.errors import UserError, few
 
 TPR_PERCENT = 95
 METRICS = {"auroc": "AUROC", "aupr_ood": "AUPR-OOD", "aupr_in": "AUPR-in", "fpr95": "FPR95"}

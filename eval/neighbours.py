@@ -12,7 +12,7 @@ from torch import Tensor
 from eval.exact import full_float32
 from eval.feature_checks import check_features
 from eval.tiles import GROUP, unit
-from shards.cli import UserError
+from shards.errors import UserError
 from train.onednn import packed, product
 
 TILE_ROWS, TILE_COLUMNS = 512, 16_384

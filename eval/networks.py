@@ -24,7 +24,7 @@ from eval.feature_cache import FeatureCache
 from eval.feature_file import FeatureFile
 from eval.sets import EvalSets
 from eval.versions import dali_version
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.backbone import build_backbone, check_name
 from train.checkpoint import LoadedTeacher

@@ -22,7 +22,7 @@ from eval.sample_sizes import check_calibration
 from eval.sets import BANK, TEST
 from eval.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.versions import versions
-from shards.cli import UserError
+from shards.errors import UserError
 from train.launch import read_launch
 
 

@@ -24,7 +24,7 @@ from eval.feature_checks import check_features
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
 from eval.neighbours import nearest
-from shards.cli import UserError
+from shards.errors import UserError
 
 KS = (10, 20)
 TEMPERATURES = (0.04, 0.07)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from eval.feature_checks import check_features
-from shards.cli import UserError
+from shards.errors import UserError
 from train.losses import teacher_p
 
 TILE = 2048

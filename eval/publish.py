@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shards.cli import UserError
 from shards.disk import move_folder, naming, sync
+from shards.errors import UserError
 
 RESULTS_FILE = "results.json"
 TABLE_FILES = "table.md", "table.csv", "table.json", "table.tex"

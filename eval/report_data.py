@@ -14,7 +14,7 @@ from eval.report import ReportData
 from eval.report_views import views_of_run
 from eval.results import Scores
 from eval.sets import BANK, EvalSets
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.config import RunConfig

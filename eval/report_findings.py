@@ -14,7 +14,7 @@ from eval.sample_sizes import sizes_that_say_little
 from eval.scores import HEADLINE, label_of
 from eval.sets import MEAN, TEST
 from eval.shortcuts import CHANCE, tell_apart
-from shards.cli import few
+from shards.errors import few
 from train.health import looked_for_collapse
 
 NAMED_SETS = 3

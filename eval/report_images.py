@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eval.neighbours import nearest
 from eval.sets import BANK
-from shards.cli import printable
+from shards.errors import printable
 from shards.reader import ShardSet
 from shards.resize import to_image
 

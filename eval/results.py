@@ -28,7 +28,7 @@ from eval.metrics import mean_of_sets, measure
 from eval.paper import groups_of
 from eval.sets import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets, ood_name
 from eval.versions import versions
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher

@@ -24,8 +24,8 @@ from eval.conformal import check_fpr, rate_of_one_set
 from eval.feature_file import FeatureFile
 from eval.intervals import TAIL
 from eval.sets import BANK, TEST, EvalSets
-from shards.cli import UserError, few
 from shards.equal import all_equal
+from shards.errors import UserError, few
 from shards.reader import ShardSet
 
 LIKELY_AUROC = 0.9

@@ -35,8 +35,8 @@ from eval.sets import BANK, TEST, EvalSets, open_sets
 from eval.shortcuts import audit
 from eval.table import sheet_of
 from eval.table_formats import print_sheet, write_sheet
-from shards.cli import printable
 from shards.console import Terminal
+from shards.errors import printable
 from train.checkpoint import load_teacher
 from train.world import World, start_world, stop_world
 

@@ -35,7 +35,7 @@ from eval.config import TAU
 from eval.exact import full_float32
 from eval.feature_checks import check_features, fault_of
 from eval.tiles import Largest, keep_memory, log2_sum, unit
-from shards.cli import UserError
+from shards.errors import UserError
 from train.onednn import packed, product
 from train.world import World
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
 from shards.shared import share_shards, share_source

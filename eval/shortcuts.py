@@ -35,7 +35,7 @@ from eval.image_statistics import (
 )
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
-from shards.cli import few
+from shards.errors import few
 
 ALONE = 0.9
 """AUROC from which a statistic alone tells a set apart. The detectors of the literature lie at 0.9

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from eval.table import Cell, Sheet, Table
-from shards.cli import printable
+from shards.errors import printable
 
 COLUMN_GAP = 2
 LATEX = str.maketrans(

@@ -18,9 +18,9 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 import numpy as np
 
 from shards import cli, terminal
-from shards.cli import UserError, printable
 from shards.convert import Chunk, convert
 from shards.disk import refuse_existing, write_file
+from shards.errors import UserError, printable
 from shards.lists import ListWriter
 from shards.manifest import (
     FILE_NAME,

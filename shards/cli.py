@@ -16,15 +16,8 @@ from typing import Any, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from shards import mistakes, terminal
-
-
-class UserError(Exception):
-    """A mistake in a command, a file or a folder that the user can mend.
-
-    The message is one line that names the field or file, its value, and what was expected. A
-    command line prints it without a traceback and exits with status 2.
-    """
+from shards import environment, mistakes, terminal
+from shards.errors import UserError, printable
 
 
 def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
@@ -86,17 +79,6 @@ def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
                 )
 
 
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, or cannot show, as a backslash escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def few(values: Sequence[object], most: int = 5) -> str:
-    """The first of the values: `3, 5, 8 and 12 more`."""
-    more = len(values) - most
-    return ", ".join(map(str, values[:most])) + (f" and {more:,} more" if more > 0 else "")
-
-
 def run(main: Callable[[], object]) -> None:
     """Call `main` as a command line does; see to how it ends.
 
@@ -105,8 +87,6 @@ def run(main: Callable[[], object]) -> None:
     clean up, and end it with one line that says what is kept, and 128 and the signal's number for
     a status. So, without a line, does a reader of stdout that goes away, as `head` does.
     """
-    from shards import environment  # here, as it needs what this file has
-
     terminal.prepare()
     # A rank that waits in a library for one that is gone would not see a signal.
     is_rank = environment.text("TORCHELASTIC_RUN_ID")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 BATCH = 64
 READY = b"ready\n"

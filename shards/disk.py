@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shards import terminal
-from shards.cli import UserError, printable
+from shards.errors import UserError, printable
 
 LACKS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system answers when it has no such thing as it is asked for."""

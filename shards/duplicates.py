@@ -41,7 +41,7 @@ from dataclasses import dataclass
 import imagehash
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.near_pairs import Matches, NearPairs
 from shards.progress import ImageProgress
 from shards.reader import ShardSet

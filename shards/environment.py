@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 WHOLE = re.compile(r"[0-9]{1,9}")
 

@@ -9,8 +9,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from shards.cli import UserError
 from shards.disk import read_text
+from shards.errors import UserError
 
 
 def read_exclusions(path: Path) -> tuple[set[str], str]:

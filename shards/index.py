@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.tar import KEY_DIGITS
 
 VERSION = "v1.2"

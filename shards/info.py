@@ -24,9 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shards import cli
-from shards.cli import UserError, printable
 from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
+from shards.errors import UserError, printable
 from shards.lists import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.progress import ImageProgress

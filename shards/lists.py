@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from shards.cli import UserError
 from shards.disk import naming, sync_file
+from shards.errors import UserError
 
 Value = TypeVar("Value")
 

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.cli import UserError
 from shards.disk import read_text
+from shards.errors import UserError
 from shards.json_types import check_types
 from shards.levels import is_colour, is_intensity
 from shards.resize import RESIZES

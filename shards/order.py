@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 
 IN_DIST, AUX = 0, 1
 """The two streams; their orders are independent draws from one seed."""

@@ -36,11 +36,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shards import cli
-from shards.cli import UserError, printable
 from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
 from shards.duplicates import Fingerprints, Limits, compare, fingerprint
 from shards.environment import usable_cpus
+from shards.errors import UserError, printable
 from shards.near_pairs import Matches
 from shards.reader import ShardSet
 

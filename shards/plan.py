@@ -17,9 +17,9 @@ import PIL
 import tyro
 from PIL import ImageColor, features
 
-from shards.cli import UserError
 from shards.convert import Target
 from shards.environment import usable_cpus
+from shards.errors import UserError
 from shards.exclude import read_exclusions
 from shards.levels import WHITE, is_intensity
 from shards.manifest import FORMAT_VERSION, MAX_NUMBER, MAX_SIZE_PX, NAME, Manifest

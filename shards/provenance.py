@@ -10,8 +10,8 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.cli import UserError
 from shards.disk import visible_files
+from shards.errors import UserError
 from shards.manifest import SourceFile
 from shards.sources.archives import open_files
 from shards.sources.files import Place

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.cli import UserError
 from shards.disk import (
     LOCK_FILE_NAME,
     LOCK_WAIT_S,
@@ -26,6 +25,7 @@ from shards.disk import (
     sync,
     write_file,
 )
+from shards.errors import UserError
 from shards.manifest import Shard
 from shards.tally import Tally
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cli import UserError
 from shards.decode import decode
+from shards.errors import UserError
 from shards.index import Index
 from shards.lists import read_json_lines
 from shards.manifest import LABEL, NAMES_FILE_NAME, SIZES_FILE_NAME, Manifest

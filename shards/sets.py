@@ -18,8 +18,8 @@ from rich.text import Text
 
 from shards import cli
 from shards.build import build
-from shards.cli import UserError, few, printable
 from shards.console import Terminal
+from shards.errors import UserError, few, printable
 from shards.manifest import Manifest
 from shards.mistakes import did_you_mean
 from shards.plan import BuildRequest, plan

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shards.cli import UserError, few, printable
+from shards.errors import UserError, few, printable
 from shards.manifest import Manifest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS

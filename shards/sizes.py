@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cli import UserError
 from shards.disk import write_file
+from shards.errors import UserError
 from shards.resize import Resize, fit_of
 
 SIZE = np.dtype("<u4")

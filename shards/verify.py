@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 
 from shards import cli
-from shards.cli import UserError
 from shards.disk import file_sha256
+from shards.errors import UserError
 from shards.index import Component, Index, parse_index
 from shards.manifest import (
     NAMES_FILE_NAME,

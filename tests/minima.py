@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEN = Path(__file__).with_suffix(".json")

@@ -16,7 +16,7 @@ from torch import nn
 import train.step as step_module
 from eval import score
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.conftest import build_npy_set, smooth_images
 from tests.step_cases import CPU, random_batch, take_step, tiny_run
 from tests.train_cases import tensors_of

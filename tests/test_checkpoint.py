@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.checkpoint import CheckpointWriter, Snapshot, latest_checkpoint, load_teacher
 from train.config import RunConfig
 from train.recipes import RECIPES

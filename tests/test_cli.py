@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import pytest
 import tyro
 
-from shards.cli import UserError, few, parse
+from shards.cli import parse
+from shards.errors import UserError, few
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from eval.conformal import Calibration, rate_of_one_set
-from shards.cli import UserError
+from shards.errors import UserError
 
 DRAWS = 200
 TESTED = 500

@@ -16,7 +16,7 @@ from eval.contents import check_overlap, shared_rows
 from eval.images import Pixels
 from eval.sets import open_sets
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.plan import BuildRequest
 from shards.shared import Shared, shared_images
 from tests.conftest import build_npy_set, smooth_images

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from shards import dali_check
-from shards.cli import UserError
 from shards.dali_check import DaliProcess, dali_errors
+from shards.errors import UserError
 from tests.shard_cases import ROOT, random_images
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from dali_pipes.eval_loader import EvalLoader
 from eval.images import Pixels, prepare, rule_of
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images

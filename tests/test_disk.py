@@ -18,8 +18,8 @@ import torch
 
 from eval.publish import complete_folder
 from shards import disk
-from shards.cli import UserError
 from shards.disk import locked, move_folder, replace_file, sync, write_new_file
+from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
 from tests.conftest import build_npy_set, smooth_images

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from eval.embed import embed, over_ranks, pixel_features, share_of_rank
 from eval.images import Pixels
-from shards.cli import UserError
+from shards.errors import UserError
 from train.world import World
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 from eval.config import ScoreConfig
 from eval.own_images import score_images
 from shards import environment
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.shard_cases import assert_user_error, run_module
 from train.launch import Launch, read_launch
 from train.world import World, start_world

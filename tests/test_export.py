@@ -21,7 +21,7 @@ from eval.compress import compressed_bank, full_bank
 from eval.export import main
 from eval.exported import Header, Model
 from eval.images import Pixels
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 from tests.picture_cases import write_damaged, write_pictures

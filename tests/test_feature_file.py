@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval.feature_file import FeatureFile, sets_of
 from eval.score import main
-from shards.cli import UserError
+from shards.errors import UserError
 
 CPU = torch.device("cpu")
 BANK, TEST = "in-dist-train", "in-dist-test"

@@ -8,7 +8,7 @@ import wds2idx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.index import Component, Index, format_index, parse_index
 from tests.shard_cases import npy_set, sample_set
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from shards import info
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.info import class_counts, contact_sheet, main, pixel_statistics
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

@@ -24,8 +24,8 @@ from PIL import Image
 from eval.images import folder_images, read_chunks
 from shards import disk, limits, verify
 from shards.build import build
-from shards.cli import UserError
 from shards.convert import Target
+from shards.errors import UserError
 from shards.limits import MAX_FILE_BYTES, read_picture
 from shards.resize import MAX_PIXELS, BadImage
 from shards.sources.archives import open_files

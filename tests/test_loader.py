@@ -16,7 +16,7 @@ from dali_pipes.batch_memory import BatchMemory
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, photographs
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from eval.mahalanobis import SHRINKAGE, Mahalanobis
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 def features(count, width=8, seed=0, centre=0.0):

@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, Batch
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.step_cases import plain_feature
 from train.config import HeadConfig, OptimConfig, RunConfig
 from train.ema import update_teacher

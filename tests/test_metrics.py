@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_curve
 
 from eval.metrics import auroc, auroc_interval, mean_of_sets, measure
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 def by_pairs(in_dist, ood):

@@ -13,7 +13,7 @@ from dali_pipes.negatives import parse_negatives
 from eval.results import grouped
 from eval.sets import EvalSets
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 from shards.sets import SetsRequest, requests
 from shards.sources.registry import open_source

@@ -8,7 +8,7 @@ import torch
 
 from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
 from dali_pipes.shifts import SHIFTS
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.test_shifts import (
     REFERENCES,
     SIDE_PX,

@@ -15,7 +15,7 @@ from eval.config import ScoreConfig
 from eval.feature_file import FeatureFile
 from eval.images import Pixels
 from eval.networks import Network, all_features
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.world_cases import OneOfTwo
 from train.world import World
 

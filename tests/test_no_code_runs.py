@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
 from tests.faults.forked import in_child
 from train.checkpoint import Snapshot, latest_checkpoint, load_teacher

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 
 seeds = st.integers(0, 2**31)

@@ -19,9 +19,9 @@ from sklearn.datasets import load_sample_images
 
 from shards import duplicates, near_pairs
 from shards.build import build
-from shards.cli import UserError, printable
 from shards.disk import write_new_file
 from shards.duplicates import Limits, close_hashes
+from shards.errors import UserError, printable
 from shards.overlap import Group, exclusions, find_overlaps, main
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

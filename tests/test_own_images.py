@@ -15,7 +15,7 @@ import pytest
 from eval.config import ScoreConfig
 from eval.detector import Detector
 from eval.own_images import score_images
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set
 from tests.picture_cases import write_damaged, write_pictures

@@ -17,8 +17,8 @@ from PIL import Image, features
 from eval.images import folder_images, read_chunks
 from shards import info
 from shards.build import build, main
-from shards.cli import UserError
 from shards.convert import Target
+from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.reader import ShardSet
 from shards.sources.archives import open_files

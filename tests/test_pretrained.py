@@ -20,7 +20,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.step_cases import CPU, tiny_run
 from tests.train_cases import command_line, tensors_of
 from train.checkpoint import load_teacher

@@ -10,7 +10,7 @@ from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
 from dali_pipes.preview import HEAD_PX, MARGIN_PX, TITLE_PX, main
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train import preview
 from train.recipes import parse_run

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from eval import neighbours, probes
 from eval.probes import class_probes, knn_accuracy, linear_probe, sensitivity
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 def clouds(seed, count, classes=4, width=6, spread=1.1):

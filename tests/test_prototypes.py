@@ -12,7 +12,7 @@ from scipy.stats import entropy
 from torch import nn
 
 from eval.prototypes import occupied, prototype_scores
-from shards.cli import UserError
+from shards.errors import UserError
 
 WIDTH, PROTOTYPES = 6, 10
 

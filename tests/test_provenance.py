@@ -15,7 +15,7 @@ import pytest
 
 from shards import build as build_module
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import Manifest, read_manifest
 from shards.plan import BuildRequest
 from shards.sets import SetsRequest, build_sets

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.plan import StepPlan, StreamOrder
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
 from tests.public_vit import PublicViT
 from tests.step_cases import (  # noqa: F401 (a fixture)

@@ -13,7 +13,7 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import GroupDraws, StepPlan, StreamOrder
 from dali_pipes.reference import permuted, turned
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import photographs
 from tests.public_views import PublicTransform, public_negative, random_negatives

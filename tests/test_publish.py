@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shards import publish
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import Shard
 from shards.publish import Part, Workplace, remove_leftovers, workplace
 from shards.tally import Tally

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.shard_cases import SAMPLE, npy_set, random_images, sample_set
 

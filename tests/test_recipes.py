@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.recipes import auto, demo_cpu, icann22_paper_cifar10, parse_run
 
 

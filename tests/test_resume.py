@@ -16,7 +16,7 @@ import pytest
 
 from shards import build as build_module
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.plan import BuildRequest
 from tests.shard_cases import (
     ROOT,

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.train_cases import command_line
 from train.checkpoint import Snapshot
 from train.config import RunConfig

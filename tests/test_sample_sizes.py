@@ -23,8 +23,8 @@ from eval.sample_sizes import (
     sizes_that_say_little,
 )
 from eval.sets import BANK, TEST, EvalSets
-from shards.cli import UserError
 from shards.equal import FIRST, all_equal
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 

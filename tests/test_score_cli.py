@@ -24,7 +24,7 @@ from eval.results import grouped
 from eval.score import main
 from eval.sets import open_sets
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from eval import neighbours
 from eval.neighbours import nearest
 from eval.scorer import NAMES, eq6, nearest_scores, score
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 def features(count, width=16, seed=0):

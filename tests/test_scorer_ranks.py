@@ -9,7 +9,7 @@ import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 
 from eval.scorer import nearest_scores, score
-from shards.cli import UserError
+from shards.errors import UserError
 from train.world import World
 
 CPU = torch.device("cpu")

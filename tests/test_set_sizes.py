@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 from train.config import RunConfig

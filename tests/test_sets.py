@@ -11,7 +11,7 @@ import pytest
 
 from shards import sets
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.protocols import PROTOCOLS
 from shards.reader import ShardSet

@@ -17,7 +17,7 @@ import shards.overlap
 from eval.contents import check_overlap
 from eval.sets import open_sets
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, kstest
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.shifts import BLUR_MOST_PX, BLUR_SIGMA, SHIFTS, shift_named
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.conftest import smooth_images
 from tests.view_cases import run_graph
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from shards import build as build_module
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.info import main as info
 from shards.manifest import read_manifest
 from shards.plan import BuildRequest

@@ -14,7 +14,7 @@ import pytest
 import torchvision.datasets as peers
 from PIL import Image
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources import Source
 from shards.sources.registry import FORMATS, locate, open_source
 from tests import source_cases as cases

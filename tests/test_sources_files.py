@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.archives import open_files
 from shards.sources.registry import open_source
 from tests import source_cases as cases

@@ -23,7 +23,7 @@ import webdataset
 from PIL import Image
 
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.sources import webdataset as webdataset_module
 from shards.sources.registry import open_source

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.faults.trainers import (
     Trainers,
     difference,

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from eval.exported import FORMAT_VERSION, Header
 from eval.images import prepare, rule_of
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.manifest import Manifest, read_manifest, to_json
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

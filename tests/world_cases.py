@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.world import World
 
 

@@ -13,7 +13,7 @@ from timm.layers import DropPath, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 from train.config import RunConfig
 from train.dino_vit import CLASS_TOKEN_STD, DinoViT

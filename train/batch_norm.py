@@ -12,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.config import RunConfig
 from train.world import World
 

@@ -30,8 +30,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shards.cli import UserError
 from shards.disk import move_folder, sync, write_file
+from shards.errors import UserError
 from train.backbone import build_backbone, feature_width
 from train.config import RunConfig
 from train.head import Head

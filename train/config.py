@@ -16,7 +16,7 @@ from typing import Literal
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.negatives import parse_negatives
-from shards.cli import UserError
+from shards.errors import UserError
 
 
 @dataclass(frozen=True)

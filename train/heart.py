@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from shards import terminal
-from shards.cli import UserError
+from shards.errors import UserError
 from train.launch import read_launch
 from train.world import World
 

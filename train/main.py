@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.batch_norm import share_statistics
 from train.checkpoint import CheckpointWriter, latest_checkpoint

@@ -10,7 +10,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.backbone import build_backbone, check_views, feature_width
 from train.batch_norm import has_batch_norm
 from train.config import RunConfig

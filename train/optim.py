@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.config import OptimConfig
 from train.schedules import StepValues
 

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from shards.cli import UserError, few
+from shards.errors import UserError, few
 from train.backbone import check_name
 from train.config import ModelConfig
 from train.dino_vit import DinoViT, dino_positions

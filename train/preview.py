@@ -19,7 +19,7 @@ import tyro
 
 from dali_pipes.preview import PreviewConfig, save_preview
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from train.config import RunConfig
 from train.recipes import RECIPES, parse_run
 from train.run_folder import CONFIG, read_config

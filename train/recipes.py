@@ -17,7 +17,7 @@ import tyro
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import HELP, did_you_mean
 from shards.reader import ShardSet
 from train.config import (

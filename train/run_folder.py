@@ -11,8 +11,8 @@ from typing import Any
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
-from shards.cli import UserError
 from shards.disk import LOCK_FILE_NAME, LOCK_WAIT_S, locked, replace_file
+from shards.errors import UserError
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 from train.world import World
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from shards.cli import UserError
 from shards.equal import all_equal
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.config import RunConfig
 from train.health import looks_after_step

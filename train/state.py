@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.config import RunConfig
 from train.finite import LossScale
 from train.model import Network, build_networks

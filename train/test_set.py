@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping
 
 from shards import shared, terminal
-from shards.cli import UserError, printable
+from shards.errors import UserError, printable
 from shards.reader import ShardSet
 from train.checkpoint import latest_checkpoint
 from train.config import RunConfig

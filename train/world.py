@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from shards.cli import UserError
+from shards.errors import UserError
 from train.launch import Launch, read_launch, under_torchrun
 
 START_TIMEOUT = timedelta(minutes=5)

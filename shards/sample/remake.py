@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 
 from shards import cli
-from shards.cli import UserError
 from shards.disk import replace_file
+from shards.errors import UserError
 from shards.sources.idx import open_idx, read_idx
 
 # Of the unpacked files, so that a repacked distribution of the same data passes too.

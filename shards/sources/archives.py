@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.files import Files, FolderFiles, Place, sorted_by_name
 from shards.sources.kinds import LINK, SPECIAL
 from shards.sources.listing import Listing

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.rows import FileRows
 
 

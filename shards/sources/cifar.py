@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.archives import open_files
 from shards.sources.arrays import Images
 

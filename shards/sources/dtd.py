@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.archives import open_files
 from shards.sources.image_files import ImageFiles
 

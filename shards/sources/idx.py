@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.arrays import Images
 
 MAX_GZIP_RATIO = 1100

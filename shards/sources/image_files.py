@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.files import Files
 
 

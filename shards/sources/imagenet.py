@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.archives import open_files
 from shards.sources.image_files import ImageFiles
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
 from shards.disk import LACKS, passing_over
+from shards.errors import UserError
 from shards.sources.arrays import Images
 from shards.sources.rows import FileRows
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.mistakes import did_you_mean
 from shards.sources import Source
 from shards.sources.formats import FORMATS, Format

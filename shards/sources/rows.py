@@ -9,8 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from shards.cli import UserError
 from shards.disk import naming
+from shards.errors import UserError
 
 
 class FileRows:

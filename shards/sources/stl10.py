@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.archives import open_files
 from shards.sources.arrays import Images
 from shards.sources.rows import FileRows

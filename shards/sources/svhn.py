@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.sources.arrays import Images
 
 DIGITS = tuple("0123456789")

@@ -22,8 +22,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from shards.cli import UserError
 from shards.disk import naming
+from shards.errors import UserError
 from shards.sources.files import Files, Place, no_room, sorted_by_name
 from shards.sources.kinds import LINK, SPECIAL
 from shards.sources.listing import Listing

@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from braceexpand import braceexpand
 
-from shards.cli import UserError
 from shards.disk import LACKS, passing_over
+from shards.errors import UserError
 from shards.limits import refuse_large
 from shards.sources.files import no_room
 from shards.sources.kinds import NO_SAMPLE, OTHER_IMAGE, is_named_image

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards import cli
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.faults import (
     builders,
     checkpoint_damage,

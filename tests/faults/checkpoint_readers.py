@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
 from tests.faults.trial import Trial
 from train.checkpoint import COMPLETE, Snapshot, load_teacher

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
 from tests.faults.cases import Builder, Source, jpeg_source, npy_source

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from shards.cli import UserError
+from shards.errors import UserError
 from tests.faults.calls import Calls, path_after_rename
 from tests.faults.checkpoint_damage import tiny_run
 from tests.faults.forked import in_child

@@ -24,7 +24,7 @@ from eval.metrics import measure
 from eval.score import main
 from eval.sets import EvalSets
 from shards.build import build
-from shards.cli import UserError
+from shards.errors import UserError
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.faults.trial import Trial
