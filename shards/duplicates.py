@@ -45,7 +45,7 @@ from shards.errors import UserError
 from shards.near_pairs import Matches, NearPairs
 from shards.progress import ImageProgress
 from shards.reader import ShardSet
-from shards.resize import MODES, Resize, fit, to_image, to_pixels
+from shards.resize import Resize, fit, in_channels, to_image, to_pixels
 from shards.shared import digests
 
 HASH_BITS = 64
@@ -255,6 +255,6 @@ def _fitted(shards: ShardSet, ids: np.ndarray, size_px: int, channels: int) -> n
     wanted, places = np.unique(ids, return_inverse=True)
     images = shards.read(wanted)
     if images.shape[1:] != (size_px, size_px, channels):
-        fitted = [fit(to_image(x).convert(MODES[channels]), size_px, RULE) for x in images]
+        fitted = [fit(in_channels(to_image(x), channels), size_px, RULE) for x in images]
         images = np.stack([to_pixels(image) for image in fitted])
     return images.reshape(len(wanted), -1)[places]

@@ -6,6 +6,7 @@ ASCII only, so that any file name (line breaks, bytes that are not UTF-8) comes 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -61,12 +62,13 @@ def read_json_lines(path: Path, kind: type[Value], most: int | None = None) -> l
         UserError: A line (the message has its number) is no JSON, or a value of another type.
     """
     values = []
-    for number, line in enumerate(path.read_bytes().splitlines()[:most], start=1):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, kind):
-            raise UserError(f"{path}, line {number}: {line[:80]!r}, expected a {kind.__name__}")
-        values.append(value)
+    with open(path, "rb") as file:
+        for number, line in enumerate(itertools.islice(file, most), start=1):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, kind):
+                raise UserError(f"{path}, line {number}: {line[:80]!r}, expected a {kind.__name__}")
+            values.append(value)
     return values

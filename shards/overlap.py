@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +40,7 @@ from shards.disk import refuse_existing, write_new_file
 from shards.duplicates import Fingerprints, Limits, compare, fingerprint
 from shards.environment import usable_cpus
 from shards.errors import UserError, printable
+from shards.lists import json_lines
 from shards.near_pairs import Matches
 from shards.reader import ShardSet
 
@@ -284,7 +284,7 @@ def _table(overlaps: Sequence[Overlap]) -> Table:
 
 
 def _lines(values: Iterable[object]) -> Iterator[bytes]:
-    return (json.dumps(value).encode("ascii") + b"\n" for value in values)
+    return (json_lines([value]) for value in values)
 
 
 @cli.keeps("nothing is half written")

@@ -51,23 +51,18 @@ class Pixels(Protocol):
         """int64 [B] -> uint8 [B, H, W, C]."""
 
 
-def shared_of_shards(
-    sets: Mapping[str, ShardSet], pairs: Iterable[Pair] | None = None
-) -> list[Shared]:
+def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
     """The images that shard sets share, each pair of sets once.
 
-    Args:
-        sets: The sets, in the order of `compared`.
-        pairs: Which of them to compare by pixels; by default those of `compared`. Pairs that were
-            cut from one source, or hold the same shards, are always compared.
+    Compared by pixels are the pairs of `compared`, and those that were cut from one source or hold
+    the same shards.
     """
     copies = [
         (one, other)
         for one, other in itertools.combinations(sets, 2)
         if share_shards(sets[one].manifest, sets[other].manifest)
     ]
-    pairs = compared(sets) if pairs is None else pairs
-    by_pixels = shared_images(sets, [*pairs, *_of_one_source(sets), *copies])
+    by_pixels = shared_images(sets, [*compared(sets), *_of_one_source(sets), *copies])
     return each_pair_once([*by_pixels, *shared_names(sets)])
 
 
