@@ -261,7 +261,7 @@ def _assemble(
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     resized = (in_source != planned.target.size_px).any()
     if note := shape_note(in_source, planned.target.resize):
-        terminal.tell(printable(f"note: {planned.source.paths[0]}: {note}"))
+        terminal.tell(f"note: {planned.source.paths[0]}: {note}")
     passed_over = dict(planned.manifest.passed_over)
     if tally.several:
         passed_over[SEVERAL] = tally.several

@@ -17,7 +17,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from shards import environment, mistakes, terminal
-from shards.errors import UserError, printable
+from shards.errors import UserError
 
 
 def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
@@ -98,7 +98,7 @@ def run(main: Callable[[], object]) -> None:
     except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
         status, line = _ending(error)
         if line:
-            terminal.tell(printable(line))
+            terminal.tell(line)
         sys.exit(status)
     finally:
         terminal.finish()

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
+from shards.errors import printable
+
 STDOUT, STDERR = 1, 2
 
 
@@ -36,9 +38,9 @@ def shows_unicode(stream: TextIO) -> bool:
 
 
 def tell(text: str) -> None:
-    """Print a line on stderr; that nobody reads it is no error."""
+    """Print a line on stderr, made printable; that nobody reads it is no error."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def flush() -> None:

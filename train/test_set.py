@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping
 
 from shards import shared, terminal
-from shards.errors import UserError, printable
+from shards.errors import UserError
 from shards.reader import ShardSet
 from train.checkpoint import latest_checkpoint
 from train.config import RunConfig
@@ -89,4 +89,4 @@ def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
 
 
 def _note(text: str) -> None:
-    terminal.tell(f"note: {printable(text)}")
+    terminal.tell(f"note: {text}")

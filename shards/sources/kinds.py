@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shards import terminal
-from shards.errors import UserError, printable
+from shards.errors import UserError
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
@@ -122,4 +122,4 @@ def tell(where: object, passed_over: Mapping[str, int]) -> None:
     if passed_over:
         count = sum(passed_over.values())
         note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"
-        terminal.tell(printable(note))
+        terminal.tell(note)
