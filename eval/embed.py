@@ -5,18 +5,16 @@ Legend: B batch, G view size in pixels, N images of the set, d feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from dali_pipes.eval_loader import ImageSource
 from eval.config import Precision
 from eval.exact import full_float32
 from shards.errors import UserError, few
-from train.world import World
 
 PIXEL_CHUNK = 4096
 
@@ -66,39 +64,6 @@ def embed(
     if not feature_parts:
         return torch.empty((0, 0), device=device)
     return torch.cat(feature_parts)[torch.argsort(seen).to(device)]
-
-
-def share_of_rank(count: int, rank: int, world_size: int) -> range:
-    """The ids of 0 .. count-1 that are a rank's: consecutive, as many as another's but for one.
-
-    Together the ranks have each id once; with fewer images than ranks some have none.
-    """
-    return range(count * rank // world_size, count * (rank + 1) // world_size)
-
-
-def over_ranks(count: int, world: World, features_of: Callable[[range], Tensor]) -> Tensor:
-    """Features of a whole set, of which every rank computes its share; every rank must call it.
-
-    Args:
-        count: N, images of the set.
-        world: the ranks.
-        features_of: ids -> float32 [len(ids), d] on the rank's device; [0,0] for no ids.
-
-    Returns:
-        float32 [N,d], on every rank, row i = id i.
-    """
-    ours = features_of(share_of_rank(count, world.rank, world.world_size))
-    if world.world_size == 1:
-        return ours
-    width = torch.tensor(ours.shape[1], device=world.device)
-    dist.all_reduce(width, dist.ReduceOp.MAX)
-    # A collective takes equal shapes: shares are padded to the longest, and cut again.
-    padded = torch.zeros(-(-count // world.world_size), int(width), device=world.device)
-    padded[: len(ours), : ours.shape[1]] = ours
-    parts = [torch.empty_like(padded) for _ in range(world.world_size)]
-    dist.all_gather(parts, padded)
-    lengths = [len(share_of_rank(count, rank, world.world_size)) for rank in range(len(parts))]
-    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 def pixel_features(images: ImageSource, ids: range) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.eval_loader import EvalLoader, ImageSource
 from eval.config import ScoreConfig
-from eval.embed import embed, over_ranks, pixel_features
+from eval.embed import embed, pixel_features
 from eval.feature_cache import FeatureCache
 from eval.feature_file import FeatureFile
 from eval.sets import EvalSets
@@ -31,7 +31,7 @@ from train.checkpoint import LoadedTeacher
 from train.config import ModelConfig, RunConfig
 from train.model import untrained_backbone
 from train.pretrained import load_init
-from train.world import World
+from train.world import World, over_ranks
 
 TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"
 LABELS = {PIXEL: "pixel cosine", UNTRAINED: "untrained network", TEACHER: "trained teacher"}

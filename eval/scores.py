@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.embed import share_of_rank
 from eval.mahalanobis import Mahalanobis, NoCovarianceError
 from eval.prototypes import prototype_scores
 from eval.scorer import nearest_scores
 from eval.sets import BANK
 from train.checkpoint import LoadedTeacher
-from train.world import World
+from train.world import World, share_of_rank
 
 HEADLINE = "eq6"
 MAHALANOBIS = "mahalanobis"

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from eval.embed import embed, over_ranks, pixel_features, share_of_rank
+from eval.embed import embed, pixel_features
 from eval.images import Pixels
 from shards.errors import UserError
-from train.world import World
+from train.world import World, over_ranks, share_of_rank
 
 CPU = torch.device("cpu")
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from shards.errors import UserError
 from train.launch import Launch, read_launch, under_torchrun
@@ -81,12 +83,45 @@ class World:
         dist.all_reduce(flag, dist.ReduceOp.MIN)
         return bool(flag)
 
-    def mean(self, value: torch.Tensor) -> torch.Tensor:
+    def mean(self, value: Tensor) -> Tensor:
         """The mean of `value` over all ranks, in place; every rank must call it."""
         if self.world_size > 1:
             dist.all_reduce(value)
             value /= self.world_size
         return value
+
+
+def share_of_rank(count: int, rank: int, world_size: int) -> range:
+    """The ids of 0 .. count-1 that are a rank's: consecutive, as many as another's but for one.
+
+    Together the ranks have each id once; with fewer images than ranks some have none.
+    """
+    return range(count * rank // world_size, count * (rank + 1) // world_size)
+
+
+def over_ranks(count: int, world: World, rows_of: Callable[[range], Tensor]) -> Tensor:
+    """Rows of a whole set, of which every rank computes its share; every rank must call it.
+
+    Args:
+        count: N, rows of the set.
+        world: the ranks.
+        rows_of: ids -> float32 [len(ids), d] on the rank's device; [0,0] for no ids.
+
+    Returns:
+        float32 [N,d], on every rank, row i = id i.
+    """
+    ours = rows_of(share_of_rank(count, world.rank, world.world_size))
+    if world.world_size == 1:
+        return ours
+    width = torch.tensor(ours.shape[1], device=world.device)
+    dist.all_reduce(width, dist.ReduceOp.MAX)
+    # A collective takes equal shapes: shares are padded to the longest, and cut again.
+    padded = torch.zeros(-(-count // world.world_size), int(width), device=world.device)
+    padded[: len(ours), : ours.shape[1]] = ours
+    parts = [torch.empty_like(padded) for _ in range(world.world_size)]
+    dist.all_gather(parts, padded)
+    lengths = [len(share_of_rank(count, rank, world.world_size)) for rank in range(len(parts))]
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 def pick_device(requested: str, local_rank: int = 0) -> torch.device:

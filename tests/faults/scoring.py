@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dali_pipes.eval_loader import EvalLoader
 from eval import details, mahalanobis, prototypes, results, score_sets, scorer, scores
-from eval.embed import embed, share_of_rank
+from eval.embed import embed
 from eval.metrics import measure
 from eval.score import main
 from eval.sets import EvalSets
@@ -42,7 +42,7 @@ from tests.score_cases import (
     rounding_of,
     write_case,
 )
-from train.world import World
+from train.world import World, share_of_rank
 
 Mutant = tuple[object, str, Callable]
 """Where a function is, its name there, and what takes its place."""
