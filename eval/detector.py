@@ -34,9 +34,9 @@ from eval.results import described
 from eval.scorer import score as eq6_log_form
 from eval.sets import BANK, TEST, open_sets
 from eval.verdicts import Verdicts, judge
-from shards.convert import Target
 from shards.errors import UserError
 from shards.limits import read_picture
+from shards.target import Target
 from train.checkpoint import LoadedTeacher, load_teacher
 from train.world import World, pick_device
 

@@ -23,11 +23,11 @@ from eval.conformal import Calibration
 from eval.images import folder_images
 from eval.verdicts import judge, scores_csv, summary
 from shards import cli
-from shards.convert import Target
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError
 from shards.json_types import is_of_type
 from shards.levels import WHITE, is_colour, is_intensity
+from shards.target import Target
 
 FORMAT_VERSION = 1
 OPTIONAL = ("background", "intensity")

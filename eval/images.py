@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.convert import Target
 from shards.decode import decode, encode, is_stored_as_is
 from shards.errors import UserError
 from shards.levels import WHITE, to_levels
@@ -24,6 +23,7 @@ from shards.manifest import Manifest
 from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
 from shards.sources.archives import open_files
 from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
+from shards.target import Target
 
 CHUNK_BYTES = 64 << 20
 """Pixels that are held at a time."""

@@ -19,7 +19,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.eval_matrix import resize_matrix
 from eval.compress import Bank
 from eval.exported import INPUT, OUTPUT
-from shards.convert import Target
+from shards.target import Target
 
 if TYPE_CHECKING:
     import onnx

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from eval.conformal import Calibration, rate_of_one_set
 from eval.images import Read, read_chunks
-from shards.convert import Target
 from shards.errors import UserError, few, printable
+from shards.target import Target
 
 MOST_SHOWN = 10
 """Of the most unusual images, in the summary."""

@@ -14,37 +14,14 @@ import numpy as np
 from shards.dali_check import dali_errors
 from shards.decode import decode, encode, holds_several, is_stored_as_is
 from shards.jpeg import bare_jpeg
-from shards.levels import WHITE, Intensity
 from shards.manifest import EXTENSIONS
-from shards.resize import BadImage, Resize, fit, in_channels, to_image, to_pixels
+from shards.resize import BadImage, fit, in_channels, to_image, to_pixels
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.image_files import ImageFiles
 from shards.tally import Tally
+from shards.target import Target
 from shards.writer import Packed, pack_encoded, pack_raw
-
-
-@dataclass(frozen=True)
-class Target:
-    """How images are stored."""
-
-    size_px: int
-    channels: int
-    encoding: str
-    resize: Resize
-    background: str = WHITE
-    """What transparent images are laid on, and the margins of a `-pad` rule: #rrggbb."""
-    intensity: Intensity | None = None
-    """The values that become 0 and 255 where an image file does not state its range."""
-
-    @property
-    def sample_bytes(self) -> int:
-        """Of the pixels of an image."""
-        return self.size_px * self.size_px * self.channels
-
-    def keeps(self, shape: tuple[int, ...]) -> bool:
-        """Whether pixels of this shape are stored as they are."""
-        return self.encoding == "raw" and shape == (self.size_px, self.size_px, self.channels)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import PIL
 import tyro
 from PIL import ImageColor, features
 
-from shards.convert import Target
 from shards.environment import usable_cpus
 from shards.errors import UserError
 from shards.exclude import read_exclusions
@@ -28,6 +27,7 @@ from shards.resize import FITS, RESIZES, Fit, Resize, fit_of
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.registry import FORMATS, open_source
+from shards.target import Target
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from PIL import Image
 from eval.images import folder_images, read_chunks
 from shards import disk, limits, verify
 from shards.build import build
-from shards.convert import Target
 from shards.errors import UserError
 from shards.limits import MAX_FILE_BYTES, read_picture
 from shards.resize import MAX_PIXELS, BadImage
 from shards.sources.archives import open_files
 from shards.sources.registry import open_source
+from shards.target import Target
 from shards.verify import verify_shards
 from tests import source_cases as cases
 from tests.shard_cases import folder_request, image_folder, npy_set

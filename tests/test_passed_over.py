@@ -17,12 +17,12 @@ from PIL import Image, features
 from eval.images import folder_images, read_chunks
 from shards import info
 from shards.build import build, main
-from shards.convert import Target
 from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.reader import ShardSet
 from shards.sources.archives import open_files
 from shards.sources.registry import open_source
+from shards.target import Target
 from tests import source_cases as cases
 from tests.shard_cases import contents, folder_request, image_folder
 
