@@ -29,13 +29,21 @@ setup(
         "dali_pipes",
         "train",
         "eval",
+        "eval.sets",
+        "eval.features",
+        "eval.scores",
+        "eval.decisions",
+        "eval.audits",
+        "eval.results",
+        "eval.report",
+        "eval.onnx_export",
     ],
     # One directory for all packages: an editable install is then a plain path entry, which beats
     # any other package called `train` or `eval`.
     package_dir={"": "."},
     package_data={
         "shards.sample": ["*.gz", "LICENSE", "README.md"],
-        "eval": ["*.jinja", "*.css"],
+        "eval.report": ["*.jinja", "*.css"],
     },
     py_modules=[],
     install_requires=[

@@ -28,7 +28,7 @@ from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import needs_aux, parse_negatives
 from dali_pipes.plan import StreamOrder
-from eval.scorer import score
+from eval.scores.cosine import score
 from shards import cli
 from shards.errors import UserError
 from shards.reader import ShardSet

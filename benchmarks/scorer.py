@@ -39,8 +39,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.turns import chosen, in_turn, ratio
-from eval.scorer import eq6, nearest_scores, score
-from eval.tiles import keep_memory
+from eval.scores.cosine import eq6, nearest_scores, score
+from eval.scores.tiles import keep_memory
 from shards import cli
 from shards.errors import UserError
 from train.onednn import packed, product

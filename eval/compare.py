@@ -16,13 +16,12 @@ from typing import Annotated
 
 import tyro
 
-from eval import paper
-from eval.compare_figures import KNN, Point, save_figure_2, save_figure_3
-from eval.compare_runs import Run, load_runs
-from eval.publish import TABLE_FILES, Output, check_replaceable, complete_folder
-from eval.scores import HEADLINE, label_of
-from eval.sets import MEAN
-from eval.table import (
+from eval.results import paper_tables
+from eval.results.compare_figures import KNN, Point, save_figure_2, save_figure_3
+from eval.results.compare_runs import Run, load_runs
+from eval.results.output_folder import TABLE_FILES, Output, check_replaceable, complete_folder
+from eval.results.table_formats import print_sheet, write_sheet
+from eval.results.tables import (
     Cell,
     Row,
     Sheet,
@@ -37,7 +36,8 @@ from eval.table import (
     with_best,
     without_intervals,
 )
-from eval.table_formats import print_sheet, write_sheet
+from eval.scores.all_scores import HEADLINE, label_of
+from eval.sets.opening import MEAN
 from shards import cli
 from shards.console import Terminal
 from shards.errors import UserError
@@ -72,7 +72,7 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
     theirs = []
     for name in dict.fromkeys(paper_name_of(run.results) for run in runs):
         if name is not None:
-            row = paper.OURS[paper.data_set(in_dist_of(runs[0].results))][name]
+            row = paper_tables.OURS[paper_tables.data_set(in_dist_of(runs[0].results))][name]
             values = paper_values(runs[0].results, columns, row)
             theirs.append(Row(f"paper, {name}", [*map(Cell, values)]))
     probes = ["k-NN accuracy", "occupied", "train vs test"]

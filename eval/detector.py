@@ -25,15 +25,15 @@ from PIL import Image
 from torch import Tensor
 
 from eval.config import ScoreConfig
-from eval.conformal import Calibration
-from eval.contents import Shared, check_overlap
-from eval.feature_checks import MIN_NORM
-from eval.images import Item, Pixels, Read, rule_of
-from eval.networks import Network, of_teacher
-from eval.results import described
-from eval.scorer import score as eq6_log_form
-from eval.sets import BANK, TEST, open_sets
-from eval.verdicts import Verdicts, judge
+from eval.decisions.conformal import Calibration
+from eval.decisions.images import Item, Pixels, Read, rule_of
+from eval.decisions.verdicts import Verdicts, judge
+from eval.features.checks import MIN_NORM
+from eval.features.networks import Network, of_teacher
+from eval.results.collect import described
+from eval.scores.cosine import score as eq6_log_form
+from eval.sets.leakage import Shared, check_overlap
+from eval.sets.opening import BANK, TEST, open_sets
 from shards.errors import UserError
 from shards.limits import read_picture
 from shards.target import Target

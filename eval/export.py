@@ -4,8 +4,8 @@
     python -m eval.exported FILE.onnx FOLDER --out scores.csv
 
 The file is written only if onnxruntime gives the calibration images the scores that torch and DALI
-give them. With --bank N the bank is N weighted centres (`compress.py`); --ood tells what that costs
-in AUROC.
+give them. With --bank N the bank is N weighted centres (`eval/onnx_export/bank_compression.py`);
+--ood tells what that costs in AUROC.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.compress import Bank, compressed_bank, full_bank
-from eval.conformal import Calibration
-from eval.contents import check_overlap
+from eval.audits.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
+from eval.decisions.conformal import Calibration
 from eval.detector import Detector
-from eval.export_config import ExportConfig
 from eval.exported import FORMAT_VERSION, Header, Model, check_installed
 from eval.intervals import Interval
 from eval.metrics import auroc, auroc_interval
-from eval.onnx_graph import PixelsToScore, to_onnx, with_metadata
-from eval.results import described
-from eval.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
-from eval.sets import TEST, EvalSets, open_sets
+from eval.onnx_export.bank_compression import Bank, compressed_bank, full_bank
+from eval.onnx_export.config import ExportConfig
+from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
+from eval.results.collect import described
+from eval.sets.leakage import check_overlap
+from eval.sets.opening import TEST, EvalSets, open_sets
 from shards import cli
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError

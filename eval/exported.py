@@ -19,9 +19,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from eval.conformal import Calibration
-from eval.images import folder_images
-from eval.verdicts import judge, scores_csv, summary
+from eval.decisions.conformal import Calibration
+from eval.decisions.images import folder_images
+from eval.decisions.verdicts import judge, scores_csv, summary
 from shards import cli
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError

@@ -6,8 +6,8 @@
 
 The first writes results.json, tables, pictures, report.html and scores/<set>.csv, and so does the
 third, without images (`eval/score_sets.py`); the second scores.csv with p-values and decisions
-(`eval/own_images.py`). See `eval/config.py` for options. Under torchrun, images and bank are shared
-out among the ranks.
+(`eval/score_images.py`). See `eval/config.py` for options. Under torchrun, images and bank are
+shared out among the ranks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 from collections.abc import Sequence
 
 from eval.config import ScoreConfig
-from eval.publish import check_replaceable
+from eval.results.output_folder import check_replaceable
 from shards import cli
 
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else list(argv)
     # Imported here: torch and all that comes with it take seconds, which --help need not wait for.
     if config.images is not None:
-        from eval.own_images import score_images
+        from eval.score_images import score_images
 
         score_images(config, command)
     else:

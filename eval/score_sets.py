@@ -12,13 +12,16 @@ from contextlib import ExitStack
 
 from rich.text import Text
 
+from eval.audits.headline_probes import probes
+from eval.audits.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
+from eval.audits.shortcuts import audit
 from eval.config import ScoreConfig
-from eval.contents import check_overlap
-from eval.details import probes
-from eval.feature_file import FeatureFile, sets_of
-from eval.figures import save_histogram, save_roc
-from eval.networks import PIXEL, TEACHER, all_features
-from eval.publish import (
+from eval.features.networks import PIXEL, TEACHER, all_features
+from eval.report.page import write_report
+from eval.report.page_data import report_data
+from eval.results.collect import Method, collect, grouped, settings, write_scores
+from eval.results.figures import save_histogram, save_roc
+from eval.results.output_folder import (
     HISTOGRAM_FILE,
     REPORT_FILE,
     RESULTS_FILE,
@@ -26,15 +29,12 @@ from eval.publish import (
     SCORES_FOLDER,
     complete_folder,
 )
-from eval.report import write_report
-from eval.report_data import report_data
-from eval.results import Method, collect, grouped, settings, write_scores
-from eval.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
-from eval.scores import HEADLINE, all_scores
-from eval.sets import BANK, TEST, EvalSets, open_sets
-from eval.shortcuts import audit
-from eval.table import sheet_of
-from eval.table_formats import print_sheet, write_sheet
+from eval.results.table_formats import print_sheet, write_sheet
+from eval.results.tables import sheet_of
+from eval.scores.all_scores import HEADLINE, all_scores
+from eval.sets.feature_file import FeatureFile, sets_of
+from eval.sets.leakage import check_overlap
+from eval.sets.opening import BANK, TEST, EvalSets, open_sets
 from shards.console import Terminal
 from shards.errors import printable
 from train.checkpoint import load_teacher

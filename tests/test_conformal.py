@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.conformal import Calibration, rate_of_one_set
+from eval.decisions.conformal import Calibration, rate_of_one_set
 from shards.errors import UserError
 
 DRAWS = 200

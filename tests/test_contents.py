@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.contents import check_overlap, shared_rows
-from eval.images import Pixels
-from eval.sets import open_sets
+from eval.decisions.images import Pixels
+from eval.sets.leakage import check_overlap, shared_rows
+from eval.sets.opening import open_sets
 from shards.build import build
 from shards.errors import UserError
 from shards.plan import BuildRequest

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.details import probes
-from eval.sets import BANK, TEST, EvalSets
+from eval.audits.headline_probes import probes
+from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dali_pipes.eval_loader import EvalLoader
-from eval.images import Pixels, prepare, rule_of
+from eval.decisions.images import Pixels, prepare, rule_of
 from shards.build import build
 from shards.errors import UserError
 from shards.plan import BuildRequest
@@ -133,7 +133,7 @@ def test_files_pillow_images_and_arrays_score_alike(calibrated) -> None:
 def test_an_image_scores_alike_alone_and_with_others(case, monkeypatch) -> None:
     pixels = pixels_of(case.other)
     together = case.detector(device="cpu").score(pixels).score
-    monkeypatch.setattr("eval.images.CHUNK_BYTES", 5 * pixels[0].size)
+    monkeypatch.setattr("eval.decisions.images.CHUNK_BYTES", 5 * pixels[0].size)
     few = case.detector(device="cpu", batch=2).score(list(pixels)).score
     np.testing.assert_allclose(few, together, rtol=0, atol=1e-5)
 
@@ -189,7 +189,7 @@ def test_images_without_a_score_are_named(case, tmp_path, monkeypatch, value) ->
         return features.masked_fill(is_flat[:, None], value)
 
     detector.teacher.backbone.register_forward_hook(spoil)
-    monkeypatch.setattr("eval.images.CHUNK_BYTES", 5 * SIZE_PX * SIZE_PX * 3)
+    monkeypatch.setattr("eval.decisions.images.CHUNK_BYTES", 5 * SIZE_PX * SIZE_PX * 3)
     flat = np.full((SIZE_PX, SIZE_PX, 3), 90, np.uint8)
     Image.fromarray(flat).save(tmp_path / "flat.png")
     noise = list(pixels_of(case.other))

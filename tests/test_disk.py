@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.publish import complete_folder
+from eval.results.output_folder import complete_folder
 from shards import disk
 from shards.disk import locked, move_folder, replace_file, sync, write_new_file
 from shards.errors import UserError
@@ -244,7 +244,7 @@ def test_a_mount_is_no_output_folder_and_that_is_told_before_the_work(tmp_path, 
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "out")
     (tmp_path / "out").mkdir()
     refused = pytest.raises(UserError, match=r"--out .*/out: a file system is mounted there; name")
-    from eval.publish import check_replaceable
+    from eval.results.output_folder import check_replaceable
 
     with refused:
         check_replaceable(tmp_path / "out")

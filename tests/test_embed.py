@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from eval.embed import embed, pixel_features
-from eval.images import Pixels
+from eval.decisions.images import Pixels
+from eval.features.embed import embed, pixel_features
 from shards.errors import UserError
 from train.world import World, over_ranks, share_of_rank
 
@@ -121,7 +121,7 @@ def test_every_rank_gets_the_whole_set(tmp_path, count):
 def test_pixel_features_are_the_pixels(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (12, 2, 4, 3), dtype=np.uint8)
     images[5] = 0
-    monkeypatch.setattr("eval.embed.PIXEL_CHUNK", 4)  # three reads, the last shorter
+    monkeypatch.setattr("eval.features.embed.PIXEL_CHUNK", 4)  # three reads, the last shorter
     features = pixel_features(Pixels(images), range(1, 11))
     assert features.dtype == torch.float32 and features.shape == (10, 24)
     expected = images[1:11].reshape(10, 24) / 255

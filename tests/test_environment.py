@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eval.config import ScoreConfig
-from eval.own_images import score_images
+from eval.score_images import score_images
 from shards import environment
 from shards.errors import UserError
 from tests.shard_cases import assert_user_error, run_module

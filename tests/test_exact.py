@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from eval.embed import embed
-from eval.exact import full_float32
-from eval.neighbours import nearest
-from eval.scorer import NAMES, score
+from eval.features.embed import embed
+from eval.features.full_float32 import full_float32
+from eval.scores.cosine import NAMES, score
+from eval.scores.neighbours import nearest
 
 backends: Any = torch.backends
 NEW = (

@@ -16,11 +16,11 @@ from PIL import Image
 
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.eval_matrix import resize_matrix
-from eval import onnx_graph
-from eval.compress import compressed_bank, full_bank
+from eval.decisions.images import Pixels
 from eval.export import main
 from eval.exported import Header, Model
-from eval.images import Pixels
+from eval.onnx_export import graph
+from eval.onnx_export.bank_compression import compressed_bank, full_bank
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
@@ -237,7 +237,7 @@ def test_a_folder_without_onnxruntime(tmp_path) -> None:
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_an_export_without_a_package(tmp_path, monkeypatch, package) -> None:
-    assert package not in vars(onnx_graph)  # it is told, for nothing imports it before
+    assert package not in vars(graph)  # it is told, for nothing imports it before
     monkeypatch.setitem(sys.modules, package, None)
     nowhere = RunCase(*[tmp_path / "nowhere"] * 4)
     with pytest.raises(UserError, match=rf"^{package} is not installed: .* -e \.\[export\]"):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from eval import feature_cache
-from eval.feature_cache import FeatureCache
+from eval.features import cache as cache_file
+from eval.features.cache import FeatureCache
 from train.world import World
 
 KEY = {"weights": "abc", "set": "def", "crop_px": 28}
@@ -67,7 +67,7 @@ def test_what_cannot_be_written_is_told_once(tmp_path, capsys, monkeypatch, faul
         def refused(*_):
             raise SafetensorError("I/O error: Permission denied (os error 13)")
 
-        monkeypatch.setattr(feature_cache, "save_file", refused)
+        monkeypatch.setattr(cache_file, "save_file", refused)
     cache = FeatureCache(tmp_path / "run" / "features")
     for added in range(3):
         key = KEY | {"crop_px": added}

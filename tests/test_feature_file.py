@@ -11,8 +11,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from eval.feature_file import FeatureFile, sets_of
 from eval.score import main
+from eval.sets.feature_file import FeatureFile, sets_of
 from shards.errors import UserError
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from eval import compare
-from eval.figures import save_histogram, save_roc
+from eval.results.figures import save_histogram, save_roc
 from shards.errors import UserError
 from tests.results_cases import made_up_probes, made_up_results
 

@@ -16,8 +16,8 @@ from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
 from dali_pipes.plan import StreamOrder
 from eval.config import TAU
-from eval.scores import all_scores
-from eval.sets import BANK, TEST
+from eval.scores.all_scores import all_scores
+from eval.sets.opening import BANK, TEST
 from tests.train_cases import tensors_of, train
 from train.world import World
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.images import folder_images, read_chunks
+from eval.decisions.images import folder_images, read_chunks
 from shards import disk, limits, verify
 from shards.build import build
 from shards.errors import UserError

@@ -13,7 +13,7 @@ from sklearn.covariance import EmpiricalCovariance
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from eval.mahalanobis import SHRINKAGE, Mahalanobis
+from eval.scores.mahalanobis import SHRINKAGE, Mahalanobis
 from shards.errors import UserError
 
 
@@ -38,7 +38,7 @@ def shrunk_distances(bank, test):
 
 
 def test_one_cluster(monkeypatch):
-    monkeypatch.setattr("eval.mahalanobis.TILE", 64)  # several, the last shorter
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # several, the last shorter
     bank, test = features(300, centre=3), features(150, seed=1)
     scores = Mahalanobis.fit(bank).score(test)
     assert scores.dtype == torch.float64
@@ -59,7 +59,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_second_copy_of_the_bank_is_held(monkeypatch):
-    monkeypatch.setattr("eval.mahalanobis.TILE", 64)
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)
     bank, test = features(600, centre=3), features(500, seed=1)
     with LargestTensor() as traced:
         Mahalanobis.fit(bank).score(test)
@@ -67,7 +67,7 @@ def test_no_second_copy_of_the_bank_is_held(monkeypatch):
 
 
 def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch):
-    monkeypatch.setattr("eval.mahalanobis.TILE", 64)
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)
     bank = features(300, centre=3000)  # the variance is 1e-6, of a mean of length 1
     fitted = Mahalanobis.fit(bank)
     rows = unit(bank)
@@ -80,7 +80,7 @@ def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch
 
 
 def test_nearest_of_three_clusters(monkeypatch):
-    monkeypatch.setattr("eval.mahalanobis.TILE", 64)  # of which a cluster fills parts
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # of which a cluster fills parts
     bank = torch.cat([features(n, seed=n, centre=c) for n, c in ((90, 40), (60, -40), (70, 0))])
     test = features(50, seed=1, centre=20)
     labels = KMeans(3, n_init=10, random_state=0).fit(unit(bank)).labels_

@@ -10,8 +10,8 @@ import pytest
 import tyro
 
 from dali_pipes.negatives import parse_negatives
-from eval.results import grouped
-from eval.sets import EvalSets
+from eval.results.collect import grouped
+from eval.sets.opening import EvalSets
 from shards import cli
 from shards.errors import UserError
 from shards.mistakes import did_you_mean

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from eval.config import ScoreConfig
-from eval.feature_file import FeatureFile
-from eval.images import Pixels
-from eval.networks import Network, all_features
+from eval.decisions.images import Pixels
+from eval.features.networks import Network, all_features
+from eval.sets.feature_file import FeatureFile
 from shards.errors import UserError
 from tests.world_cases import OneOfTwo
 from train.world import World

@@ -14,7 +14,7 @@ import pytest
 
 from eval.config import ScoreConfig
 from eval.detector import Detector
-from eval.own_images import score_images
+from eval.score_images import score_images
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.paper import BASELINES, OURS, groups_of, name_of, published, sets_of
+from eval.results.paper_tables import BASELINES, OURS, groups_of, name_of, published, sets_of
 from shards.protocols import PROTOCOLS
 
 AVERAGES = {

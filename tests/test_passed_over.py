@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from eval.images import folder_images, read_chunks
+from eval.decisions.images import folder_images, read_chunks
 from shards import info
 from shards.build import build, main
 from shards.errors import UserError

@@ -8,8 +8,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler, normalize
 
-from eval import neighbours, probes
-from eval.probes import class_probes, knn_accuracy, linear_probe, sensitivity
+from eval.audits import probes
+from eval.audits.probes import class_probes, knn_accuracy, linear_probe, sensitivity
+from eval.scores import neighbours
 from shards.errors import UserError
 
 

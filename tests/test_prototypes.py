@@ -11,7 +11,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import entropy
 from torch import nn
 
-from eval.prototypes import occupied, prototype_scores
+from eval.scores.prototypes import occupied, prototype_scores
 from shards.errors import UserError
 
 WIDTH, PROTOTYPES = 6, 10
@@ -31,7 +31,7 @@ def head():
 
 @pytest.fixture(autouse=True)
 def several_tiles(monkeypatch):
-    monkeypatch.setattr("eval.prototypes.TILE", 16)
+    monkeypatch.setattr("eval.scores.prototypes.TILE", 16)
 
 
 def logits_of(head, rows):

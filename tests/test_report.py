@@ -18,11 +18,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from dali_pipes.batch import ViewSpec
-from eval import report_charts, report_images
-from eval.report import ReportData, page, write_report
-from eval.report_findings import findings
-from eval.report_views import IMAGES, views_of_run
-from eval.shortcuts import STATISTICS
+from eval.audits.shortcuts import STATISTICS
+from eval.report import charts, gallery
+from eval.report.findings import findings
+from eval.report.page import ReportData, page, write_report
+from eval.report.views import IMAGES, views_of_run
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
@@ -601,7 +601,7 @@ def test_gray_images_are_kept_and_no_image_is_at_both_ends(bare) -> None:
 
 
 def test_a_large_image_becomes_a_small_jpeg() -> None:
-    picture = report_images.picture(Image.fromarray(smooth_images(1, 200, 3, seed=1)[0]))
+    picture = gallery.picture(Image.fromarray(smooth_images(1, 200, 3, seed=1)[0]))
     kind, encoded = picture.uri.split(",")
     image = Image.open(io.BytesIO(base64.b64decode(encoded)))
     assert kind == "data:image/jpeg;base64" and image.size == (112, 112)
@@ -626,7 +626,7 @@ def test_the_roc_curve_is_that_of_scikit_learn(decimals) -> None:
     rng = np.random.default_rng(0)
     in_dist, ood = rng.normal(0, 1, 70).round(decimals), rng.normal(1, 1, 50).round(decimals)
     values, is_ood = np.concatenate([in_dist, ood]), np.arange(120) >= 70
-    false_positive, true_positive = report_charts.roc_points(in_dist, ood)
+    false_positive, true_positive = charts.roc_points(in_dist, ood)
     expected = roc_curve(is_ood, values, drop_intermediate=False)[:2]
     assert {*zip(false_positive.round(9), true_positive.round(9), strict=True)} <= {
         *zip(*(rates.round(9) for rates in expected), strict=True)
@@ -638,8 +638,8 @@ def test_the_roc_curve_is_that_of_scikit_learn(decimals) -> None:
 def test_a_long_roc_curve_is_thinned_and_keeps_its_shape() -> None:
     rng = np.random.default_rng(0)
     in_dist, ood = rng.normal(0, 1, 20_000), rng.normal(1, 1, 20_000)
-    false_positive, true_positive = report_charts.roc_points(in_dist, ood)
-    assert len(false_positive) <= report_charts.CURVE_POINTS
+    false_positive, true_positive = charts.roc_points(in_dist, ood)
+    assert len(false_positive) <= charts.CURVE_POINTS
     assert (false_positive[0], true_positive[0]) == (0, 0)
     assert (false_positive[-1], true_positive[-1]) == (1, 1)
     exact = roc_auc_score(np.arange(40_000) >= 20_000, np.concatenate([in_dist, ood]))
@@ -658,7 +658,7 @@ def points(text: str) -> np.ndarray:
 def test_the_heights_of_a_histogram_are_shares_of_its_own_images() -> None:
     in_dist, ood = np.array([0.0, 0, 0, 1]), np.array([1.0, 1])
     edges = np.array([0.0, 0.5, 1.0])
-    svg = str(report_charts.histogram("title", edges, in_dist, ood))
+    svg = str(charts.histogram("title", edges, in_dist, ood))
     bottom = polygon(svg, "ood")[0, 1]
     top = polygon(svg, "ood")[:, 1].min()  # 100 % of the OOD images in one bin
     share = (bottom - polygon(svg, "in-dist")[:, 1]) / (bottom - top)
@@ -678,7 +678,7 @@ def test_each_curve_and_histogram_is_of_the_set_that_is_named(full) -> None:
     ]
     whole = re.search(r"<figcaption>Whole</figcaption>(.*?)</figure>", text, re.S)[1]
     figures = text.split('<div class="charts">')[1].split("</section>")[0].split("<figure>")[1:]
-    edges = np.histogram_bin_edges(np.concatenate([*full.scores.values()]), report_charts.BINS)
+    edges = np.histogram_bin_edges(np.concatenate([*full.scores.values()]), charts.BINS)
     for name, kind, figure in zip(names, kinds, figures, strict=True):
         curve = points(re.search(rf'class="line {kind}" points="(.*?)"', whole)[1])
         (left, bottom), (right, top) = curve[0], curve[-1]
@@ -697,7 +697,7 @@ def test_each_curve_and_histogram_is_of_the_set_that_is_named(full) -> None:
     ("low", "high"), [(-25.3, -17.1), (0, 1152), (0, 1e-3), (0, 0.37), (3, 3), (-1e-6, 1e-6)]
 )
 def test_ticks_are_round_numbers_within_the_axis(low, high) -> None:
-    axis = report_charts.axis_over(low, high)
+    axis = charts.axis_over(low, high)
     assert 2 <= len(axis.ticks) <= 9
     assert axis.low <= min(axis.ticks) + 1e-9 and max(axis.ticks) <= axis.high + 1e-9
     steps = np.diff(axis.ticks)

@@ -16,9 +16,9 @@ import scipy
 import torch
 
 from dali_pipes.batch import ViewSpec
-from eval.report_data import report_data
-from eval.results import described, training_command, versions
-from eval.sets import BANK, TEST, EvalSets
+from eval.report.page_data import report_data
+from eval.results.collect import described, training_command, versions
+from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet

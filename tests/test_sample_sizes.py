@@ -9,9 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from eval.feature_file import FeatureFile
-from eval.metrics import auroc_interval
-from eval.sample_sizes import (
+from eval.audits.sample_sizes import (
     WIDE,
     check_calibration,
     check_neighbours,
@@ -22,7 +20,9 @@ from eval.sample_sizes import (
     sets_of_equal_images,
     sizes_that_say_little,
 )
-from eval.sets import BANK, TEST, EvalSets
+from eval.metrics import auroc_interval
+from eval.sets.feature_file import FeatureFile
+from eval.sets.opening import BANK, TEST, EvalSets
 from shards.equal import FIRST, all_equal
 from shards.errors import UserError
 from shards.reader import ShardSet

@@ -19,10 +19,10 @@ from PIL import Image
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from eval import score_sets
 from eval.metrics import auroc
-from eval.publish import check_replaceable, complete_folder
-from eval.results import grouped
+from eval.results.collect import grouped
+from eval.results.output_folder import check_replaceable, complete_folder
 from eval.score import main
-from eval.sets import open_sets
+from eval.sets.opening import open_sets
 from shards.build import build
 from shards.errors import UserError
 from shards.plan import BuildRequest

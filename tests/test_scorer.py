@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from eval import neighbours
-from eval.neighbours import nearest
-from eval.scorer import NAMES, eq6, nearest_scores, score
+from eval.scores import neighbours
+from eval.scores.cosine import NAMES, eq6, nearest_scores, score
+from eval.scores.neighbours import nearest
 from shards.errors import UserError
 
 

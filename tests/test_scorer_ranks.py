@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 
-from eval.scorer import nearest_scores, score
+from eval.scores.cosine import nearest_scores, score
 from shards.errors import UserError
 from train.world import World
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 import shards.build
 import shards.overlap
-from eval.contents import check_overlap
-from eval.sets import open_sets
+from eval.sets.leakage import check_overlap
+from eval.sets.opening import open_sets
 from shards.build import build
 from shards.errors import UserError
 from shards.manifest import read_manifest

@@ -11,8 +11,8 @@ from PIL import Image, ImageStat
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from eval.images import Pixels
-from eval.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
+from eval.audits.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
+from eval.decisions.images import Pixels
 from shards.build import build
 from shards.reader import ShardSet
 from tests.conftest import photographs, smooth_images
@@ -114,7 +114,7 @@ def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> N
 def test_every_image_gets_its_own_value_whatever_the_chunks(monkeypatch) -> None:
     images = smooth_images(50, 16, 3, seed=1)
     whole = statistics(Pixels(images))
-    monkeypatch.setattr("eval.shortcuts.CHUNK_BYTES", 7 * images[0].nbytes)
+    monkeypatch.setattr("eval.audits.shortcuts.CHUNK_BYTES", 7 * images[0].nbytes)
     for key, values in statistics(Pixels(images)).items():
         np.testing.assert_allclose(values, whole[key], rtol=1e-6, atol=1e-6)
         alone = statistics(Pixels(images[[33]]))[key]
@@ -244,7 +244,7 @@ def test_original_sizes_of_shard_sets_tell_as_those_of_their_files(tmp_path: Pat
 
 def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypatch) -> None:
     images = smooth_images(10, 16, 3, seed=2)
-    monkeypatch.setattr("eval.shortcuts.CHUNK_BYTES", 3 * images[0].nbytes)
+    monkeypatch.setattr("eval.audits.shortcuts.CHUNK_BYTES", 3 * images[0].nbytes)
     sizes = np.stack([np.arange(100, 110), np.full(10, 50)], axis=1)
     knows = OnceLarger(images, sizes)
     others = {

@@ -10,8 +10,15 @@ import re
 import pytest
 from rich.console import Console
 
-from eval.table import sheet_of
-from eval.table_formats import print_sheet, to_csv, to_json, to_latex, to_markdown, write_sheet
+from eval.results.table_formats import (
+    print_sheet,
+    to_csv,
+    to_json,
+    to_latex,
+    to_markdown,
+    write_sheet,
+)
+from eval.results.tables import sheet_of
 from tests.results_cases import found, made_up_probes, made_up_results
 
 NAMES = ("cifar100", "svhn", "imagenet30", "tiny-imagenet", "lsun", "stl10", "places", "[dtd]")

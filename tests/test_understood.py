@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from eval.decisions.images import prepare, rule_of
 from eval.exported import FORMAT_VERSION, Header
-from eval.images import prepare, rule_of
 from shards.build import build
 from shards.errors import UserError
 from shards.manifest import read_manifest

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from eval.score import main
-from eval.scores import all_scores
+from eval.scores.all_scores import all_scores
 from tests.score_cases import (
     CPU,
     EPOCHS,

@@ -18,11 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from dali_pipes.eval_loader import EvalLoader
-from eval import details, mahalanobis, prototypes, results, score_sets, scorer, scores
-from eval.embed import embed
+from eval import score_sets
+from eval.audits import headline_probes
+from eval.features.embed import embed
 from eval.metrics import measure
+from eval.results import collect
 from eval.score import main
-from eval.sets import EvalSets
+from eval.scores import all_scores, cosine, mahalanobis, prototypes
+from eval.sets.opening import EvalSets
 from shards.build import build
 from shards.errors import UserError
 from shards.plan import BuildRequest
@@ -83,7 +86,7 @@ def refusal(arguments: list[str]) -> str | None:
 
 def polarity_mutants() -> dict[str, Mutant]:
     """Each is one mistake of sign, direction, order or name, in the real function."""
-    nearest, of_prototypes = scores.nearest_scores, scores.prototype_scores
+    nearest, of_prototypes = all_scores.nearest_scores, all_scores.prototype_scores
     distance = mahalanobis.Mahalanobis.score
 
     def negated(name: str, function: Callable) -> Callable:
@@ -117,12 +120,12 @@ def polarity_mutants() -> dict[str, Mutant]:
         return mutant
 
     write_scores, open_sets = score_sets.write_scores, score_sets.open_sets
-    measured, mean, sensitivity = results.measure, results.mean_of_sets, details.sensitivity
+    measured, mean, sensitivity = collect.measure, collect.mean_of_sets, headline_probes.sensitivity
     negate = {
-        f"negated {name}": (scores, "nearest_scores", negated(name, nearest))
+        f"negated {name}": (all_scores, "nearest_scores", negated(name, nearest))
         for name in ("eq6", "max-cosine", "knn-5")
     } | {
-        f"negated {name}": (scores, "prototype_scores", negated(name, of_prototypes))
+        f"negated {name}": (all_scores, "prototype_scores", negated(name, of_prototypes))
         for name in ("entropy", "energy")
     }
     return {
@@ -133,30 +136,30 @@ def polarity_mutants() -> dict[str, Mutant]:
             lambda *args, **kwargs: -distance(*args, **kwargs),
         ),
         "entropy for energy": (
-            scores,
+            all_scores,
             "prototype_scores",
             exchanged("entropy", "energy", of_prototypes),
         ),
         "k-NN for maximum cosine": (
-            scores,
+            all_scores,
             "nearest_scores",
             exchanged("knn-5", "max-cosine", nearest),
         ),
-        "labels swapped": (results, "measure", lambda one, other: measured(other, one)),
+        "labels swapped": (collect, "measure", lambda one, other: measured(other, one)),
         "labels swapped in the mean": (
-            results,
+            collect,
             "mean_of_sets",
             lambda one, sets: mean(-one, [-ood for ood in sets]),
         ),
         "labels swapped in the sensitivity": (
-            details,
+            headline_probes,
             "sensitivity",
             lambda one, other: sensitivity(other, one),
         ),
         "test and OOD folders swapped": (score_sets, "open_sets", sets_exchanged(TEST, "ood-a")),
         "OOD folders swapped": (score_sets, "open_sets", sets_exchanged("ood-a", "ood-b")),
         "bank and test folders swapped": (score_sets, "open_sets", sets_exchanged(BANK, TEST)),
-        "neighbours sorted up": (scores, "nearest_scores", of_sorted_up),
+        "neighbours sorted up": (all_scores, "nearest_scores", of_sorted_up),
         "rows sorted by score": (score_sets, "write_scores", in_order_of_score),
     }
 
@@ -263,11 +266,11 @@ def scores_in_tiles(
 ) -> dict[str, dict[str, NDArray]]:
     """Score -> set -> [N], computed in tiles of this shape."""
     with (
-        patch.object(scorer, "TILE_SHAPE", {"cpu": (rows, columns)}),
+        patch.object(cosine, "TILE_SHAPE", {"cpu": (rows, columns)}),
         patch.object(mahalanobis, "TILE", rows),
         patch.object(prototypes, "TILE", rows),
     ):
-        return scores.all_scores(
+        return all_scores.all_scores(
             {name: torch.from_numpy(values) for name, values in features.items()},
             TAU,
             KS,

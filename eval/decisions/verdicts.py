@@ -1,0 +1,134 @@
+"""What is said of one's own images: score, p-value and decision of each, and how that is told.
+
+Needs neither torch nor DALI: a trained run and an exported file tell the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.decisions.conformal import Calibration, rate_of_one_set
+from eval.decisions.images import Read, read_chunks
+from shards.errors import UserError, few, printable
+from shards.target import Target
+
+MOST_SHOWN = 10
+"""Of the most unusual images, in the summary."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Of N images, in the order in which they were given."""
+
+    score: NDArray[np.float64]
+    """[N]; higher = more OOD; NaN for an image that cannot be read."""
+    p_value: NDArray[np.float64]
+    """[N], the probability that an in-distribution image scores as high; NaN likewise."""
+    is_ood: NDArray[np.bool_]
+    """[N], whether the p-value is at most the false-positive rate; false likewise."""
+    errors: dict[int, str]
+    """Number of each image that cannot be read -> why."""
+
+
+def judge(
+    reads: Sequence[Read],
+    rule: Target,
+    score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
+    calibration: Calibration,
+    fpr: float,
+    names: Sequence[str],
+) -> Verdicts:
+    """Score images and decide.
+
+    Args:
+        reads: N images.
+        rule: what is done to their pixels.
+        score: uint8 [n, H, W, C] -> scores [n]; one that is not finite is refused here.
+        calibration: scores of in-distribution images, made in the same way.
+        fpr: share of in-distribution images that may be called OOD.
+        names: what an error calls the images.
+
+    Raises:
+        UserError: the rate cannot be promised, scores are not finite (the message names their
+            images), or no image can be read.
+    """
+    calibration.check_fpr(fpr)
+    scores = np.full(len(reads), np.nan)
+    errors: dict[int, str] = {}
+    for chunk in read_chunks(reads, rule):
+        errors |= chunk.unreadable
+        if chunk.numbers:
+            scores[chunk.numbers] = score(chunk.pixels)
+            bad = [number for number in chunk.numbers if not np.isfinite(scores[number])]
+            if bad:
+                called = few([names[i] for i in bad])
+                raise UserError(
+                    f"images: {len(bad)} scores are not finite, of {called}; leave these out, or "
+                    "look at what the network makes of them"
+                )
+    if len(errors) == len(reads):
+        what = f"the first {errors[0]}" if errors else "there is none"
+        raise UserError(f"images: none of {len(reads)} can be read; {what}")
+    p_values = calibration.p_values(scores)
+    return Verdicts(scores, p_values, p_values <= fpr, errors)
+
+
+def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
+    """One line for each image that can be read: `file,score,p_value,is_ood`, in the order given.
+
+    Numbers are written so that reading gives the same ones back.
+    """
+    columns = verdicts.score.tolist(), verdicts.p_value.tolist(), verdicts.is_ood.tolist()
+    rows = enumerate(zip(names, *columns, strict=True))
+    return _csv(
+        ("file", "score", "p_value", "is_ood"),
+        (
+            (name, score, p_value, int(is_ood))
+            for number, (name, score, p_value, is_ood) in rows
+            if number not in verdicts.errors
+        ),
+    )
+
+
+def unreadable_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
+    """One line for each image that cannot be read: `file,reason`."""
+    return _csv(
+        ("file", "reason"), ((names[number], why) for number, why in verdicts.errors.items())
+    )
+
+
+def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: float) -> str:
+    """What a person wants to know first, in a few lines for a terminal."""
+    scored = len(names) - len(verdicts.errors)
+    mean, deviation = rate_of_one_set(fpr, calibrated_on)
+    lines = [
+        f"{int(verdicts.is_ood.sum()):,} of {scored:,} images are called OOD at a false-positive "
+        f"rate of {100 * fpr:g} % (calibrated on {calibrated_on:,} images; of normal images like "
+        f"these {100 * mean:.3g} % would be on average over such calibration sets, with a standard "
+        f"deviation of {100 * deviation:.2g} points).",
+        f"{'p-value':>8} {'score':>9}  the most unusual",
+    ]
+    order = np.argsort(-verdicts.score, kind="stable")  # NaN comes last
+    for number in order[: min(MOST_SHOWN, scored)]:
+        mark = "*" if verdicts.is_ood[number] else " "
+        numbers = f"{verdicts.p_value[number]:8.4f} {verdicts.score[number]:9.3f}"
+        lines.append(f"{numbers} {mark}{printable(names[number])}")
+    if verdicts.errors:
+        lines.append(f"{len(verdicts.errors):,} files cannot be read:")
+    lines += [f"  {printable(names[i])}: {printable(why)}" for i, why in verdicts.errors.items()]
+    return "\n".join(lines)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Names are quoted whatever is in them, and keep bytes that are not UTF-8."""
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    text.write(",".join(header) + "\n")
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,226 @@
+"""What makes features: the teacher of a run, its start, raw pixels, timm, a file.
+
+Legend: N images, d width of their features, G side of a view in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from dali_pipes.eval_loader import EvalLoader, ImageSource
+from eval.config import ScoreConfig
+from eval.features.cache import FeatureCache
+from eval.features.embed import embed, pixel_features
+from eval.sets.feature_file import FeatureFile
+from eval.sets.opening import EvalSets
+from eval.versions import dali_version
+from shards.errors import UserError
+from shards.reader import ShardSet
+from train.backbone import build_backbone, check_name
+from train.checkpoint import LoadedTeacher
+from train.config import ModelConfig, RunConfig
+from train.model import untrained_backbone
+from train.pretrained import load_init
+from train.world import World, over_ranks
+
+TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"
+LABELS = {PIXEL: "pixel cosine", UNTRAINED: "untrained network", TEACHER: "trained teacher"}
+CACHE_FOLDER = "features"
+"""In the run, unless the command says otherwise."""
+
+
+class Features(Protocol):
+    """One way to make features: a row of the table."""
+
+    @property
+    def key(self) -> str:
+        """In results.json: teacher, untrained, pixel, timm:NAME or npz:NAME."""
+
+    @property
+    def label(self) -> str:
+        """What a reader sees."""
+
+    def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
+        """Set -> float32 [N, d] on every rank's device, row i = id i; all ranks must call it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Features that are made of images, here."""
+
+    key: str
+    label: str
+    of_images: Callable[[ImageSource, range], Tensor]
+    """Images, N consecutive ids -> float32 [N, d] on the device of the scoring."""
+    cache: FeatureCache
+    """Keeps those of sets."""
+    world: World
+    """The ranks that share the images of a set out among themselves."""
+    depends_on: dict[str, str | int] = field(default_factory=dict)
+    """What the features depend on besides the images; empty: as quick to make as to read."""
+
+    def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
+        """As `Features` has it."""
+        return {name: self.of_shards(shards) for name, shards in sets.shards.items()}
+
+    def of_shards(self, shards: ShardSet) -> Tensor:
+        """Of one set, likewise."""
+        key = self.depends_on and {**self.depends_on, "set": shards.manifest.sha256}
+        make = partial(over_ranks, len(shards), self.world, partial(self.of_images, shards))
+        return self.cache.get(key, make, self.world)
+
+
+def all_features(
+    config: ScoreConfig,
+    teacher: LoadedTeacher | None,
+    files: Sequence[FeatureFile],
+    world: World,
+) -> Iterator[Features]:
+    """What the command asks for, in the order of the table's rows; the teacher comes last.
+
+    One network is made at a time. `files` are those of `config.features`.
+
+    Raises:
+        UserError: a network cannot be had, or two have one label; names the option.
+    """
+    _check_labels(config, files)
+    cache = _cache(config)
+    if config.baselines:
+        yield _pixels(cache, world)
+    if config.baselines and teacher is not None:
+        network = untrained_backbone(teacher.config, world.device)
+        crop_px = teacher.config.views.global_px
+        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
+    for name in config.backbone:
+        yield _of_timm(name, config, cache, world)
+    yield from files
+    if teacher is not None:
+        yield of_teacher(teacher, config, world, cache)
+
+
+def of_teacher(
+    teacher: LoadedTeacher, config: ScoreConfig, world: World, cache: FeatureCache | None = None
+) -> Network:
+    """The teacher's features, kept in `cache`, or else where the command says."""
+    cache = cache or _cache(config)
+    crop_px = teacher.config.views.global_px
+    label, weights = LABELS[TEACHER], teacher.sha256
+    network = teacher.backbone
+    return _of_network(TEACHER, label, network, crop_px, config, cache, world, weights=weights)
+
+
+def _check_labels(config: ScoreConfig, files: Sequence[FeatureFile]) -> None:
+    """The rows of a table differ in their labels; those of networks do, so files must too."""
+    taken = {*LABELS.values(), *(_timm_name(given) for given in config.backbone)}
+    for file in files:
+        if file.label in taken:
+            raise UserError(
+                f"--features {file.path}: another network is called {file.label!r}; rename the file"
+            )
+
+
+def _pixels(cache: FeatureCache, world: World) -> Network:
+    def features(images: ImageSource, ids: range) -> Tensor:
+        return pixel_features(images, ids).to(world.device)
+
+    return Network(PIXEL, LABELS[PIXEL], features, cache, world)
+
+
+def _of_network(
+    key: str,
+    label: str,
+    network: nn.Module,
+    crop_px: int,
+    config: ScoreConfig,
+    cache: FeatureCache,
+    world: World,
+    *,
+    weights: str = "",
+) -> Network:
+    """Features of a network of views of `crop_px`; `weights` is the digest of what it is."""
+
+    def features(images: ImageSource, ids: range) -> Tensor:
+        loader = EvalLoader(images, crop_px, config.batch, world.device, config.num_threads, ids)
+        return embed(network, loader, world.device, config.precision, ids=ids)
+
+    depends_on: dict[str, str | int] = {
+        "weights": weights or _digest(network),
+        "crop_px": crop_px,
+        "precision": config.precision,
+        "device": world.device.type,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "dali": dali_version(),
+    }
+    return Network(key, label, features, cache, world, depends_on)
+
+
+def _cache(config: ScoreConfig) -> FeatureCache:
+    return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
+
+
+def _timm_name(given: str) -> str:
+    return given.removeprefix("timm:").partition("@")[0]
+
+
+def _of_timm(given: str, config: ScoreConfig, cache: FeatureCache, world: World) -> Network:
+    """`timm:NAME`, with the weights that timm has for it, or `timm:NAME@FILE` with those of a file.
+
+    Views have the size and the normalisation of the network's own configuration.
+    """
+    name, file = _timm_name(given), given.partition("@")[2]
+    check_name(name, f"--backbone is {given}")
+    own = timm.get_pretrained_cfg(name)
+    if own is None:
+        raise UserError(f"--backbone is {given}, of which timm does not know the size of its views")
+    crop_px = own.input_size[-1]
+    model = ModelConfig(name=name, init=file or "timm", drop_path=0.0)
+    described = RunConfig(
+        in_dist=Path(), out=Path(), model=model, views=ViewSpec(global_px=crop_px)
+    )
+    try:
+        backbone = build_backbone(described, world.device)
+        load_init(model, backbone)
+    except UserError as error:
+        raise UserError(f"--backbone is {given}: {error}") from error
+    network = nn.Sequential(_Normalised(own.mean, own.std), backbone).to(world.device)
+    weights = _digest(network)
+    world.check_equal(f"--backbone is {given}", weights)
+    key = f"timm:{name}"
+    return _of_network(key, name, network, crop_px, config, cache, world, weights=weights)
+
+
+class _Normalised(nn.Module):
+    """Images that were normalised with ImageNet's statistics, as a network with others wants."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        given_mean, given_std, own_mean, own_std = (
+            torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            for values in (RGB_MEAN, RGB_STD, [255 * m for m in mean], [255 * s for s in std])
+        )
+        self.register_buffer("scale", given_std / own_std)
+        self.register_buffer("shift", (given_mean - own_mean) / own_std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
+
+
+def _digest(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        digest.update(key.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()

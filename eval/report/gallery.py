@@ -1,0 +1,151 @@
+"""The images of the report: which ones, as data in the page, each with its nearest training images.
+
+Small images are kept pixel by pixel (PNG); larger ones are made small and stored as JPEG.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from eval.scores.neighbours import nearest
+from eval.sets.opening import BANK
+from shards.errors import printable
+from shards.reader import ShardSet
+from shards.resize import to_image
+
+SHOWN = 6
+"""Images at either end of a set."""
+NEIGHBOURS = 5
+SMALL_PX = 64
+"""Up to this side an image is shown pixel by pixel."""
+THUMBNAIL_PX = 112
+"""Longest side of what is made of a larger one; screens with double pixels show it at 56."""
+JPEG_QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in the page."""
+
+    uri: str
+    is_small: bool
+    """Whether it has all its pixels."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of a set, and what is known of it."""
+
+    picture: Picture
+    id: int
+    name: str
+    """In its source."""
+    of_class: str
+    """"" if the set is unlabelled."""
+    value: float
+    """Its score, or its cosine to the image that it is a neighbour of."""
+    neighbours: tuple[Sample, ...] = ()
+    """Nearest training images, the nearest first."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The images at the two ends of a set's scores."""
+
+    most: list[Sample]
+    """Most anomalous first."""
+    least: list[Sample]
+    """Least anomalous first."""
+
+
+def picture(image: Image.Image) -> Picture:
+    """An image as a data URI."""
+    is_small = max(image.size) <= SMALL_PX
+    data = io.BytesIO()
+    if is_small:
+        image.save(data, "PNG", optimize=True)
+    else:
+        image = image.copy()
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+        image.save(data, "JPEG", quality=JPEG_QUALITY)
+    kind = "png" if is_small else "jpeg"
+    return Picture(
+        f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}", is_small
+    )
+
+
+class Gallery:
+    """Reads what is shown of the sets; the names of a set are read once."""
+
+    def __init__(self, sets: Mapping[str, ShardSet], features: Mapping[str, Tensor] | None) -> None:
+        """Take the sets and, for neighbours, the features of all of them.
+
+        Args:
+            sets: the bank and the sets that were scored, by name.
+            features: of each set, float32 [N, d]; None: no neighbours are shown.
+        """
+        self._sets = sets
+        self._features = features
+        self._names: dict[str, list[str]] = {}
+
+    def ends(self, name: str, scores: NDArray[np.float64]) -> Ends:
+        """Most and least anomalous images of a set, none of them twice; ties in order of id.
+
+        Args:
+            name: of the set.
+            scores: float64 [N], higher = more OOD.
+        """
+        count = min(SHOWN, -(-len(scores) // 2))
+        order = np.argsort(scores, kind="stable")
+        most = np.argsort(-scores, kind="stable")[:count]
+        least = order[: min(count, len(scores) - count)]
+        return Ends(self._scored(name, most, scores), self._scored(name, least, scores))
+
+    def _scored(
+        self, name: str, ids: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> list[Sample]:
+        near: Iterable[tuple[Sample, ...]] = [()] * len(ids)
+        if self._features is not None and len(ids):
+            bank = self._features[BANK]
+            shown = self._features[name][torch.from_numpy(ids)]
+            cosines, found = nearest(shown, bank, min(NEIGHBOURS, len(bank)), (name, BANK))
+            rows = zip(found.cpu().numpy(), cosines.cpu().numpy(), strict=True)
+            near = [tuple(self._samples(BANK, *row)) for row in rows]
+        return self._samples(name, ids, scores[ids], near)
+
+    def _samples(
+        self,
+        name: str,
+        ids: NDArray[np.int64],
+        values: NDArray[np.floating],
+        neighbours: Iterable[tuple[Sample, ...]] | None = None,
+    ) -> list[Sample]:
+        shards = self._sets[name]
+        if name not in self._names:
+            self._names[name] = shards.names()
+        names = self._names[name]
+        classes: Sequence[str] = [""] * len(ids)
+        if shards.manifest.classes:
+            classes = [shards.manifest.classes[label] for label in shards.labels(ids)]
+        return [
+            Sample(
+                picture(to_image(pixels)), int(i), printable(names[i]), of_class, float(value), near
+            )
+            for pixels, i, of_class, value, near in zip(
+                shards.read(ids),
+                ids,
+                classes,
+                values,
+                neighbours or [()] * len(ids),
+                strict=True,
+            )
+        ]

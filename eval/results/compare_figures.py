@@ -1,0 +1,172 @@
+"""Figures 2 and 3 of the paper, of a set of runs: one colour a strategy, shared by all panels.
+
+A panel shows the runs that have both of its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from eval.intervals import Interval
+from eval.results.figures import COLOURS, plain
+
+KNN = "k20-t0.07"
+"""The k-NN accuracy that is drawn: DINO's best k and its temperature."""
+MARKERS = "o", "s", "^", "D", "v", "P"
+"""A colour that comes a second time has another marker."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run; rates are in [0, 1]."""
+
+    name: str
+    strategy: str
+    auroc: Mapping[str, Interval]
+    """Of each column that is drawn."""
+    knn_accuracy: float | None
+    """None without labels."""
+    occupied: Mapping[str, int] | None
+    """`count` of the soft classes, and `of` how many; None without a head's."""
+    sensitivity: Interval
+
+
+def save_figure_2(path: Path, points: Sequence[Point]) -> None:
+    """Write a PNG: how many soft classes each run occupies, and AUROC over it (paper, Fig. 2).
+
+    Args:
+        path: the PNG file to write.
+        points: one a run, at least one of them with occupied soft classes; AUROC is of their first
+            column.
+    """
+    column = next(iter(points[0].auroc))
+    known = [(p, p.occupied) for p in points if p.occupied is not None]
+    counts = [occupied["count"] for _, occupied in known]
+    figure = _figure(11, 1.6 + max(2.9, 0.32 * len(known)))
+    bars, over = figure.subplots(1, 2)
+    styles = _styles(points)
+    places = np.arange(len(known))
+    bars.barh(places, counts, color=[styles[p.strategy][0] for p, _ in known])
+    bars.set_yticks(places, [plain(p.name) for p, _ in known])
+    bars.invert_yaxis()  # the first run on top, as in the table
+    bars.bar_label(bars.containers[0], fmt="{:,.0f}", padding=3)
+    bars.margins(x=0.12)
+    bars.set_xlabel(f"occupied soft classes, of {known[0][1]['of']:,}")
+    _draw(over, [p for p, _ in known], [*map(_exact, counts)], column, styles)
+    over.set_xlabel("occupied soft classes")
+    _finish(figure, points, path)
+
+
+def save_figure_3(path: Path, points: Sequence[Point]) -> None:
+    """Write a PNG: AUROC over k-NN accuracy, and over AUROC of train against test (paper, Fig. 3).
+
+    Args:
+        path: the PNG file to write.
+        points: one a run; each of their columns has a column of panels. The upper row, of k-NN
+            accuracy, is left out if no run has one.
+    """
+    columns = list(points[0].auroc)
+    rows = []
+    labelled = [(p, p.knn_accuracy) for p in points if p.knn_accuracy is not None]
+    if labelled:
+        accuracies = [_percent(_exact(accuracy)) for _, accuracy in labelled]
+        rows.append(("k-NN accuracy in-distribution, %", [p for p, _ in labelled], accuracies))
+    sensitivities = [_percent(p.sensitivity) for p in points]
+    rows.append(("AUROC of in-distribution train vs. test, %", [*points], sensitivities))
+    figure = _figure(1.0 + 4.6 * len(columns), 1.2 + 3.5 * len(rows))
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    styles = _styles(points)
+    for row, (label, shown, across) in zip(panels, rows, strict=True):
+        for axis, column in zip(row, columns, strict=True):
+            _draw(axis, shown, across, column, styles)
+            axis.set_xlabel(label)
+    for axis, column in zip(panels[0], columns, strict=True):
+        axis.set_title(plain(column))
+    _finish(figure, points, path)
+
+
+def _draw(
+    axis: Axes,
+    points: Sequence[Point],
+    across: Sequence[Interval],
+    column: str,
+    styles: Mapping[str, tuple[str, str]],
+) -> None:
+    """AUROC of a column over something, with 95 % intervals, and how well they correlate."""
+    for point, x in zip(points, across, strict=True):
+        y = _percent(point.auroc[column])
+        colour, marker = styles[point.strategy]
+        axis.errorbar(
+            x["value"],
+            y["value"],
+            xerr=_arms(x),
+            yerr=_arms(y),
+            color=colour,
+            marker=marker,
+            markersize=7,
+            elinewidth=0.8,
+        )
+    axis.set_ylabel(f"AUROC {plain(column)}, %")
+    axis.grid(alpha=0.3)
+    values = [[x["value"] for x in across], [p.auroc[column]["value"] for p in points]]
+    if len(points) > 2 and all(len(set(each)) > 1 for each in values):
+        r = np.asarray(np.corrcoef(values))[0, 1]
+        axis.set_title(f"r = {r:.2f}", loc="right", size="small", color="dimgray")
+
+
+def _styles(points: Sequence[Point]) -> dict[str, tuple[str, str]]:
+    """Strategy -> colour and marker."""
+    strategies = dict.fromkeys(point.strategy for point in points)
+    return {
+        strategy: (
+            COLOURS[place % len(COLOURS)],
+            MARKERS[place // len(COLOURS) % len(MARKERS)],
+        )
+        for place, strategy in enumerate(strategies)
+    }
+
+
+def _figure(width_inches: float, height_inches: float) -> Figure:
+    figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _finish(figure: Figure, points: Sequence[Point], path: Path) -> None:
+    styles = _styles(points)
+    handles = [
+        figure.axes[-1].scatter([], [], color=colour, marker=marker)
+        for colour, marker in styles.values()
+    ]
+    figure.legend(
+        handles,
+        [plain(strategy) for strategy in styles],
+        title="negatives",
+        loc="outside upper center",
+        ncols=min(len(styles), max(2, int(figure.get_figwidth() / 1.8))),
+        frameon=False,
+    )
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png")
+
+
+def _exact(value: float) -> Interval:
+    return {"value": value, "low": value, "high": value}
+
+
+def _percent(interval: Interval) -> Interval:
+    return {end: 100 * value for end, value in interval.items()}
+
+
+def _arms(interval: Interval) -> list[list[float]]:
+    """What matplotlib takes for an error bar: [[below], [above]]."""
+    value = interval["value"]
+    return [[value - interval["low"]], [interval["high"] - value]]

@@ -1,0 +1,84 @@
+"""The story of `python eval/score.py RUN --images FOLDER`: a verdict on each file of a folder.
+
+scores.csv        file, score, p-value and decision, in the order of the names
+unreadable.csv    the files that cannot be read, and why
+results.json      what was found, and what the numbers are of
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from eval.audits.sample_sizes import check_calibration
+from eval.config import ScoreConfig
+from eval.decisions.images import folder_images
+from eval.decisions.verdicts import Verdicts, scores_csv, summary, unreadable_csv
+from eval.detector import IMAGES, Detector
+from eval.results.collect import FORMAT_VERSION
+from eval.results.output_folder import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
+from eval.sets.opening import BANK, TEST
+from eval.versions import versions
+from shards.errors import UserError
+from train.launch import read_launch
+
+
+def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
+    """Score the files of `config.images` and write the output folder.
+
+    Args:
+        config: checked options.
+        command: the arguments that they came from.
+
+    Raises:
+        UserError: the folder, a set or the run is not as it must be, the rate cannot be promised,
+            or no file can be read; nothing is written then.
+    """
+    assert config.images is not None
+    if read_launch().world_size > 1:
+        raise UserError("--images is for one process; start it without torchrun")
+    assert config.in_dist is not None
+    for line in check_calibration(config.in_dist[1], config.fpr):
+        print(f"warning: {line}", file=sys.stderr)
+    names, reads = folder_images(config.images)
+    print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
+    detector = Detector.of(config)
+    verdicts = detector.judge(reads, config.fpr, names)
+    results = _results(config, detector, verdicts, command)
+    with complete_folder(config.out) as folder:
+        (folder / SCORES_FILE).write_bytes(scores_csv(names, verdicts))
+        (folder / UNREADABLE_FILE).write_bytes(unreadable_csv(names, verdicts))
+        (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
+    print(summary(names, verdicts, len(detector.calibration_scores), config.fpr))
+
+
+def _results(
+    config: ScoreConfig, detector: Detector, verdicts: Verdicts, command: Sequence[str]
+) -> dict[str, Any]:
+    calibrated_on = len(detector.calibration_scores)
+    scored = len(verdicts.score) - len(verdicts.errors)
+    return {
+        "format_version": FORMAT_VERSION,
+        "higher_is": "ood",
+        "tau": config.tau,
+        "headline": detector.network.key,
+        "counts": {BANK: len(detector.bank), TEST: calibrated_on, IMAGES: scored},
+        IMAGES: {
+            "unreadable": len(verdicts.errors),
+            "called_ood": int(verdicts.is_ood.sum()),
+            "fpr": config.fpr,
+            "threshold": detector.calibration.threshold(config.fpr),
+            "rule": dataclasses.asdict(detector.rule),
+        },
+        **detector.described,
+        "settings": {
+            "device": detector.bank.device.type,
+            "precision": config.precision,
+            "batch": config.batch,
+        },
+        "versions": versions(),
+        "command": list(command),
+    }

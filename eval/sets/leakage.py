@@ -1,0 +1,94 @@
+"""What the sets of a scoring share with each other and with the training: it is easy to score.
+
+Images are compared as `shards.shared` has it, and features where there is nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.sets.feature_file import FeatureFile
+from eval.sets.opening import EvalSets
+from shards import shared
+from shards.errors import UserError, few
+from shards.shared import Shared
+from train.checkpoint import LoadedTeacher
+
+ALLOW = "or allow it with --allow-overlap, which is recorded"
+
+
+def check_overlap(
+    sets: EvalSets,
+    teacher: LoadedTeacher | None,
+    files: Sequence[FeatureFile] = (),
+    *,
+    allow_overlap: bool,
+) -> list[Shared]:
+    """What is shared, each pair of sets once; it is refused unless it is allowed.
+
+    Args:
+        sets: the sets, opened with the same `allow_overlap`.
+        teacher: of the run, if a run is scored.
+        files: of which the sets are, where these have no images.
+        allow_overlap: whether what is found is returned rather than refused.
+
+    Raises:
+        UserError: names sets, counts, and images or rows; of images also what to do.
+    """
+    found = [] if teacher is None else _trained_on(sets, teacher, allow_overlap)
+    if sets.shards:
+        images = shared.shared_of_shards(sets.shards)
+        if not allow_overlap:
+            shared.refuse(images, sets.shards, ALLOW)
+        return found + images
+    of_files = []
+    for file in files:
+        rows = shared_rows({name: file.rows(name) for name in sets.counts})
+        if not allow_overlap:
+            _refuse_rows(rows, file)
+        of_files += rows
+    return shared.each_pair_once(of_files)
+
+
+def shared_rows(features: Mapping[str, NDArray[np.float32]]) -> list[Shared]:
+    """The rows [N, d] of features that two sets have both, number by number.
+
+    Args:
+        features: of the bank first, then of the in-distribution test set, then of OOD sets.
+    """
+    digests = {name: shared.digests([rows]) for name, rows in features.items()}
+    return shared.equal(digests, shared.compared(features))
+
+
+def _refuse_rows(found: Sequence[Shared], file: FeatureFile) -> None:
+    if not found:
+        return
+    texts = [
+        f"{len(rows.ids)} of {rows.other} are in {rows.one} too (ids {few(rows.ids.tolist())})"
+        for rows in found
+    ]
+    raise UserError(
+        f"sets share rows of {file.path}: {'; '.join(texts)}; take them out of the file, {ALLOW}"
+    )
+
+
+def _trained_on(sets: EvalSets, teacher: LoadedTeacher, allow_overlap: bool) -> list[Shared]:
+    """The sets whose images a teacher was trained on; as the bank they are welcome."""
+    folders = {"in-dist": teacher.config.in_dist, "aux": teacher.config.aux}
+    words = {"in-dist": "the set", "aux": "the auxiliary set"}
+    found = []
+    for name, stream in itertools.product(sets.scored, words):
+        shards, what = sets.shards[name], f"{words[stream]} that the run was trained on"
+        if shards.manifest.sha256 != teacher.manifests.get(stream):
+            continue
+        if not allow_overlap:
+            raise UserError(
+                f"{name}: {shards.directory} is {what}, {folders[stream]}; allow it with "
+                "--allow-overlap, which is recorded"
+            )
+        found.append(Shared(what, name, np.arange(len(shards))))
+    return found
