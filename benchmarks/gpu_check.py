@@ -27,7 +27,7 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import needs_aux, parse_negatives
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from eval.scores.cosine import score
 from shards import cli
 from shards.errors import UserError

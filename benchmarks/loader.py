@@ -72,7 +72,7 @@ from benchmarks.shards import (
 from benchmarks.turns import ratio
 from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from shards import cli
 from shards.reader import ShardSet
 

@@ -25,7 +25,7 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from shards.build import build
 from shards.environment import usable_cpus
 from shards.plan import BuildRequest

@@ -24,17 +24,17 @@ import torch
 from nvidia.dali import fn, pipeline_def
 
 from benchmarks.loader_peers import BATCH, CPU, CPUS, Peer
-from dali_pipes import product
-from dali_pipes.augment import blur, colour, decode, resize, solarize
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
-from dali_pipes.dali_engine import pipeline_options
-from dali_pipes.dali_inputs import GraphInputs
-from dali_pipes.graph_params import graph_params
-from dali_pipes.plan import StepPlan, StreamOrder
-from dali_pipes.product import ProductViews
-from dali_pipes.product_engine import ProductEngine
+from dali_pipes.dali.augment import blur, colour, decode, resize, solarize
+from dali_pipes.dali.engine import pipeline_options
+from dali_pipes.dali.inputs import GraphInputs
+from dali_pipes.dali.params import graph_params
+from dali_pipes.product import views
+from dali_pipes.product.engine import ProductEngine
+from dali_pipes.product.views import ProductViews
 from dali_pipes.readers import EncodedReader, Reader, ResidentReader, StreamReader
+from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.reader import ShardSet
 
 RAW_STAGES = ("read", "draw", "slice", "photometric", "resize", "solarize", "hand_over")
@@ -261,9 +261,9 @@ def product_stage_us(
         for owner, name, stage in (
             (engine._readers["in-dist"], "read", "read"),
             (plan, "draws", "draw"),
-            (product, "place_crops", "place"),
+            (views, "place_crops", "place"),
             (ProductViews, "_cut", "cut"),
-            (product, "jitter_", "jitter"),
+            (views, "jitter_", "jitter"),
             (ProductViews, "_enlarge", "finish"),
             (torch, "bmm", "products"),
         ):

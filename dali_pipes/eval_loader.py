@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from dali_pipes.dali_engine import dali_stream, pipeline_options
+from dali_pipes.dali.engine import dali_stream, pipeline_options
 
 
 class ImageSource(Protocol):
@@ -58,7 +58,7 @@ class EvalLoader:
             return
         from nvidia.dali.plugin.pytorch import feed_ndarray
 
-        from dali_pipes.eval_pipe import eval_graph
+        from dali_pipes.dali.eval_pipe import eval_graph
 
         pipeline = eval_graph(
             self._read,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
-from dali_pipes.plan import StepPlan, StreamOrder
+from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.errors import UserError
 from shards.order import steps_per_epoch
 from shards.reader import ShardSet
@@ -142,7 +142,7 @@ class TrainLoader:
             # Lists, as they come back from a checkpoint.
             identity[f"views.{name}"] = list(value) if isinstance(value, tuple) else value
         if self.engine == "dali":
-            from dali_pipes.dali_engine import dali_version
+            from dali_pipes.dali.engine import dali_version
 
             identity["dali"] = dali_version()
             if any(shards.manifest.encoding != "raw" for shards in sets.values()):
@@ -158,10 +158,10 @@ def _start(
     device: torch.device,
 ) -> ViewEngine:
     if name == "product":
-        from dali_pipes.product_engine import ProductEngine
+        from dali_pipes.product.engine import ProductEngine
 
         return ProductEngine(plan, config, dtype, device)
-    from dali_pipes.dali_engine import DaliEngine
+    from dali_pipes.dali.engine import DaliEngine
 
     return DaliEngine(plan, config, dtype, device)
 

@@ -23,8 +23,8 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import NegativeSource, parse_negatives
 from dali_pipes.normalised import levels_of
-from dali_pipes.plan import StreamOrder
 from dali_pipes.shifts import SHIFTS, shift_named
+from dali_pipes.step_plan import StreamOrder
 from shards import cli
 from shards.disk import replace_file
 from shards.errors import UserError

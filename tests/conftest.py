@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dali_pipes import parity
+from dali_pipes.parity import compare
 from shards.build import build
 from shards.plan import BuildRequest
 from shards.reader import ShardSet
@@ -63,7 +63,7 @@ def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndar
 
 def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
     """Pieces of 200 px of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
-    return parity.photographs(count, side_px, channels, piece_px=200)
+    return compare.photographs(count, side_px, channels, piece_px=200)
 
 
 @pytest.fixture(scope="session")

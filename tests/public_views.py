@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
-from dali_pipes.draws import ViewDraw
+from dali_pipes.view_params import ViewDraw
 
 
 @dataclass(frozen=True)

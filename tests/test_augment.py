@@ -15,13 +15,14 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms.v2 import functional as tv
 
-from dali_pipes import augment, parity, reference
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.blur import blur_kernels
-from dali_pipes.colour import colour_maps, colour_normalized
-from dali_pipes.draws import ViewDraw, draw_views
-from dali_pipes.graph_params import graph_params
-from dali_pipes.parity import neutral
+from dali_pipes.dali import augment
+from dali_pipes.dali.colour import colour_maps, colour_normalized
+from dali_pipes.dali.params import graph_params
+from dali_pipes.parity import compare, reference
+from dali_pipes.parity.compare import neutral
+from dali_pipes.view_params import ViewDraw, draw_views
 from tests.conftest import photographs
 from tests.view_cases import run_graph
 
@@ -41,7 +42,7 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
 
 def views(images: np.ndarray, draw: ViewDraw, side_px: int, space: str) -> np.ndarray:
     """Levels [B, side, side, C]."""
-    return parity.render_by_dali(
+    return compare.render_by_dali(
         images, draw, side_px, device="cpu", in_source_space=space == "source"
     )
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, chisquare, ks_2samp, kstest
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.draws import JITTER, ViewDraw, draw_crops, draw_views
+from dali_pipes.view_params import JITTER, ViewDraw, draw_crops, draw_views
 
 DRAWS = 20_000
 ENOUGH = 1e-3

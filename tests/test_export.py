@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dali_pipes.dali.eval_matrix import resize_matrix
 from dali_pipes.eval_loader import EvalLoader
-from dali_pipes.eval_matrix import resize_matrix
 from eval.decisions.images import Pixels
 from eval.export import main
 from eval.exported import Header, Model

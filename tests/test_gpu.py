@@ -14,7 +14,7 @@ from dali_pipes.batch import RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from eval.config import TAU
 from eval.scores.all_scores import all_scores
 from eval.sets.opening import BANK, TEST

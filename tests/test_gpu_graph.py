@@ -12,11 +12,11 @@ import pytest
 from nvidia.dali.backend import RegisteredGPUOps, RegisteredMixedOps
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.dali_inputs import GraphInputs
-from dali_pipes.eval_pipe import eval_graph
-from dali_pipes.plan import StepPlan, StreamOrder
+from dali_pipes.dali.eval_pipe import eval_graph
+from dali_pipes.dali.inputs import GraphInputs
+from dali_pipes.dali.train_pipe import train_graph
 from dali_pipes.readers import EncodedReader, StreamReader
-from dali_pipes.train_pipe import train_graph
+from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, photographs
 

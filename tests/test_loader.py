@@ -15,7 +15,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD, Batch, ViewSpec
 from dali_pipes.batch_memory import BatchMemory
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, photographs

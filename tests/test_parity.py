@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dali_pipes import parity, parity_draws, reference
-from dali_pipes.draws import ViewDraw, draw_views
-from dali_pipes.parity import STATED, Engine, Limit, ParityConfig
+from dali_pipes.parity import compare, draws, reference
+from dali_pipes.parity.compare import STATED, Engine, Limit, ParityConfig
+from dali_pipes.view_params import ViewDraw, draw_views
 
 FEW = ParityConfig(images=8, draws=2000)
 LOOSE = Limit(mean=1.0, view=4.0)
-ENGINES = parity.engines(["cpu"])
+ENGINES = compare.engines(["cpu"])
 
 
 def oracle(change: Callable[[ViewDraw], ViewDraw] = lambda draw: draw, name="oracle") -> Engine:
@@ -29,10 +29,10 @@ def oracle(change: Callable[[ViewDraw], ViewDraw] = lambda draw: draw, name="ora
 
 @pytest.fixture
 def small_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "SIDES", {"global-1": 64, "local": 48})
+    monkeypatch.setattr(compare, "SIDES", {"global-1": 64, "local": 48})
 
 
-def is_near(row: parity.Row) -> bool:
+def is_near(row: compare.Row) -> bool:
     """Within twice the limits: a few views guard against breakage, `make parity` judges many."""
     pairs = ((row.mean, row.limit.mean), (row.view, row.limit.view), (row.worst, row.limit.worst))
     return all(limit is None or value <= 2 * limit for value, limit in pairs)
@@ -41,13 +41,13 @@ def is_near(row: parity.Row) -> bool:
 @pytest.mark.parametrize("source_px", [32, 256])
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_every_engine_makes_about_the_views_of_the_reference(engine, source_px) -> None:
-    rows = list(parity.compare_views([engine], FEW, (source_px,)))
+    rows = list(compare.compare_views([engine], FEW, (source_px,)))
     assert not [row for row in rows if not is_near(row)]
     assert bool(rows) == (source_px in engine.sources_px)
 
 
 def test_every_shift_is_that_of_the_reference() -> None:
-    rows = list(parity.compare_shifts(parity.shifters(["cpu"]), replace(FEW, images=4)))
+    rows = list(compare.compare_shifts(compare.shifters(["cpu"]), replace(FEW, images=4)))
     assert len(rows) > 30 and not [row for row in rows if not row.passed]
 
 
@@ -77,7 +77,7 @@ BROKEN: dict[str, Callable[[ViewDraw], ViewDraw]] = {
 
 def test_broken_engines_fail(small_views) -> None:
     engines = [oracle(), *(oracle(change, name) for name, change in BROKEN.items())]
-    rows = list(parity.compare_views(engines, FEW, (32,)))
+    rows = list(compare.compare_views(engines, FEW, (32,)))
     assert {row.engine for row in rows if not row.passed} == set(BROKEN)
     assert all(row.mean == row.worst == 0 for row in rows if row.engine == "oracle")
 
@@ -86,22 +86,22 @@ def test_an_error_in_one_view_is_not_lost_in_the_mean() -> None:
     views = np.zeros((100, 8, 8, 3), np.uint8)
     wrong = views.copy()
     wrong[7] = 20
-    mean, view, worst = parity.difference(wrong, views)
+    mean, view, worst = compare.difference(wrong, views)
     assert (mean, view, worst) == (pytest.approx(0.2), 20, 20)
-    row = parity.Row("view", "", "", mean, view, worst, None, LOOSE)
+    row = compare.Row("view", "", "", mean, view, worst, None, LOOSE)
     assert row.verdict == "FAIL"
     assert replace(row, limit=STATED).verdict == "stated"
 
 
 def test_the_laws_of_the_draws_pass_and_broken_ones_fail(monkeypatch) -> None:
-    assert all(law.passed for law in parity_draws.compare_draws(2000, seed=1))
+    assert all(law.passed for law in draws.compare_draws(2000, seed=1))
 
     def broken(*given) -> ViewDraw:
         draw = draw_views(*given)
         return replace(draw, hue_deg=draw.hue_deg / 360, gray=draw.gray | draw.solarize)
 
-    monkeypatch.setattr(parity_draws, "draw_views", broken)
-    failed = {law.quantity for law in parity_draws.compare_draws(2000, seed=1) if not law.passed}
+    monkeypatch.setattr(draws, "draw_views", broken)
+    failed = {law.quantity for law in draws.compare_draws(2000, seed=1) if not law.passed}
     assert failed == {"hue, degrees", "gray (global-2)", "gray (global-any)"}
 
 
@@ -109,10 +109,10 @@ def test_the_laws_of_the_draws_pass_and_broken_ones_fail(monkeypatch) -> None:
 def test_the_command_prints_one_object_and_tells_by_its_status(
     small_views, monkeypatch, capsys, engine, status
 ) -> None:
-    monkeypatch.setattr(parity, "engines", lambda devices: [engine])
-    monkeypatch.setattr(parity, "shifters", lambda devices: {})
+    monkeypatch.setattr(compare, "engines", lambda devices: [engine])
+    monkeypatch.setattr(compare, "shifters", lambda devices: {})
     with pytest.raises(SystemExit) as stopped:
-        parity.main(["--images", "4", "--draws", "500"])
+        compare.main(["--images", "4", "--draws", "500"])
     assert stopped.value.code == status
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["passed"] == (status == 0)

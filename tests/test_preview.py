@@ -8,8 +8,8 @@ from PIL import Image
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
 from dali_pipes.preview import HEAD_PX, MARGIN_PX, TITLE_PX, main
+from dali_pipes.step_plan import StreamOrder
 from shards.errors import UserError
 from shards.reader import ShardSet
 from train import preview

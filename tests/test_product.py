@@ -12,13 +12,13 @@ from PIL import Image, ImageFilter
 from torchvision.transforms.v2 import functional as tv
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
-from dali_pipes.draws import ViewDraw, draw_views
-from dali_pipes.jitter import jitter_, turn_hue
 from dali_pipes.negatives import parse_negatives
-from dali_pipes.operators import OperatorTable, blur_matrix, cubic_matrix
-from dali_pipes.plan import GroupDraws, ViewGroup
-from dali_pipes.product import ProductViews, crop_lengths
-from dali_pipes.reference import reference_views
+from dali_pipes.parity.reference import reference_views
+from dali_pipes.product.jitter import jitter_, turn_hue
+from dali_pipes.product.operators import OperatorTable, blur_matrix, cubic_matrix
+from dali_pipes.product.views import ProductViews, crop_lengths
+from dali_pipes.step_plan import GroupDraws, ViewGroup
+from dali_pipes.view_params import ViewDraw, draw_views
 from tests.conftest import photographs
 
 CPU = torch.device("cpu")

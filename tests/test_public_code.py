@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.plan import StepPlan, StreamOrder
+from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.errors import UserError
 from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
 from tests.public_vit import PublicViT

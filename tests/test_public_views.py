@@ -11,8 +11,8 @@ import torch
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import GroupDraws, StepPlan, StreamOrder
-from dali_pipes.reference import permuted, turned
+from dali_pipes.parity.reference import permuted, turned
+from dali_pipes.step_plan import GroupDraws, StepPlan, StreamOrder
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.conftest import photographs

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dali_pipes import reference
 from dali_pipes.batch import ViewSpec
-from dali_pipes.draws import ViewDraw, draw_views
+from dali_pipes.parity import reference
 from dali_pipes.shifts import SHIFTS, shift_named
+from dali_pipes.view_params import ViewDraw, draw_views
 from tests.conftest import photographs
 
 RGB = photographs(4, 32, 3)

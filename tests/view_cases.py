@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dali_pipes import parity
+from dali_pipes.parity import compare
 
-run_graph = partial(parity.run_graph, device="cpu")
+run_graph = partial(compare.run_graph, device="cpu")
 """(images uint8 [B, H, W, C], `function(image node, parameter nodes)`, parameters) -> result."""

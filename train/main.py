@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from shards import cli
 from shards.errors import UserError
 from shards.reader import ShardSet

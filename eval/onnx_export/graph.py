@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
-from dali_pipes.eval_matrix import resize_matrix
+from dali_pipes.dali.eval_matrix import resize_matrix
 from eval.exported import INPUT, OUTPUT
 from eval.onnx_export.bank_compression import Bank
 from shards.target import Target

@@ -16,7 +16,7 @@ import torch
 from dali_pipes.batch import ViewSpec
 from dali_pipes.eval_loader import EvalLoader
 from dali_pipes.loader import TrainLoader
-from dali_pipes.plan import StreamOrder
+from dali_pipes.step_plan import StreamOrder
 from shards.order import in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
 from tests.faults.cases import Builder, Source

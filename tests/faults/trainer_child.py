@@ -27,9 +27,9 @@ from torch.distributed.elastic.multiprocessing.subprocess_handler import subproc
 import train.forensics
 import train.main as trainer
 import train.step
-from dali_pipes import product_engine  # noqa: F401  (imported by the loader when it is chosen)
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
+from dali_pipes.product import engine  # noqa: F401  (imported by the loader when it is chosen)
 from shards import cli
 from tests.faults.calls import Calls
 from tests.faults.forked import in_child

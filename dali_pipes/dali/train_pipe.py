@@ -8,8 +8,8 @@ from typing import Literal
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali.data_node import DataNode
 
-from dali_pipes.augment import decode, view_of
-from dali_pipes.dali_inputs import GraphInputs
+from dali_pipes.dali.augment import decode, view_of
+from dali_pipes.dali.inputs import GraphInputs
 
 
 @pipeline_def(enable_conditionals=True)

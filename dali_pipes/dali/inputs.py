@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dali_pipes.graph_params import graph_params
+from dali_pipes.dali.params import graph_params
 from dali_pipes.negatives import NegativeSource
-from dali_pipes.plan import GroupDraws, StepPlan, ViewGroup
 from dali_pipes.readers import EncodedReader, Reader
+from dali_pipes.step_plan import GroupDraws, StepPlan, ViewGroup
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`python -m dali_pipes.parity`: every view engine against the Pillow reference, number by number.
 
 Real photographs go through each operation alone, through whole views and through the shifting
-transformations, in every engine and with the same drawn parameters in `dali_pipes.reference`. The
+transformations, in every engine and with the same drawn parameters in `reference.py`. The
 differences are in levels of 0..255. A second table compares the laws of the draws with
 torchvision's. The last line is one JSON object; exit status 1 means that a row failed.
 
@@ -23,16 +23,16 @@ import torch
 from PIL import Image
 from rich.table import Table
 
-from dali_pipes import reference
 from dali_pipes.batch import ViewSpec
-from dali_pipes.colour import colour_normalized
-from dali_pipes.draws import ViewDraw, ViewKind, draw_views
+from dali_pipes.dali.colour import colour_normalized
 from dali_pipes.negatives import parse_negatives
 from dali_pipes.normalised import levels_of
-from dali_pipes.parity_draws import Law, compare_draws
-from dali_pipes.plan import GroupDraws, ViewGroup
-from dali_pipes.product import ProductViews
+from dali_pipes.parity import reference
+from dali_pipes.parity.draws import Law, compare_draws
+from dali_pipes.product.views import ProductViews
 from dali_pipes.shifts import SHIFTS, Params, shift_named
+from dali_pipes.step_plan import GroupDraws, ViewGroup
+from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
 from shards import cli
 from shards.console import Terminal
 from shards.errors import UserError
@@ -346,9 +346,9 @@ def render_by_dali(
     device: str,
     in_source_space: bool,
 ) -> np.ndarray:
-    """A `Render` through the graph of `dali_pipes.augment`, in view space then `colour`."""
-    from dali_pipes import augment
-    from dali_pipes.graph_params import graph_params
+    """A `Render` through the graph of `dali_pipes.dali.augment`, in view space then `colour`."""
+    from dali_pipes.dali import augment
+    from dali_pipes.dali.params import graph_params
 
     channels = images.shape[-1]
     in_source_space = in_source_space and early is None
@@ -379,7 +379,7 @@ def render_by_product(
     device: torch.device,
     dtype: torch.dtype,
 ) -> np.ndarray:
-    """A `Render` through `dali_pipes.product`."""
+    """A `Render` through `dali_pipes.product.views`."""
     out = torch.empty(1, len(images), 3, side_px, side_px, dtype=dtype, device=device)
     group = GroupDraws(
         ViewGroup("local", 1, side_px),
@@ -494,7 +494,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     print(json.dumps(report))
     sys.exit(0 if passed else 1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -9,7 +9,7 @@ import numpy as np
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali.data_node import DataNode
 
-from dali_pipes.augment import normalize, resize
+from dali_pipes.dali.augment import normalize, resize
 
 
 @pipeline_def

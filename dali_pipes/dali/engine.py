@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dali_pipes.batch import BLACK
 from dali_pipes.batch_memory import BatchMemory
-from dali_pipes.colour import colour_normalized
 from dali_pipes.config import LoaderConfig
-from dali_pipes.dali_inputs import GraphInputs
+from dali_pipes.dali.colour import colour_normalized
+from dali_pipes.dali.inputs import GraphInputs
 from dali_pipes.normalised import constant, normalize
-from dali_pipes.plan import GroupDraws, StepPlan
 from dali_pipes.readers import EncodedReader, Reader, open_readers
+from dali_pipes.step_plan import GroupDraws, StepPlan
 from shards.environment import usable_cpus
 from shards.errors import UserError
 
@@ -77,7 +77,7 @@ class DaliEngine:
         self._next_step = -1
 
     def _build(self, step: int) -> Any:
-        from dali_pipes.train_pipe import train_graph
+        from dali_pipes.dali.train_pipe import train_graph
 
         self._inputs = GraphInputs(self._plan, self._readers, step)
         pipeline = train_graph(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
-from dali_pipes.draws import ViewDraw, ViewKind, draw_views
 from dali_pipes.negatives import CHOICE, NegativeSource, Part, needs_aux, parse_negatives
 from dali_pipes.transfer import put
+from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
 from shards.errors import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet

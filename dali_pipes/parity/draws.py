@@ -21,7 +21,7 @@ from torchvision.transforms import (  # type: ignore[import-untyped]
 )
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.draws import JITTER, ViewDraw, ViewKind, draw_crops, draw_views
+from dali_pipes.view_params import JITTER, ViewDraw, ViewKind, draw_crops, draw_views
 
 LEAST_P = 1e-3
 """A law passes from this p-value on. Seeds are fixed: a run that passes passes again."""

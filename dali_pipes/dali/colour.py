@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import BLACK, LUMA
-from dali_pipes.draws import JITTER, ViewDraw
 from dali_pipes.normalised import CHUNK_LEVELS, PER_LEVEL, clip_and_solarize_, constant
 from dali_pipes.transfer import put
+from dali_pipes.view_params import JITTER, ViewDraw
 
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 RGB_OF_YIQ = np.linalg.inv(YIQ)

@@ -11,7 +11,7 @@ import numpy as np
 from nvidia.dali import fn, pipeline_def
 from nvidia.dali.data_node import DataNode
 
-from dali_pipes.augment import resize
+from dali_pipes.dali.augment import resize
 
 
 def resize_matrix(length_px: int, side_px: int) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from dali_pipes.blur import blur_kernels
-from dali_pipes.colour import colour_maps
-from dali_pipes.draws import ViewDraw, ViewKind
+from dali_pipes.dali.colour import colour_maps
+from dali_pipes.view_params import ViewDraw, ViewKind
 
 
 def graph_params(

@@ -37,12 +37,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dali_pipes.batch import BLACK, ViewSpec
-from dali_pipes.draws import ViewDraw, join_draws
-from dali_pipes.jitter import jitter_
 from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant
-from dali_pipes.operators import OperatorTable
-from dali_pipes.plan import GroupDraws
+from dali_pipes.product.jitter import jitter_
+from dali_pipes.product.operators import OperatorTable
+from dali_pipes.step_plan import GroupDraws
 from dali_pipes.transfer import put
+from dali_pipes.view_params import ViewDraw, join_draws
 
 CHUNK_VIEWS = 1024
 """Views that are worked on at once: more are not faster, and take memory."""

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import LUMA
-from dali_pipes.draws import JITTER, ViewDraw
 from dali_pipes.normalised import constant
 from dali_pipes.transfer import put
+from dali_pipes.view_params import JITTER, ViewDraw
 
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
 SEXTANT_DEG = 60.0

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dali_pipes.batch_memory import BatchMemory
 from dali_pipes.config import LoaderConfig
-from dali_pipes.plan import GroupDraws, StepPlan
-from dali_pipes.product import ProductViews
+from dali_pipes.product.views import ProductViews
 from dali_pipes.readers import open_readers
+from dali_pipes.step_plan import GroupDraws, StepPlan
 from dali_pipes.transfer import put
 
 

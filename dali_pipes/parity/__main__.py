@@ -1,0 +1,9 @@
+"""The command `python -m dali_pipes.parity`."""
+
+from __future__ import annotations
+
+from dali_pipes.parity.compare import main
+from shards import cli
+
+if __name__ == "__main__":
+    cli.run(main)
