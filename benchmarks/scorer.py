@@ -43,7 +43,7 @@ from eval.scores.cosine import eq6, nearest_scores, score
 from eval.scores.tiles import keep_memory
 from shards import cli
 from shards.errors import UserError
-from train.onednn import packed, product
+from train.networks.onednn import packed, product
 from train.world import pick_device
 
 CENTRES = 20

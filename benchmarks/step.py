@@ -49,9 +49,9 @@ from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicSt
 from train.checkpoint import CheckpointWriter
 from train.config import RunConfig
 from train.main import build_loader, wrap_student
-from train.model import build_backbone
+from train.networks.model import build_backbone
+from train.networks.onednn import Linear
 from train.objective import AUTOCAST
-from train.onednn import Linear
 from train.recipes import RECIPES
 from train.schedules import StepValues, values_at
 from train.state import TrainState

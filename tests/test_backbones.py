@@ -20,11 +20,11 @@ from shards.errors import UserError
 from tests.conftest import build_npy_set, smooth_images
 from tests.step_cases import CPU, random_batch, take_step, tiny_run
 from tests.train_cases import tensors_of
-from train.batch_norm import RunningStatistics, share_statistics
 from train.checkpoint import load_teacher
 from train.config import ModelConfig, RunConfig
 from train.main import main
-from train.model import build_networks, untrained_backbone
+from train.networks.batch_norm import RunningStatistics, share_statistics
+from train.networks.model import build_networks, untrained_backbone
 from train.state import TrainState
 from train.world import World
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from train.config import RunConfig
-from train.health import Health
 from train.recipes import demo_cpu
+from train.watch.collapse import Health
 
 LN_K = math.log(256)
 HEALTHY = {

@@ -21,14 +21,14 @@ from shards.errors import UserError
 from tests.step_cases import plain_feature
 from train.config import HeadConfig, OptimConfig, RunConfig
 from train.ema import update_teacher
-from train.head import Head
-from train.model import build_backbone, build_networks, untrained_backbone
+from train.networks.head import Head
+from train.networks.model import build_backbone, build_networks, untrained_backbone
+from train.networks.stochastic_depth import draw_branch_scales
+from train.networks.vit import cls_feature, is_plain_vit
 from train.objective import micro_batches, negative_share
 from train.optim import apply_schedule, build_optimizer, clip_each
 from train.recipes import RECIPES
 from train.schedules import values_at
-from train.stochastic_depth import draw_branch_scales
-from train.vit import cls_feature, is_plain_vit
 from train.world import World
 
 CPU = torch.device("cpu")

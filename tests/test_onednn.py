@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from train.backbone import build_backbone
-from train.onednn import Linear, linear, packed, product, use_onednn
+from train.networks.backbone import build_backbone
+from train.networks.onednn import Linear, linear, packed, product, use_onednn
 from train.recipes import demo_cpu
 
 CPU = torch.device("cpu")

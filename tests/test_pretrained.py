@@ -26,8 +26,8 @@ from tests.train_cases import command_line, tensors_of
 from train.checkpoint import load_teacher
 from train.config import ModelConfig, RunConfig
 from train.main import main
-from train.model import build_networks, untrained_backbone
-from train.pretrained import load_init
+from train.networks.model import build_networks, untrained_backbone
+from train.networks.pretrained import load_init
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
@@ -265,7 +265,7 @@ def test_only_one_place_unpickles_and_it_makes_tensors_alone() -> None:
                 if ast.unparse(node.value) in ("torch", "torch.serialization"):
                     found.append((path, node))
     ((path, _),) = found
-    assert path == ROOT / "train" / "pretrained.py"
+    assert path == ROOT / "train" / "networks" / "pretrained.py"
     (call,) = [
         node
         for node in ast.walk(ast.parse(path.read_text()))

@@ -27,7 +27,7 @@ from tests.step_cases import (  # noqa: F401 (a fixture)
     tiny_run,
 )
 from train.config import CompatConfig, RunConfig
-from train.model import Network, untrained_backbone
+from train.networks.model import Network, untrained_backbone
 from train.recipes import RECIPES, parse_run
 from train.run_folder import first_difference, from_fields, to_fields
 from train.schedules import values_at

@@ -25,7 +25,7 @@ from shards.reader import ShardSet
 from tests.conftest import build_npy_set
 from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
-from train.run_notes import notes
+from train.reports.run_notes import notes
 from train.world import World
 
 SIDE_PX = 8

@@ -33,7 +33,7 @@ from tests.train_cases import ROOT, run_script
 from tests.world_cases import OneOfTwo
 from train.checkpoint import Snapshot, load_teacher
 from train.config import HeadConfig, ModelConfig, RunConfig
-from train.model import untrained_backbone
+from train.networks.model import untrained_backbone
 from train.state import TrainState
 
 SIDE_PX = 8

@@ -16,8 +16,8 @@ from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 from train.config import RunConfig
 from train.recipes import auto, demo_cpu
-from train.run_notes import notes
-from train.set_sizes import check_images, told_of_sizes
+from train.reports.run_notes import notes
+from train.reports.set_sizes import check_images, told_of_sizes
 from train.world import World
 
 

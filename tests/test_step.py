@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import train.finite
+import train.loss_scale
 import train.step
 from dali_pipes.batch import Batch
 from tests.host_waits import HostWaits, counted_reads
@@ -29,14 +29,14 @@ from tests.step_cases import (  # noqa: F401 (in_float64 is a fixture)
     tiny_run,
 )
 from train.config import CompatConfig, RunConfig
-from train.finite import LAG_STEPS, LateReader
-from train.meters import METRICS_FILE_NAME, Meters
+from train.loss_scale import LAG_STEPS, LateReader
+from train.networks.stochastic_depth import draw_branch_scales
 from train.objective import AUTOCAST, micro_batches, objective
 from train.optim import gradients_of
+from train.reports.meters import METRICS_FILE_NAME, Meters
 from train.schedules import values_at
 from train.state import TrainState
 from train.step import StepResult, train_step
-from train.stochastic_depth import draw_branch_scales
 from train.world import World
 
 # ---- the loss, and what is measured ---------------------------------------------------------
@@ -366,7 +366,7 @@ def scale_after(config: RunConfig, state: TrainState, fault: str = "") -> float:
 
 
 def test_an_overflow_halves_the_scale_and_good_steps_double_it(monkeypatch) -> None:
-    monkeypatch.setattr(train.finite, "GROW_STEPS", 3)
+    monkeypatch.setattr(train.loss_scale, "GROW_STEPS", 3)
     # at such a rate the network stays as calm as it begins
     config = tiny_run(precision="fp16", epochs=9, optim__lr_base=1e-5)
     assert TrainState.start(config, CPU).scaler.scale.item() == 2**16

@@ -33,10 +33,10 @@ from tests.faults.trainers import (
 )
 from tests.train_cases import ROOT, command_line
 from tests.waiting import LIMIT_S
-from train.heart import Beat, Heart, culprit
 from train.main import main
 from train.run_folder import locked_run
-from train.stop_request import StopRequest
+from train.watch.stop_request import StopRequest
+from train.watch.watchdog import Beat, Heart, culprit
 from train.world import World
 
 STEPS = 20
@@ -248,8 +248,8 @@ def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> 
         raise Told(why)
 
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    monkeypatch.setattr("train.heart.BEAT_S", 0.01)
-    monkeypatch.setattr("train.heart.SILENT_S", 0.2)
+    monkeypatch.setattr("train.watch.watchdog.BEAT_S", 0.01)
+    monkeypatch.setattr("train.watch.watchdog.SILENT_S", 0.2)
     heart = Heart(World(0, 2, torch.device("cpu")), 5)
     heart.at(6, "computing")
     heart.at(7, "computing")

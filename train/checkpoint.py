@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from shards.disk import move_folder, sync, write_file
 from shards.errors import UserError
-from train.backbone import build_backbone, feature_width
 from train.config import RunConfig
-from train.head import Head
+from train.networks.backbone import build_backbone, feature_width
+from train.networks.head import Head
 from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState, part_of
 

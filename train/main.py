@@ -27,25 +27,25 @@ from dali_pipes.step_plan import StreamOrder
 from shards import cli
 from shards.errors import UserError
 from shards.reader import ShardSet
-from train.batch_norm import share_statistics
 from train.checkpoint import CheckpointWriter, latest_checkpoint
 from train.config import RunConfig
-from train.dry_run import estimate
-from train.finite import LateReader
-from train.forensics import describe_skipped
-from train.health import Health
-from train.heart import Heart
-from train.meters import Meters
-from train.pretrained import load_init
+from train.loss_scale import LateReader
+from train.networks.batch_norm import share_statistics
+from train.networks.pretrained import load_init
 from train.recipes import parse_run
+from train.reports.dry_run import estimate
+from train.reports.meters import Meters
+from train.reports.run_notes import write_notes
+from train.reports.set_sizes import check_images, told_of_sizes
 from train.run_folder import check_ranks, check_run, locked_run, start_run
-from train.run_notes import write_notes
 from train.schedules import values_at
-from train.set_sizes import check_images, told_of_sizes
 from train.state import TrainState
 from train.step import train_step
-from train.stop_request import STOPPED_EARLY, StopRequest
 from train.test_set import check_test_set
+from train.watch.collapse import Health
+from train.watch.nonfinite_report import describe_skipped
+from train.watch.stop_request import STOPPED_EARLY, StopRequest
+from train.watch.watchdog import Heart
 from train.world import World, start_world, stop_world
 
 

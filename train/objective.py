@@ -27,9 +27,9 @@ from train.losses import (
     student_log_p,
     teacher_p,
 )
+from train.networks.stochastic_depth import draw_branch_scales
 from train.schedules import StepValues
 from train.state import TrainState
-from train.stochastic_depth import draw_branch_scales
 from train.world import World
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

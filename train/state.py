@@ -16,8 +16,8 @@ from torch import Tensor
 
 from shards.errors import UserError
 from train.config import RunConfig
-from train.finite import LossScale
-from train.model import Network, build_networks
+from train.loss_scale import LossScale
+from train.networks.model import Network, build_networks
 from train.optim import build_optimizer
 
 

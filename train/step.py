@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dali_pipes.batch import Batch
-from train.batch_norm import RunningStatistics
 from train.config import RunConfig
 from train.ema import follow, update_teacher
-from train.finite import all_finite
+from train.loss_scale import all_finite
+from train.networks.batch_norm import RunningStatistics
 from train.objective import micro_batches, objective
 from train.optim import apply_schedule, clip_each, gradients_of, step_where
 from train.schedules import StepValues

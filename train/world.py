@@ -145,7 +145,7 @@ def pick_device(requested: str, local_rank: int = 0) -> torch.device:
 def start_world(requested_device: str, stall_s: float) -> World:
     """Join the ranks that torchrun started; without torchrun, a world of one.
 
-    A collective that waits for twice `stall_s` fails: `heart.py` has told why before.
+    A collective that waits for twice `stall_s` fails: `watchdog.py` has told why before.
 
     Raises:
         UserError: a variable of the environment is not as it must be, there is no such device, or

@@ -15,7 +15,7 @@ from eval.report.text import between, headline_columns, ood_names, percent
 from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import MEAN, TEST
 from shards.errors import few
-from train.health import looked_for_collapse
+from train.watch.collapse import looked_for_collapse
 
 NAMED_SETS = 3
 
@@ -42,7 +42,7 @@ def findings(
     Args:
         results: see `eval.results.collect.collect`.
         reports: lines of the run's metrics.jsonl.
-        unseen_steps: see `train.health.looks_after_step`; None if it is not known.
+        unseen_steps: see `train.watch.collapse.looks_after_step`; None if it is not known.
     """
     found = Findings()
     hopeless, little = sizes_that_say_little(results["counts"], results.get("equal_images", ()))

@@ -32,8 +32,8 @@ from eval.results.tables import Row, Table, metric_cells, sheet_of, with_best, w
 from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import TEST
 from shards.reader import ShardSet
-from train.curves import PANELS
-from train.health import looked_for_collapse
+from train.reports.curves import PANELS
+from train.watch.collapse import looked_for_collapse
 
 TEMPLATE = "page.html.jinja"
 LEARNING_RATE = {"learning rate": {"lr": ""}}
@@ -56,8 +56,8 @@ class ReportData:
     reports: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl."""
     unseen_steps: int | None = None
-    """Up to which step the health monitor did not look (`train.health.looks_after_step`); None if
-    that is not known."""
+    """The last step at which collapse was not looked for (`train/watch/collapse.py`); None if that
+    is not known."""
     run_config: Mapping[str, Any] | None = None
     """The content of the run's config.json."""
     views: Sequence[Column] = field(default_factory=list)

@@ -18,9 +18,9 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
-from train.health import looks_after_step
-from train.meters import METRICS_FILE_NAME, reports_of
+from train.reports.meters import METRICS_FILE_NAME, reports_of
 from train.run_folder import to_fields
+from train.watch.collapse import looks_after_step
 
 
 def report_data(

@@ -204,7 +204,7 @@ def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -
 
 
 def training_command(run: Path) -> str | None:
-    """The command of a run, from what `train.run_notes` wrote beside it; None if it has not yet."""
+    """The command of a run, as its README tells it; None if the run has none yet."""
     try:
         text = (run / RUN_NOTES).read_text(encoding="utf-8", errors="replace")
     except OSError:

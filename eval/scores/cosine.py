@@ -36,7 +36,7 @@ from eval.features.checks import check_features, fault_of
 from eval.features.full_float32 import full_float32
 from eval.scores.tiles import Largest, keep_memory, log2_sum, unit
 from shards.errors import UserError
-from train.onednn import packed, product
+from train.networks.onednn import packed, product
 from train.world import World
 
 NAMES = ("test set", "bank")

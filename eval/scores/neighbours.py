@@ -13,7 +13,7 @@ from eval.features.checks import check_features
 from eval.features.full_float32 import full_float32
 from eval.scores.tiles import GROUP, unit
 from shards.errors import UserError
-from train.onednn import packed, product
+from train.networks.onednn import packed, product
 
 TILE_ROWS, TILE_COLUMNS = 512, 16_384
 """R and C: 34 MB in float32."""

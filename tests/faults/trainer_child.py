@@ -24,9 +24,9 @@ import torch
 from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
-import train.forensics
 import train.main as trainer
 import train.step
+import train.watch.nonfinite_report
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from dali_pipes.product import engine  # noqa: F401  (imported by the loader when it is chosen)
@@ -174,7 +174,7 @@ def train_in_drill(job: Job) -> None:
     if job.get("digests"):
         trainer.train_step = step_of_drill
         real_objective = train.step.objective
-        for module in (train.step, train.forensics):
+        for module in (train.step, train.watch.nonfinite_report):
             module.objective = lambda *args: poison.on_loss(*real_objective(*args))  # type: ignore[attr-defined]
     if rank == 0 and job.get("place"):
         SaveCalls(str(folder), job["place"], "kill").install()

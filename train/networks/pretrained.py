@@ -26,9 +26,9 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from shards.errors import UserError, few
-from train.backbone import check_name
 from train.config import ModelConfig
-from train.dino_vit import DinoViT, dino_positions
+from train.networks.backbone import check_name
+from train.networks.dino_vit import DinoViT, dino_positions
 
 TIMM = "timm"
 REACH_S = 5.0

@@ -16,8 +16,8 @@ from torch import nn
 from shards.errors import UserError
 from shards.mistakes import did_you_mean
 from train.config import RunConfig
-from train.dino_vit import CLASS_TOKEN_STD, DinoViT
-from train.onednn import use_onednn
+from train.networks.dino_vit import CLASS_TOKEN_STD, DinoViT
+from train.networks.onednn import use_onednn
 
 NAMES_SHOWN = 3
 

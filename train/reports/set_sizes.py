@@ -6,7 +6,7 @@ from shards.equal import all_equal
 from shards.errors import UserError
 from shards.reader import ShardSet
 from train.config import RunConfig
-from train.health import looks_after_step
+from train.watch.collapse import looks_after_step
 
 LITTLE = 600
 """Images of the sample from which a run of `auto` stayed 8 points below pixel cosine (README)."""

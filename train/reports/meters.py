@@ -21,9 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from shards.console import Terminal
 from shards.disk import naming, replace_file
 from train.config import RunConfig
-from train.health import Health
 from train.state import TrainState
 from train.step import StepResult
+from train.watch.collapse import Health
 from train.world import World
 
 METRICS_FILE_NAME = "metrics.jsonl"

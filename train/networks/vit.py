@@ -11,8 +11,8 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from train.dino_vit import DinoViT
-from train.onednn import linear
+from train.networks.dino_vit import DinoViT
+from train.networks.onednn import linear
 
 
 def is_plain_vit(backbone: nn.Module) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 
 from shards.disk import replace_file
 from train.config import RunConfig
-from train.curves import draw_curves
-from train.health import looked_for_collapse, looks_after_step
 from train.launch import read_launch
-from train.meters import METRICS_FILE_NAME, reports_of
+from train.reports.curves import draw_curves
+from train.reports.meters import METRICS_FILE_NAME, reports_of
 from train.state import TrainState
+from train.watch.collapse import looked_for_collapse, looks_after_step
 from train.world import World
 
 CURVES = "curves.png"

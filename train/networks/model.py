@@ -11,12 +11,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from shards.errors import UserError
-from train.backbone import build_backbone, check_views, feature_width
-from train.batch_norm import has_batch_norm
 from train.config import RunConfig
-from train.head import Head
-from train.pretrained import load_init
-from train.vit import cls_feature, is_plain_vit
+from train.networks.backbone import build_backbone, check_views, feature_width
+from train.networks.batch_norm import has_batch_norm
+from train.networks.head import Head
+from train.networks.pretrained import load_init
+from train.networks.vit import cls_feature, is_plain_vit
 
 
 class Network(nn.Module):
