@@ -24,7 +24,12 @@ setup(
     python_requires=">=3.11",
     packages=[
         "shards",
+        "shards.terminal",
+        "shards.pixels",
+        "shards.format",
         "shards.sources",
+        "shards.similarity",
+        "shards.building",
         "shards.sample",
         "dali_pipes",
         "dali_pipes.dali",

@@ -29,9 +29,9 @@ from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import needs_aux, parse_negatives
 from dali_pipes.step_plan import StreamOrder
 from eval.scores.cosine import score
-from shards import cli
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.terminal import cli
 from train.config import RunConfig
 from train.main import build_loader
 from train.recipes import RECIPES

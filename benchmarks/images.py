@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 
 

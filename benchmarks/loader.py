@@ -61,6 +61,7 @@ from benchmarks.loader_stages import (
     stage_peers,
     stage_us,
 )
+from benchmarks.rounds import ratio
 from benchmarks.shards import (
     BUILD_AND_MEASURE,
     IMAGENET_TRAIN_SAMPLES,
@@ -69,12 +70,11 @@ from benchmarks.shards import (
     measured,
     write_array,
 )
-from benchmarks.turns import ratio
 from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
 from dali_pipes.step_plan import StreamOrder
-from shards import cli
 from shards.reader import ShardSet
+from shards.terminal import cli
 
 RAW, JPEG, COMBINED = "32 px raw", "256 px JPEG", "32 px combined"
 DALI_PEERS = ("dali bfloat16", "dali float32")

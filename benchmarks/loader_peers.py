@@ -27,9 +27,9 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.step_plan import StreamOrder
 from shards.build import build
-from shards.environment import usable_cpus
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
+from shards.terminal.environment import usable_cpus
 
 CPUS = usable_cpus()
 CPU = torch.device("cpu")

@@ -38,11 +38,11 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from benchmarks.turns import chosen, in_turn, ratio
+from benchmarks.rounds import chosen, in_turn, ratio
 from eval.scores.cosine import eq6, nearest_scores, score
 from eval.scores.tiles import keep_memory
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from train.networks.onednn import packed, product
 from train.world import pick_device
 

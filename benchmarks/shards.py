@@ -40,11 +40,11 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_images
 
-from benchmarks.turns import ratio
-from shards import cli
+from benchmarks.rounds import ratio
 from shards.build import build
-from shards.environment import usable_cpus
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
+from shards.terminal import cli
+from shards.terminal.environment import usable_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUS = usable_cpus()
@@ -159,7 +159,7 @@ BUILD_AND_MEASURE = """
 import json, re, sys, time
 from pathlib import Path
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 start_s = time.perf_counter()
 build(BuildRequest("npy", Path(sys.argv[1]), size_px=32, out=Path(sys.argv[2])))
 build_s = time.perf_counter() - start_s

@@ -39,11 +39,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.images import image_set
-from benchmarks.turns import chosen, in_turn, ratio
+from benchmarks.rounds import chosen, in_turn, ratio
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
-from shards import cli
 from shards.reader import ShardSet
+from shards.terminal import cli
 from tests.host_waits import HostWaits, counted_reads
 from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
 from train.checkpoint import CheckpointWriter

@@ -25,10 +25,10 @@ from dali_pipes.negatives import NegativeSource, parse_negatives
 from dali_pipes.normalised import levels_of
 from dali_pipes.shifts import SHIFTS, shift_named
 from dali_pipes.step_plan import StreamOrder
-from shards import cli
 from shards.disk import replace_file
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.terminal import cli
 
 MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
 SHOWN_PX = 112

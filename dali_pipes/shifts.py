@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
+from shards.terminal.mistakes import did_you_mean
 
 if TYPE_CHECKING:
     from nvidia.dali.data_node import DataNode

@@ -38,10 +38,10 @@ from eval.results.tables import (
 )
 from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import MEAN
-from shards import cli
-from shards.console import Terminal
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
+from shards.terminal import cli
+from shards.terminal.console import Terminal
+from shards.terminal.mistakes import did_you_mean
 
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 COMPARISON = Output(

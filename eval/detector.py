@@ -35,8 +35,8 @@ from eval.scores.cosine import score as eq6_log_form
 from eval.sets.leakage import Shared, check_overlap
 from eval.sets.opening import BANK, TEST, open_sets
 from shards.errors import UserError
-from shards.limits import read_picture
-from shards.target import Target
+from shards.pixels.limits import read_picture
+from shards.pixels.target import Target
 from train.checkpoint import LoadedTeacher, load_teacher
 from train.world import World, pick_device
 

@@ -36,10 +36,10 @@ from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
 from eval.results.collect import described
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import TEST, EvalSets, open_sets
-from shards import cli
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.terminal import cli
 
 TOLERANCE = 1e-4
 """Between a score by torch and DALI and the same by onnxruntime."""

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from eval.decisions.conformal import Calibration
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import judge, scores_csv, summary
-from shards import cli
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError
 from shards.json_types import is_of_type
-from shards.levels import WHITE, is_colour, is_intensity
-from shards.target import Target
+from shards.pixels.levels import WHITE, is_colour, is_intensity
+from shards.pixels.target import Target
+from shards.terminal import cli
 
 FORMAT_VERSION = 1
 OPTIONAL = ("background", "intensity")
@@ -51,7 +51,7 @@ class Header:
     channels: int
     encoding: str
     resize: str
-    """How the images of the training came to be: see `shards.convert.Target`."""
+    """How the images of the training came to be: see `shards.building.convert.Target`."""
     tau: float
     bank: dict[str, Any]
     """features: M of the training images; centres: what is left of them in the file; auroc: with

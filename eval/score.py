@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from eval.config import ScoreConfig
 from eval.results.output_folder import check_replaceable
-from shards import cli
+from shards.terminal import cli
 
 
 @cli.keeps("--out is as it was; features that were finished are kept")

@@ -35,8 +35,8 @@ from eval.scores.all_scores import HEADLINE, all_scores
 from eval.sets.feature_file import FeatureFile, sets_of
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import BANK, TEST, EvalSets, open_sets
-from shards.console import Terminal
 from shards.errors import printable
+from shards.terminal.console import Terminal
 from train.checkpoint import load_teacher
 from train.world import World, start_world, stop_world
 

@@ -17,11 +17,16 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 
-from shards import cli, terminal
-from shards.convert import Chunk, convert
+from shards.building.build_plan import BuildRequest, Plan, plan
+from shards.building.convert import Chunk, convert
+from shards.building.provenance import MD5, describe, describe_folder, held_to
+from shards.building.tally import Tally
+from shards.building.workplace import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.disk import refuse_existing, write_file
 from shards.errors import UserError, printable
-from shards.lists import ListWriter
+from shards.format.json_lines import ListWriter
+from shards.format.source_sizes import shape_note, write_sizes
+from shards.format.writer import ShardWriter
 from shards.manifest import (
     FILE_NAME,
     NAMES_FILE_NAME,
@@ -33,16 +38,11 @@ from shards.manifest import (
     shard_file,
     to_json,
 )
-from shards.plan import BuildRequest, Plan, plan
-from shards.progress import ImageProgress, waiting
-from shards.provenance import MD5, describe, describe_folder, held_to
-from shards.publish import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
-from shards.sizes import shape_note, write_sizes
 from shards.sources.image_files import ImageFiles
 from shards.sources.kinds import told
 from shards.sources.registry import FORMATS
-from shards.tally import Tally
-from shards.writer import ShardWriter
+from shards.terminal import cli, printing
+from shards.terminal.progress import ImageProgress, waiting
 
 CHUNK_SAMPLES = 128
 """Samples that a thread makes ready at a time; fewer where they are large."""
@@ -261,7 +261,7 @@ def _assemble(
         sources = (describe_folder(planned.folder, tally.read_bytes, tally.digest), *sources)
     resized = (in_source != planned.target.size_px).any()
     if note := shape_note(in_source, planned.target.resize):
-        terminal.tell(f"note: {planned.source.paths[0]}: {note}")
+        printing.tell(f"note: {planned.source.paths[0]}: {note}")
     passed_over = dict(planned.manifest.passed_over)
     if tally.several:
         passed_over[SEVERAL] = tally.several

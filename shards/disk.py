@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from shards import terminal
 from shards.errors import UserError
+from shards.terminal import printing
 
 LACKS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system answers when it has no such thing as it is asked for."""
@@ -75,7 +75,7 @@ def passing_over(lacking: str, path: Path, answers: frozenset[int] = LACKS) -> I
         if key not in _told:
             _told.add(key)
             told = f"{folder}: this file system {lacking} ({os.strerror(error.errno)})"
-            terminal.tell(f"note: {told}")
+            printing.tell(f"note: {told}")
 
 
 MAX_TEXT_BYTES = 1 << 30

@@ -23,15 +23,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shards import cli
-from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
 from shards.errors import UserError, printable
-from shards.lists import read_json_lines
+from shards.format.json_lines import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
-from shards.progress import ImageProgress
+from shards.pixels.resize import to_image
 from shards.reader import ShardSet
-from shards.resize import to_image
+from shards.terminal import cli
+from shards.terminal.console import Terminal
+from shards.terminal.progress import ImageProgress
 
 STATISTICS_SAMPLES = 10_000
 BLOCK_BYTES = 8 << 20

@@ -7,7 +7,8 @@
     <name>-<split>-00000.idx    DALI index v1.2 of that tar
     names.jsonl                 line i is the name of sample i in its source
     rejects.jsonl               when images were rejected: their names and the reasons
-    sizes.bin                   when images were resized: what size each had (see `shards.sizes`)
+    sizes.bin                   when images were resized: what size each had (see
+                                `format/source_sizes.py`)
 
 The images of the source, less those that were not selected or excluded, are shuffled globally when
 the set is built, so neighbours are not of one class. A sample's key is its place in that order, in
@@ -30,8 +31,8 @@ from typing import Any
 from shards.disk import read_text
 from shards.errors import UserError
 from shards.json_types import check_types
-from shards.levels import is_colour, is_intensity
-from shards.resize import RESIZES
+from shards.pixels.levels import is_colour, is_intensity
+from shards.pixels.resize import RESIZES
 
 FORMAT_VERSION = 2
 MAX_SAMPLES = 10**9
@@ -100,7 +101,7 @@ class Manifest:
     encoding: str
     """How an image is stored: "raw" = uint8, height x width x channels; "png"; "jpg"."""
     resize: str
-    """"none", or a rule in `shards.resize.RESIZES`."""
+    """"none", or a rule in `shards.pixels.resize.RESIZES`."""
     classes: tuple[str, ...]
     """Class name of each label; empty when the set is unlabelled."""
     labels: tuple[int, ...]

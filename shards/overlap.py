@@ -3,7 +3,7 @@
 An OOD set that was made of the data that the auxiliary stream comes from (TinyImageNet, STL-10 and
 Imagenet_fix of ImageNet) holds images that the training saw as negatives, and a table made with it
 is wrong. So every two of the sets that are named are compared, for equal images and for the same
-picture stored in two ways; what is found, and what is not, is told in `duplicates.py`.
+picture stored in two ways; what is found, and what is not, is told in `near_duplicates.py`.
 
     python -m shards.overlap aux tiny-imagenet stl10 --exclude-from aux --exclude-list shared.jsonl
     python -m shards.build ... --exclude shared.jsonl
@@ -34,15 +34,15 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from shards import cli
-from shards.console import Terminal
 from shards.disk import refuse_existing, write_new_file
-from shards.duplicates import Fingerprints, Limits, compare, fingerprint
-from shards.environment import usable_cpus
 from shards.errors import UserError, printable
-from shards.lists import json_lines
-from shards.near_pairs import Matches
+from shards.format.json_lines import json_lines
 from shards.reader import ShardSet
+from shards.similarity.near_duplicates import Fingerprints, Limits, compare, fingerprint
+from shards.similarity.near_pairs import Matches
+from shards.terminal import cli
+from shards.terminal.console import Terminal
+from shards.terminal.environment import usable_cpus
 
 CPUS = usable_cpus()
 Kind = Literal["exact", "near"]
@@ -138,7 +138,7 @@ def find_overlaps(
 
     Args:
         directories: Folders of two or more different sets.
-        limits: What is near; by default as measured in `duplicates.py`.
+        limits: What is near; by default as measured in `near_duplicates.py`.
         workers: Threads.
 
     Raises:
@@ -263,7 +263,7 @@ def _exclude_title(request: OverlapRequest) -> str:
 
 NOT_LOOKED_FOR = (
     "Not looked for: mirrored, turned, shifted and cropped copies, and other colours "
-    "(shards/duplicates.py)."
+    "(shards/similarity/near_duplicates.py)."
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from shards.resize import Resize
+from shards.pixels.resize import Resize
 from shards.sources.idx import FASHION_CLASSES
 
 Role = Literal["in-dist", "ood", "aux"]

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.decode import decode
 from shards.errors import UserError
-from shards.index import Index
-from shards.lists import read_json_lines
+from shards.format.index import Index
+from shards.format.json_lines import read_json_lines
+from shards.format.source_sizes import parse_sizes
+from shards.format.tar import sample_key
 from shards.manifest import LABEL, NAMES_FILE_NAME, SIZES_FILE_NAME, Manifest
-from shards.resize import BadImage, to_pixels
-from shards.sizes import parse_sizes
-from shards.tar import sample_key
+from shards.pixels.decode import decode
+from shards.pixels.resize import BadImage, to_pixels
 from shards.verify import verify_and_index
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from shards import cli
 from shards.build import build
-from shards.console import Terminal
+from shards.building.build_plan import BuildRequest, plan
+from shards.building.provenance import MD5_OF_CONTENTS, held_to, source_name
+from shards.building.workplace import remove_leftovers
 from shards.errors import UserError, few, printable
 from shards.manifest import Manifest
-from shards.mistakes import did_you_mean
-from shards.plan import BuildRequest, plan
 from shards.protocols import PROTOCOLS, NamedSet, Protocol
-from shards.provenance import MD5_OF_CONTENTS, held_to, source_name
-from shards.publish import remove_leftovers
 from shards.sources.registry import FORMATS, locate
+from shards.terminal import cli
+from shards.terminal.console import Terminal
+from shards.terminal.mistakes import did_you_mean
 from shards.verify import verify_shards
 
 

@@ -19,10 +19,11 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from shards import cli
 from shards.disk import file_sha256
 from shards.errors import UserError
-from shards.index import Component, Index, parse_index
+from shards.format.index import Component, Index, parse_index
+from shards.format.source_sizes import parse_sizes
+from shards.format.tar import BLOCK_BYTES, END, member_headers, padded, sample_key
 from shards.manifest import (
     NAMES_FILE_NAME,
     REJECTS_FILE_NAME,
@@ -32,8 +33,7 @@ from shards.manifest import (
     read_manifest,
     shard_file,
 )
-from shards.sizes import parse_sizes
-from shards.tar import BLOCK_BYTES, END, member_headers, padded, sample_key
+from shards.terminal import cli
 
 MAX_IDX_LINE_BYTES = 128
 """Of a sample in an index: a line has two components at most."""

@@ -27,8 +27,8 @@ from unittest import mock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEN = Path(__file__).with_suffix(".json")

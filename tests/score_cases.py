@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from train.checkpoint import LoadedTeacher, Snapshot, load_teacher
 from train.config import HeadConfig, LossConfig, ModelConfig, RunConfig

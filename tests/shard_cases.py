@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).resolve().parent.parent

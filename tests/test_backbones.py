@@ -15,8 +15,8 @@ from torch import nn
 
 import train.step as step_module
 from eval import score
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from tests.conftest import build_npy_set, smooth_images
 from tests.step_cases import CPU, random_batch, take_step, tiny_run
 from tests.train_cases import tensors_of

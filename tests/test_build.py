@@ -17,9 +17,9 @@ from PIL import Image
 
 from shards import build as build_module
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import read_manifest
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from shards.verify import verify_shards
@@ -282,7 +282,8 @@ def test_an_image_that_only_pillow_decodes_is_no_jpg_of_a_set(tmp_path: Path, mo
         Image.fromarray(random_images(1, seed=i)[0]).save(src / f"{i}.jpg")
     bad = (src / "1.jpg").read_bytes()
     monkeypatch.setattr(
-        "shards.convert.dali_errors", lambda files: ["no" if f == bad else None for f in files]
+        "shards.building.convert.dali_errors",
+        lambda files: ["no" if f == bad else None for f in files],
     )
     manifest = build(folder_request(src, tmp_path / "set", encoding="jpg", max_rejects_pct=50))
     assert (manifest.samples, manifest.rejects) == (2, 1)

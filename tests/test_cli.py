@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import pytest
 import tyro
 
-from shards.cli import parse
 from shards.errors import UserError, few
+from shards.terminal.cli import parse
 
 
 @pytest.mark.parametrize(

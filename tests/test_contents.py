@@ -16,9 +16,9 @@ from eval.decisions.images import Pixels
 from eval.sets.leakage import check_overlap, shared_rows
 from eval.sets.opening import open_sets
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.plan import BuildRequest
-from shards.shared import Shared, shared_images
+from shards.similarity.shared import Shared, shared_images
 from tests.conftest import build_npy_set, smooth_images
 
 
@@ -33,12 +33,12 @@ def sets(**changed: np.ndarray) -> dict[str, Pixels]:
 
 
 def test_sets_that_share_nothing_pass(monkeypatch):
-    monkeypatch.setattr("shards.shared.CHUNK", 2)
+    monkeypatch.setattr("shards.similarity.shared.CHUNK", 2)
     assert shared_images(sets()) == []
 
 
 def test_what_is_shared_is_named(monkeypatch):
-    monkeypatch.setattr("shards.shared.CHUNK", 2)
+    monkeypatch.setattr("shards.similarity.shared.CHUNK", 2)
     test, a = random_images(5, 1), random_images(7, 2)
     test[3] = random_images(9, 0)[8]
     a[[0, 6]] = random_images(9, 0)[[1, 1]]

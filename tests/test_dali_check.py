@@ -7,8 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
-from shards import dali_check
-from shards.dali_check import DaliProcess, dali_errors
+from shards.building import dali_check
+from shards.building.dali_check import DaliProcess, dali_errors
 from shards.errors import UserError
 from tests.shard_cases import ROOT, random_images
 
@@ -32,7 +32,7 @@ def test_each_image_is_asked_about() -> None:
 
 FRAGILE = """
 import os
-from shards import dali_check
+from shards.building import dali_check
 ask = dali_check._error
 dali_check._error = lambda files: [os.abort() for f in files if bytes(f) == b"boom"] or ask(files)
 dali_check.serve()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.decode import decode, encode, is_stored_as_is
-from shards.resize import BadImage, to_image, to_pixels
+from shards.pixels.decode import decode, encode, is_stored_as_is
+from shards.pixels.resize import BadImage, to_image, to_pixels
 from tests.shard_cases import random_images
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from eval.audits.headline_probes import probes
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set
 

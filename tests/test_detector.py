@@ -12,8 +12,8 @@ from PIL import Image
 from dali_pipes.eval_loader import EvalLoader
 from eval.decisions.images import Pixels, prepare, rule_of
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 from tests.picture_cases import write_damaged, write_pictures

@@ -10,8 +10,8 @@ import torch
 
 from eval.config import ScoreConfig
 from eval.score_images import score_images
-from shards import environment
 from shards.errors import UserError
+from shards.terminal import environment
 from tests.shard_cases import assert_user_error, run_module
 from train.launch import Launch, read_launch
 from train.world import World, start_world

@@ -228,7 +228,9 @@ def test_metadata_that_is_not_as_it_must_be(rgb) -> None:
 
 def test_a_folder_without_onnxruntime(tmp_path) -> None:
     without = "import sys; sys.modules['onnxruntime'] = None"
-    start = f"{without}; from shards import cli; from eval.exported import main; cli.run(main)"
+    start = (
+        f"{without}; from shards.terminal import cli; from eval.exported import main; cli.run(main)"
+    )
     arguments = [tmp_path / "file.onnx", tmp_path, "--out", tmp_path / "scores.csv"]
     result = run_script("-c", start, *arguments)
     assert result.returncode == 2

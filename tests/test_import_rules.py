@@ -13,7 +13,7 @@ ORDER = ["shards", "dali_pipes", "train", "eval"]
 FILES = [path for folder in ORDER for path in (ROOT / folder).rglob("*.py")]
 
 
-DALI_CHECK = ROOT / "shards" / "dali_check.py"
+DALI_CHECK = ROOT / "shards" / "building" / "dali_check.py"
 """Asks DALI what it can decode; imports it when it is called."""
 
 
@@ -78,7 +78,7 @@ def test_the_packages_import_without_dali() -> None:
 
     code = (
         "import sys; sys.modules['nvidia'] = sys.modules['nvidia.dali'] = None\n"
-        "import dali_pipes.loader, dali_pipes.negatives, dali_pipes.product_engine\n"
+        "import dali_pipes.loader, dali_pipes.negatives, dali_pipes.product.engine\n"
         "import train.recipes, train.checkpoint"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import UserError
-from shards.index import Component, Index, format_index, parse_index
+from shards.format.index import Component, Index, format_index, parse_index
 from tests.shard_cases import npy_set, sample_set
 
 TEXT = (

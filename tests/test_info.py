@@ -14,9 +14,9 @@ from PIL import Image
 
 from shards import info
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.info import class_counts, contact_sheet, main, pixel_statistics
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.shard_cases import (
     SAMPLE,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.jpeg import bare_jpeg
+from shards.pixels.jpeg import bare_jpeg
 from tests.conftest import smooth_images
 from tests.stored_cases import icc_profile, saved
 

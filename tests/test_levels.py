@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.decode import FORMATS, decode, holds_several, is_stored_as_is
-from shards.levels import to_levels
-from shards.resize import BadImage, to_pixels
+from shards.pixels.decode import FORMATS, decode, holds_several, is_stored_as_is
+from shards.pixels.levels import to_levels
+from shards.pixels.resize import BadImage, to_pixels
 from tests.stored_cases import (
     colour_picture,
     gray_picture,

@@ -22,14 +22,15 @@ import pytest
 from PIL import Image
 
 from eval.decisions.images import folder_images, read_chunks
-from shards import disk, limits, verify
+from shards import disk, verify
 from shards.build import build
 from shards.errors import UserError
-from shards.limits import MAX_FILE_BYTES, read_picture
-from shards.resize import MAX_PIXELS, BadImage
+from shards.pixels import limits
+from shards.pixels.limits import MAX_FILE_BYTES, read_picture
+from shards.pixels.resize import MAX_PIXELS, BadImage
+from shards.pixels.target import Target
 from shards.sources.archives import open_files
 from shards.sources.registry import open_source
-from shards.target import Target
 from shards.verify import verify_shards
 from tests import source_cases as cases
 from tests.shard_cases import folder_request, image_folder, npy_set

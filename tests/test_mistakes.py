@@ -12,11 +12,11 @@ import tyro
 from dali_pipes.negatives import parse_negatives
 from eval.results.collect import grouped
 from eval.sets.opening import EvalSets
-from shards import cli
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
 from shards.sets import SetsRequest, requests
 from shards.sources.registry import open_source
+from shards.terminal import cli
+from shards.terminal.mistakes import did_you_mean
 from train.recipes import parse_run
 
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from shards import duplicates, near_pairs
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.disk import write_new_file
-from shards.duplicates import Limits, close_hashes
 from shards.errors import UserError, printable
 from shards.overlap import Group, exclusions, find_overlaps, main
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
+from shards.similarity import near_duplicates, near_pairs
+from shards.similarity.near_duplicates import Limits, close_hashes
 from tests.shard_cases import assert_user_error, random_images, run_module
 
 U64 = st.integers(0, 2**64 - 1)
@@ -172,9 +172,9 @@ def photographs_and_more(size_px: int, channels: int, seed: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("limits", [Limits(), Limits(20, 30.0), Limits(64, 5.0)], ids=str)
 def test_groups_are_those_of_brute_force(tmp_path, monkeypatch, a_shape, b_shape, limits) -> None:
-    monkeypatch.setattr(duplicates, "TILE_ROWS", 7)
-    monkeypatch.setattr(duplicates, "TILE_COLUMNS", 5)
-    monkeypatch.setattr(duplicates, "BLOCK_BYTES", 3 * 40 * 40 * 3)
+    monkeypatch.setattr(near_duplicates, "TILE_ROWS", 7)
+    monkeypatch.setattr(near_duplicates, "TILE_COLUMNS", 5)
+    monkeypatch.setattr(near_duplicates, "BLOCK_BYTES", 3 * 40 * 40 * 3)
     monkeypatch.setattr(near_pairs, "HELD_PAIRS", 4)
     a, b = photographs_and_more(*a_shape, seed=1), photographs_and_more(*b_shape, seed=2)
     paths = [make_set(tmp_path / "a", a, seed=5), make_set(tmp_path / "b", b, seed=6)]
@@ -210,7 +210,7 @@ def test_counts_and_samples_are_those_of_the_groups(tmp_path) -> None:
 @given(st.lists(U64, max_size=12), st.lists(U64, max_size=12), st.integers(0, 64))
 def test_close_hashes_are_those_with_few_differing_bits(rows, columns, max_bits) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "TILE_COLUMNS", 5)
+        patch.setattr(near_duplicates, "TILE_COLUMNS", 5)
         # Relatives of the rows, so that small distances occur.
         columns = columns + [row ^ 7 << i for i, row in enumerate(rows)]
         found = {}
@@ -321,19 +321,19 @@ def test_what_is_documented_as_not_found_is_not(tmp_path) -> None:
 def count_compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs are compared by their pixels each time."""
     held: list[int] = []
-    levels_of = duplicates.pixel_levels
+    levels_of = near_duplicates.pixel_levels
 
     def counted(a, b, a_ids, b_ids) -> np.ndarray:
         held.append(len(a_ids))
         return levels_of(a, b, a_ids, b_ids)
 
-    monkeypatch.setattr(duplicates, "pixel_levels", counted)
+    monkeypatch.setattr(near_duplicates, "pixel_levels", counted)
     return held
 
 
 def test_plain_images_are_compared_some_at_a_time(tmp_path, monkeypatch) -> None:
     """All of them hash alike; no more of their pixels are held than a block has."""
-    monkeypatch.setattr(duplicates, "BLOCK_BYTES", 50 * 8 * 8 * 3)
+    monkeypatch.setattr(near_duplicates, "BLOCK_BYTES", 50 * 8 * 8 * 3)
     held = count_compared(monkeypatch)
     a, b = flat(80, 8), flat(60, 8) + 1
     paths = [make_set(tmp_path / "a", a), make_set(tmp_path / "b", b)]
@@ -379,7 +379,7 @@ def test_of_many_near_pairs_few_are_held(tmp_path, monkeypatch) -> None:
         thin(self)
 
     monkeypatch.setattr(near_pairs.NearPairs, "thin", counted)
-    monkeypatch.setattr(duplicates, "BLOCK_BYTES", 20 * 32 * 32 * 3)
+    monkeypatch.setattr(near_duplicates, "BLOCK_BYTES", 20 * 32 * 32 * 3)
     piece = max(crops(24), key=lambda piece: np.asarray(piece).std())
     scene = stack([small(piece)]).astype(int)
     rng = np.random.default_rng(0)

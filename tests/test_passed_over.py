@@ -19,10 +19,10 @@ from shards import info
 from shards.build import build, main
 from shards.errors import UserError
 from shards.manifest import read_manifest
+from shards.pixels.target import Target
 from shards.reader import ShardSet
 from shards.sources.archives import open_files
 from shards.sources.registry import open_source
-from shards.target import Target
 from tests import source_cases as cases
 from tests.shard_cases import contents, folder_request, image_folder
 
@@ -218,7 +218,7 @@ def test_a_manifest_tells_and_so_does_info(tmp_path: Path, capsys) -> None:
 
 
 def test_a_build_goes_on_though_a_hidden_file_came_in_between(tmp_path: Path) -> None:
-    from shards.plan import plan
+    from shards.building.build_plan import plan
 
     src = image_folder(tmp_path / "images")
     request = folder_request(src, tmp_path / "set")

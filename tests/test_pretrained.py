@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from tests.step_cases import CPU, tiny_run
 from tests.train_cases import command_line, tensors_of
 from train.checkpoint import load_teacher

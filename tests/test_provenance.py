@@ -15,9 +15,9 @@ import pytest
 
 from shards import build as build_module
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import Manifest, read_manifest
-from shards.plan import BuildRequest
 from shards.sets import SetsRequest, build_sets
 from shards.sources.idx import FASHION_CLASSES
 from shards.sources.registry import FORMATS

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from shards import publish
+from shards.building import workplace as workplace_file
+from shards.building.tally import Tally
+from shards.building.workplace import Part, Workplace, remove_leftovers, workplace
 from shards.errors import UserError
 from shards.manifest import Shard
-from shards.publish import Part, Workplace, remove_leftovers, workplace
-from shards.tally import Tally
 from tests.shard_cases import ROOT, contents
 from tests.waiting import LIMIT_S
 
@@ -144,7 +144,7 @@ def test_output_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_the_second_builder_is_refused_and_the_first_named(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(publish, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(workplace_file, "LOCK_WAIT_S", 0.1)
     out = tmp_path / "set"
     with workplace(out, "one") as first:
         (first.set_folder / "file").write_text("first")
@@ -159,11 +159,11 @@ def test_the_second_builder_is_refused_and_the_first_named(tmp_path: Path, monke
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from shards import publish
+from shards.building import workplace
 from tests.test_publish import finish
 if sys.argv[2] == "after the rename":
-    publish.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-with publish.workplace(Path(sys.argv[1]), "one") as work:
+    workplace.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+with workplace.workplace(Path(sys.argv[1]), "one") as work:
     finish(work, 0)
     if sys.argv[2] == "at work":
         os.kill(os.getpid(), signal.SIGKILL)

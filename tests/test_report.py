@@ -24,7 +24,7 @@ from eval.report.findings import findings
 from eval.report.page import ReportData, page, write_report
 from eval.report.views import IMAGES, views_of_run
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.browser import Browser, find_browser
 from tests.conftest import build_npy_set, smooth_images

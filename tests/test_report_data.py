@@ -20,7 +20,7 @@ from eval.report.page_data import report_data
 from eval.results.collect import described, training_command, versions
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set
 from train.checkpoint import LoadedTeacher

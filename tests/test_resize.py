@@ -6,8 +6,8 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from shards.resize import RESIZES, BadImage, fit, to_image, to_pixels
-from shards.sizes import shape_note
+from shards.format.source_sizes import shape_note
+from shards.pixels.resize import RESIZES, BadImage, fit, to_image, to_pixels
 from tests.shard_cases import random_images
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from shards import build as build_module
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.plan import BuildRequest
 from tests.shard_cases import (
     ROOT,
     contents,
@@ -158,7 +158,8 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path, monkeypatch, kin
 
 INTERRUPTED = """
 import os, signal, sys, time
-from shards import build, cli
+from shards import build
+from shards.terminal import cli
 from shards.sources.arrays import Images
 def slow(self, indexes, out):
     time.sleep(0.2)

@@ -23,9 +23,9 @@ from eval.audits.sample_sizes import (
 from eval.metrics import auroc_interval
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import BANK, TEST, EvalSets
-from shards.equal import FIRST, all_equal
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.similarity.equal import FIRST, all_equal
 from tests.conftest import build_npy_set, smooth_images
 
 

@@ -24,8 +24,8 @@ from eval.results.output_folder import check_replaceable, complete_folder
 from eval.score import main
 from eval.sets.opening import open_sets
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from tests import source_cases
@@ -622,7 +622,7 @@ def test_help_and_mistakes_do_not_wait_for_torch(tmp_path):
         f"        assert name.partition('.')[0] not in {slow!r}, name\n"
         "sys.meta_path.insert(0, NothingSlow())\n"
         "from eval import score\n"
-        "from shards import cli\n"
+        "from shards.terminal import cli\n"
         "cli.run(score.main)"
     )
     found = run_script("-c", code, "--help")

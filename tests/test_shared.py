@@ -17,9 +17,9 @@ import shards.overlap
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import open_sets
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import read_manifest
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.conftest import build_npy_set, smooth_images
 from tests.train_cases import train

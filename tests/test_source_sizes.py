@@ -16,10 +16,10 @@ from PIL import Image
 
 from shards import build as build_module
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.info import main as info
 from shards.manifest import read_manifest
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.verify import verify_shards
 from tests.shard_cases import contents, folder_request, npy_set, random_images
@@ -142,7 +142,7 @@ def test_only_images_of_another_size_that_are_in_the_set_count(tmp_path: Path, m
     for i, size_px in enumerate((6, 7, 6)):
         Image.fromarray(random_images(1, size_px, seed=i)[0]).save(src / f"{i}.png")
     monkeypatch.setattr(
-        "shards.convert.dali_errors", lambda files: ["no"] + [None] * (len(files) - 1)
+        "shards.building.convert.dali_errors", lambda files: ["no"] + [None] * (len(files) - 1)
     )
     seed = next(s for s in range(99) if np.random.default_rng(s).permutation(3)[0] == 1)
     fields = {"encoding": "png", "max_rejects_pct": 50, "seed": seed}

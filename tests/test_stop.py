@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from tests.faults.trainers import (
     Trainers,
     difference,

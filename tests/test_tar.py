@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.tar import END, blank_members, member_headers, members, sample_key
+from shards.format.tar import END, blank_members, member_headers, members, sample_key
 from tests.shard_cases import random_images
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from tests.shard_cases import ROOT, random_images
 from tests.waiting import LIMIT_S
 
 SAYS = """
 import sys
 from pathlib import Path
-from shards import cli
+from shards.terminal import cli
 from shards.disk import write_new_file
 def main():
     {}
@@ -27,7 +27,7 @@ cli.run(main)
 """
 TABLE = """
     from rich.table import Table
-    from shards.console import Terminal
+    from shards.terminal.console import Terminal
     table = Table("a")
     table.add_row("\\u732b")
     Terminal().print(table)

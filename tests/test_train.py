@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from shards import cli
+from shards.terminal import cli
 from tests.train_cases import (
     ROOT,
     command_line,
@@ -159,7 +159,7 @@ def test_ranks_that_see_different_runs_stop(gray_dir, finished, tmp_path) -> Non
     shutil.rmtree(runs[1] / "checkpoints")
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from shards import cli; from train.main import main\n"
+        "from shards.terminal import cli; from train.main import main\n"
         "out = sys.argv[2] + '/rank-' + os.environ['RANK']\n"
         "cli.run(lambda: main([*sys.argv[3:], '--out', out]))"
     )

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from eval.decisions.images import prepare, rule_of
 from eval.exported import FORMAT_VERSION, Header
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import read_manifest
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.shard_cases import npy_set, random_images, run_module
 from tests.stored_cases import colour_picture, gray_picture, icc_profile, png, saved, tiff

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import Manifest, read_manifest, to_json
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from shards.verify import main, verify_shards
 from tests.shard_cases import (

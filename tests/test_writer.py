@@ -11,11 +11,11 @@ import pytest
 import webdataset
 from nvidia.dali import fn, pipeline_def
 
-from shards.decode import encode
-from shards.lists import json_lines
+from shards.format.json_lines import json_lines
+from shards.format.writer import ShardWriter, pack_encoded, pack_raw
 from shards.manifest import EXTENSIONS
-from shards.resize import to_image
-from shards.writer import ShardWriter, pack_encoded, pack_raw
+from shards.pixels.decode import encode
+from shards.pixels.resize import to_image
 from tests.shard_cases import random_images
 
 KEYS = np.array([*range(40, 50), *range(51, 58)])  # 50 was rejected
@@ -106,7 +106,9 @@ def test_a_disk_that_takes_a_part_is_given_the_rest(tmp_path: Path, monkeypatch)
     images = random_images(17, 32)
     (whole := tmp_path / "whole").mkdir()
     write_tar(whole, "raw", images, None)
-    monkeypatch.setattr("shards.writer.open", lambda *a, **k: Slow(open(*a, **k)), raising=False)
+    monkeypatch.setattr(
+        "shards.format.writer.open", lambda *a, **k: Slow(open(*a, **k)), raising=False
+    )
     (slow := tmp_path / "slow").mkdir()
     write_tar(slow, "raw", images, None)
     name = "x-train-00000.tar"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shards import environment
+from shards.terminal import environment
 
 START_WITH_TORCHRUN = "torchrun sets it; without ranks, unset WORLD_SIZE, RANK and TORCHELASTIC_*"
 

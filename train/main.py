@@ -24,9 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipes.loader import TrainLoader
 from dali_pipes.step_plan import StreamOrder
-from shards import cli
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.terminal import cli
 from train.checkpoint import CheckpointWriter, latest_checkpoint
 from train.config import RunConfig
 from train.loss_scale import LateReader

@@ -18,8 +18,8 @@ from typing import Annotated
 import tyro
 
 from dali_pipes.preview import PreviewConfig, save_preview
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from train.config import RunConfig
 from train.recipes import RECIPES, parse_run
 from train.run_folder import CONFIG, read_config

@@ -16,10 +16,10 @@ import tyro
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
-from shards import cli
 from shards.errors import UserError
-from shards.mistakes import HELP, did_you_mean
 from shards.reader import ShardSet
+from shards.terminal import cli
+from shards.terminal.mistakes import HELP, did_you_mean
 from train.config import (
     CompatConfig,
     HeadConfig,

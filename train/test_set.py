@@ -9,9 +9,10 @@ import contextlib
 import itertools
 from collections.abc import Mapping
 
-from shards import shared, terminal
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.similarity import shared
+from shards.terminal import printing
 from train.checkpoint import latest_checkpoint
 from train.config import RunConfig
 from train.world import World
@@ -89,4 +90,4 @@ def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
 
 
 def _note(text: str) -> None:
-    terminal.tell(f"note: {text}")
+    printing.tell(f"note: {text}")

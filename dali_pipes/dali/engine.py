@@ -20,8 +20,8 @@ from dali_pipes.dali.inputs import GraphInputs
 from dali_pipes.normalised import constant, normalize
 from dali_pipes.readers import EncodedReader, Reader, open_readers
 from dali_pipes.step_plan import GroupDraws, StepPlan
-from shards.environment import usable_cpus
 from shards.errors import UserError
+from shards.terminal.environment import usable_cpus
 
 PREFETCH_BATCHES = 2
 

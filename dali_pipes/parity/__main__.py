@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dali_pipes.parity.compare import main
-from shards import cli
+from shards.terminal import cli
 
 if __name__ == "__main__":
     cli.run(main)

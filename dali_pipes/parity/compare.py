@@ -33,9 +33,9 @@ from dali_pipes.product.views import ProductViews
 from dali_pipes.shifts import SHIFTS, Params, shift_named
 from dali_pipes.step_plan import GroupDraws, ViewGroup
 from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
-from shards import cli
-from shards.console import Terminal
 from shards.errors import UserError
+from shards.terminal import cli
+from shards.terminal.console import Terminal
 
 Render = Callable[[np.ndarray, ViewDraw, int, Params | None], np.ndarray]
 """(images uint8 [B, H, W, C], draw [B], s, parameters [B] of the turn before the colours or None)

@@ -24,9 +24,9 @@ from eval.decisions.conformal import check_fpr, rate_of_one_set
 from eval.intervals import TAIL
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import BANK, TEST, EvalSets
-from shards.equal import all_equal
 from shards.errors import UserError, few
 from shards.reader import ShardSet
+from shards.similarity.equal import all_equal
 
 LIKELY_AUROC = 0.9
 WIDE, HOPELESS = 0.05, 0.2

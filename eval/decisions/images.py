@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.decode import decode, encode, is_stored_as_is
 from shards.errors import UserError
-from shards.levels import WHITE, to_levels
-from shards.limits import read_picture
 from shards.manifest import Manifest
-from shards.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
+from shards.pixels.decode import decode, encode, is_stored_as_is
+from shards.pixels.levels import WHITE, to_levels
+from shards.pixels.limits import read_picture
+from shards.pixels.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
+from shards.pixels.target import Target
 from shards.sources.archives import open_files
 from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
-from shards.target import Target
 
 CHUNK_BYTES = 64 << 20
 """Pixels that are held at a time."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eval.decisions.conformal import Calibration, rate_of_one_set
 from eval.decisions.images import Read, read_chunks
 from shards.errors import UserError, few, printable
-from shards.target import Target
+from shards.pixels.target import Target
 
 MOST_SHOWN = 10
 """Of the most unusual images, in the summary."""

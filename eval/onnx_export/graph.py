@@ -19,7 +19,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.dali.eval_matrix import resize_matrix
 from eval.exported import INPUT, OUTPUT
 from eval.onnx_export.bank_compression import Bank
-from shards.target import Target
+from shards.pixels.target import Target
 
 if TYPE_CHECKING:
     import onnx

@@ -19,8 +19,8 @@ from torch import Tensor
 from eval.scores.neighbours import nearest
 from eval.sets.opening import BANK
 from shards.errors import printable
+from shards.pixels.resize import to_image
 from shards.reader import ShardSet
-from shards.resize import to_image
 
 SHOWN = 6
 """Images at either end of a set."""

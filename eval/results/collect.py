@@ -29,8 +29,8 @@ from eval.sets.leakage import Shared
 from eval.sets.opening import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets, ood_name
 from eval.versions import versions
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
 from shards.reader import ShardSet
+from shards.terminal.mistakes import did_you_mean
 from train.checkpoint import LoadedTeacher
 from train.world import World
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from eval.sets.opening import BANK, TEST, EvalSets, ood_name
 from shards.disk import file_sha256
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
+from shards.terminal.mistakes import did_you_mean
 
 
 @dataclass(frozen=True)

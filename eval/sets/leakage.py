@@ -1,6 +1,6 @@
 """What the sets of a scoring share with each other and with the training: it is easy to score.
 
-Images are compared as `shards.shared` has it, and features where there is nothing else.
+Images are compared as `shards.similarity.shared` has it, and features where there is nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import EvalSets
-from shards import shared
 from shards.errors import UserError, few
-from shards.shared import Shared
+from shards.similarity import shared
+from shards.similarity.shared import Shared
 from train.checkpoint import LoadedTeacher
 
 ALLOW = "or allow it with --allow-overlap, which is recorded"

@@ -12,7 +12,7 @@ from pathlib import Path
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
-from shards.shared import share_shards, share_source
+from shards.similarity.shared import share_shards, share_source
 from train.checkpoint import LoadedTeacher
 
 BANK = "in-dist-train"

@@ -19,10 +19,10 @@ from typing import Literal
 
 import numpy as np
 
-from shards import cli
 from shards.disk import replace_file
 from shards.errors import UserError
 from shards.sources.idx import open_idx, read_idx
+from shards.terminal import cli
 
 # Of the unpacked files, so that a repacked distribution of the same data passes too.
 OFFICIAL_SHA256 = {

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 
 from shards.disk import MAX_TEXT_BYTES, entries_below, read_text
 from shards.errors import UserError
-from shards.limits import MAX_FILE_BYTES, refuse_large
+from shards.pixels.limits import MAX_FILE_BYTES, refuse_large
 from shards.sources.kinds import (
     HEAD_BYTES,
     HIDDEN,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from shards import terminal
 from shards.errors import UserError
+from shards.terminal import printing
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
@@ -93,7 +93,7 @@ def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a content that starts so is an image of a kind that `shards.decode` reads."""
+    """Whether a content that starts so is an image of a kind that `shards.pixels.decode` reads."""
     if head.startswith(_STARTS):
         return True
     if head.startswith(b"RIFF"):
@@ -122,4 +122,4 @@ def tell(where: object, passed_over: Mapping[str, int]) -> None:
     if passed_over:
         count = sum(passed_over.values())
         note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"
-        terminal.tell(note)
+        printing.tell(note)

@@ -24,10 +24,10 @@ import numpy as np
 
 from shards.disk import naming
 from shards.errors import UserError
+from shards.format.tar import BLOCK_BYTES
 from shards.sources.files import Files, Place, no_room, sorted_by_name
 from shards.sources.kinds import LINK, SPECIAL
 from shards.sources.listing import Listing
-from shards.tar import BLOCK_BYTES
 
 _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,

@@ -29,7 +29,7 @@ from braceexpand import braceexpand
 
 from shards.disk import LACKS, passing_over
 from shards.errors import UserError
-from shards.limits import refuse_large
+from shards.pixels.limits import refuse_large
 from shards.sources.files import no_room
 from shards.sources.kinds import NO_SAMPLE, OTHER_IMAGE, is_named_image
 from shards.sources.listing import Listing

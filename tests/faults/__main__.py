@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards import cli
 from shards.errors import UserError
+from shards.terminal import cli
 from tests.faults import (
     builders,
     checkpoint_damage,

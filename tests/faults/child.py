@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shards import build, cli
+from shards import build
+from shards.terminal import cli
 from tests.faults.calls import Calls
 from tests.faults.forked import in_child
 

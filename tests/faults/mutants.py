@@ -79,7 +79,8 @@ def drill(trial: Trial) -> dict[str, object]:
 MEASURED_BUILD = """
 import re, resource, sys
 from pathlib import Path
-from shards import build, cli
+from shards import build
+from shards.terminal import cli
 resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 10 << 30))
 try:
     cli.run(lambda: build.main(sys.argv[2:]))

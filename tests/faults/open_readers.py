@@ -23,7 +23,7 @@ READ_ON = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from shards import cli
+from shards.terminal import cli
 from shards.reader import ShardSet
 
 def images(shards):
@@ -36,7 +36,7 @@ def images(shards):
     from dali_pipes.config import LoaderConfig
     from dali_pipes.eval_loader import EvalLoader
     from dali_pipes.loader import TrainLoader
-    from dali_pipes.plan import StreamOrder
+    from dali_pipes.step_plan import StreamOrder
     cpu = torch.device("cpu")
     if sys.argv[2] == "EvalLoader":
         for _, batch in EvalLoader(shards, 6, 4, cpu):

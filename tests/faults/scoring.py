@@ -27,8 +27,8 @@ from eval.score import main
 from eval.scores import all_scores, cosine, mahalanobis, prototypes
 from eval.sets.opening import EvalSets
 from shards.build import build
+from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.plan import BuildRequest
 from shards.reader import ShardSet
 from tests.faults.trial import Trial
 from tests.score_cases import (

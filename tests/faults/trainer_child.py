@@ -30,7 +30,7 @@ import train.watch.nonfinite_report
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from dali_pipes.product import engine  # noqa: F401  (imported by the loader when it is chosen)
-from shards import cli
+from shards.terminal import cli
 from tests.faults.calls import Calls
 from tests.faults.forked import in_child
 from train.state import TrainState

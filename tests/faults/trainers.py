@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from shards.build import build
-from shards.plan import BuildRequest
+from shards.building.build_plan import BuildRequest
 from tests.shard_cases import random_images
 from tests.train_cases import TrainerServer, tensors_of
 from tests.waiting import wait_until

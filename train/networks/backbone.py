@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shards.errors import UserError
-from shards.mistakes import did_you_mean
+from shards.terminal.mistakes import did_you_mean
 from train.config import RunConfig
 from train.networks.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.networks.onednn import use_onednn

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.console import Terminal
 from shards.disk import naming, replace_file
+from shards.terminal.console import Terminal
 from train.config import RunConfig
 from train.state import TrainState
 from train.step import StepResult

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shards.equal import all_equal
 from shards.errors import UserError
 from shards.reader import ShardSet
+from shards.similarity.equal import all_equal
 from train.config import RunConfig
 from train.watch.collapse import looks_after_step
 

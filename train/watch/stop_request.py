@@ -7,7 +7,7 @@ import os
 import signal
 from types import FrameType
 
-from shards import terminal
+from shards.terminal import printing
 
 STOPPED_EARLY = 75
 """Exit status of a run that was asked to stop before its end (EX_TEMPFAIL: call again)."""
@@ -26,7 +26,7 @@ class StopRequest:
         """Start to listen."""
         self.asked = False
         self._stack = contextlib.ExitStack()
-        self._stack.enter_context(terminal.watched(self._nobody_reads))
+        self._stack.enter_context(printing.watched(self._nobody_reads))
         for number in SIGNALS:
             if number in (signal.SIGTERM, signal.SIGUSR1) or not _is_ignored(number):
                 self._stack.callback(signal.signal, number, signal.signal(number, self._note))
@@ -41,11 +41,11 @@ class StopRequest:
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # by the system, whatever this process is at
             told += "; once more, and it ends at once"
-        self._say(told, terminal.STDOUT)
+        self._say(told, printing.STDOUT)
 
     def _nobody_reads(self, number: int) -> None:
         self.asked = True
-        name = "stdout" if number == terminal.STDOUT else "stderr"
+        name = "stdout" if number == printing.STDOUT else "stderr"
         self._say(f"nobody reads {name} any more: saving at the next step", number)
 
     def _say(self, text: str, number: int) -> None:

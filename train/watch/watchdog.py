@@ -18,8 +18,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from shards import terminal
 from shards.errors import UserError
+from shards.terminal import printing
 from train.launch import read_launch
 from train.world import World
 
@@ -149,7 +149,7 @@ class Heart:
 
     def _end(self, why: str) -> None:
         rank, step = self._world.rank, self._step
-        terminal.tell(f"error: rank {rank} at step {step}: {why}")
+        printing.tell(f"error: rank {rank} at step {step}: {why}")
         os._exit(1)
 
 

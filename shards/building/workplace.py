@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.building.tally import Tally
 from shards.disk import (
     LOCK_FILE_NAME,
     LOCK_WAIT_S,
@@ -27,7 +28,6 @@ from shards.disk import (
 )
 from shards.errors import UserError
 from shards.manifest import Shard
-from shards.tally import Tally
 
 IDENTITY_FILE_NAME = "identity"
 OUTPUT_KIND = "output folder"

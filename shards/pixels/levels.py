@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from shards.resize import BadImage, in_channels
+from shards.pixels.resize import BadImage, in_channels
 
 WHITE = "#ffffff"
 """What transparent images are laid on unless another background is asked for."""

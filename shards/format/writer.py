@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from shards.disk import naming, sync_file, write_file
-from shards.index import Component, Index, format_index
+from shards.format.index import Component, Index, format_index
+from shards.format.tar import BLOCK_BYTES, END, blank_members, members, padded
 from shards.manifest import LABEL, Shard
-from shards.tar import BLOCK_BYTES, END, blank_members, members, padded
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 DALI has no way to skip an image that it cannot decode: it stops. Its verdict on damaged files
 differs from Pillow's in some percent of cases, so each has to be asked. And it has to be asked in a
-process of its own, `python -m shards.dali_check`: some time after an error it can take the process
-along; it seems that its threads are still at work on the rest of the batch then.
+process of its own, `python -m shards.building.dali_check`: some time after an error it can take the
+process along; it seems that its threads are still at work on the rest of the batch then.
 
 To that process goes, for each batch, the number of files and their sizes as little-endian uint64,
 then the files; back comes one line of JSON, null or what DALI said of the batch.
@@ -89,10 +89,10 @@ def dali_errors(files: Sequence[bytes]) -> list[str | None]:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).absolute().parents[1])
+    root = str(Path(__file__).absolute().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [sys.executable, "-m", "shards.dali_check"],
+        [sys.executable, "-m", "shards.building.dali_check"],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -11,8 +11,8 @@ from typing import IO
 
 from PIL import Image
 
-from shards.decode import FORMATS
-from shards.resize import MAX_PIXELS, BadImage
+from shards.pixels.decode import FORMATS
+from shards.pixels.resize import MAX_PIXELS, BadImage
 
 MAX_FILE_BYTES = 12 * MAX_PIXELS
 """Of an encoded image: 1.07 GB, three float32 channels of the largest image, not compressed."""

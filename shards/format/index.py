@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.errors import UserError
-from shards.tar import KEY_DIGITS
+from shards.format.tar import KEY_DIGITS
 
 VERSION = "v1.2"
 

@@ -16,8 +16,8 @@ from typing import Any, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from shards import environment, mistakes, terminal
 from shards.errors import UserError
+from shards.terminal import environment, mistakes, printing
 
 
 def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
@@ -87,21 +87,21 @@ def run(main: Callable[[], object]) -> None:
     clean up, and end it with one line that says what is kept, and 128 and the signal's number for
     a status. So, without a line, does a reader of stdout that goes away, as `head` does.
     """
-    terminal.prepare()
+    printing.prepare()
     # A rank that waits in a library for one that is gone would not see a signal.
     is_rank = environment.text("TORCHELASTIC_RUN_ID")
     try:
         with contextlib.nullcontext() if is_rank else _signals_as_interrupts():
             environment.check()
             main()
-        terminal.flush()
+        printing.flush()
     except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
         status, line = _ending(error)
         if line:
-            terminal.tell(line)
+            printing.tell(line)
         sys.exit(status)
     finally:
-        terminal.finish()
+        printing.finish()
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shards.levels import WHITE, Intensity
-from shards.resize import Resize
+from shards.pixels.levels import WHITE, Intensity
+from shards.pixels.resize import Resize
 
 
 @dataclass(frozen=True)

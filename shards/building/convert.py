@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from shards.dali_check import dali_errors
-from shards.decode import decode, encode, holds_several, is_stored_as_is
-from shards.jpeg import bare_jpeg
+from shards.building.dali_check import dali_errors
+from shards.building.tally import Tally
+from shards.format.writer import Packed, pack_encoded, pack_raw
 from shards.manifest import EXTENSIONS
-from shards.resize import BadImage, fit, in_channels, to_image, to_pixels
+from shards.pixels.decode import decode, encode, holds_several, is_stored_as_is
+from shards.pixels.jpeg import bare_jpeg
+from shards.pixels.resize import BadImage, fit, in_channels, to_image, to_pixels
+from shards.pixels.target import Target
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.image_files import ImageFiles
-from shards.tally import Tally
-from shards.target import Target
-from shards.writer import Packed, pack_encoded, pack_raw
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from shards.levels import ORIENTATION, WHITE, Intensity, is_srgb, to_levels
-from shards.resize import MAX_PIXELS, MODES, BadImage
+from shards.pixels.levels import ORIENTATION, WHITE, Intensity, is_srgb, to_levels
+from shards.pixels.resize import MAX_PIXELS, MODES, BadImage
 
 # Before this Pillow does not know all formats.
 Image.init()

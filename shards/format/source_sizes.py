@@ -14,7 +14,7 @@ import numpy as np
 
 from shards.disk import write_file
 from shards.errors import UserError
-from shards.resize import Resize, fit_of
+from shards.pixels.resize import Resize, fit_of
 
 SIZE = np.dtype("<u4")
 

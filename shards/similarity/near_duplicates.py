@@ -42,11 +42,11 @@ import imagehash
 import numpy as np
 
 from shards.errors import UserError
-from shards.near_pairs import Matches, NearPairs
-from shards.progress import ImageProgress
+from shards.pixels.resize import Resize, fit, in_channels, to_image, to_pixels
 from shards.reader import ShardSet
-from shards.resize import Resize, fit, in_channels, to_image, to_pixels
-from shards.shared import digests
+from shards.similarity.near_pairs import Matches, NearPairs
+from shards.similarity.shared import digests
+from shards.terminal.progress import ImageProgress
 
 HASH_BITS = 64
 BLOCK_BYTES = 8 << 20

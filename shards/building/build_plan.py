@@ -17,17 +17,17 @@ import PIL
 import tyro
 from PIL import ImageColor, features
 
-from shards.environment import usable_cpus
+from shards.building.exclude import read_exclusions
+from shards.building.provenance import MD5, stamp
 from shards.errors import UserError
-from shards.exclude import read_exclusions
-from shards.levels import WHITE, is_intensity
 from shards.manifest import FORMAT_VERSION, MAX_NUMBER, MAX_SIZE_PX, NAME, Manifest
-from shards.provenance import MD5, stamp
-from shards.resize import FITS, RESIZES, Fit, Resize, fit_of
+from shards.pixels.levels import WHITE, is_intensity
+from shards.pixels.resize import FITS, RESIZES, Fit, Resize, fit_of
+from shards.pixels.target import Target
 from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.registry import FORMATS, open_source
-from shards.target import Target
+from shards.terminal.environment import usable_cpus
 
 
 @dataclass(frozen=True)

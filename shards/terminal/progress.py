@@ -9,8 +9,8 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from shards.console import Terminal
-from shards.terminal import shows_unicode
+from shards.terminal.console import Terminal
+from shards.terminal.printing import shows_unicode
 
 LINE_EVERY_S = 60.0
 
