@@ -116,7 +116,7 @@ reliability-long: $(READY)  ## The same with larger numbers
 # The minimum of every requirement, from the package index (minutes), with one line of JSON at the end.
 minima: $(READY)  ## The declared minimum of every requirement, installed and used
 	rm -rf out/minima
-	$(PY) -m tests.minima
+	$(PY) -m tests.support.minima
 
 lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff check .

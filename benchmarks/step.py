@@ -5,7 +5,8 @@ ones and 1 + 8 of rotated negatives):
 
     bare        forward and backward of timm's ViT over the views, and nothing else
     ours        a whole step: the loader's views, student, teacher, head, loss, update, averages
-    reference   a step as the authors' public code takes it, on given views (tests/public_code.py)
+    reference   a step as the authors' public code takes it, on given views (`authors_reference.py`
+                of tests/support)
 
 Then what `train/main.py` itself reports of its waits, what it says of memory with micro-batches and
 with recomputation, the cost of a checkpoint beside the steps, and the waits for the device in a
@@ -44,8 +45,8 @@ from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from shards.reader import ShardSet
 from shards.terminal import cli
-from tests.host_waits import HostWaits, counted_reads
-from tests.public_code import PublicHead, PublicNetwork, PublicOptions, PublicStep
+from tests.support.authors_reference import PublicHead, PublicNetwork, PublicOptions, PublicStep
+from tests.support.host_waits import HostWaits, counted_reads
 from train.checkpoint import CheckpointWriter
 from train.config import RunConfig
 from train.main import build_loader, wrap_student

@@ -4,66 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from dali_pipes.parity import compare
-from shards.build import build
-from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
+from tests.support.image_sets import build_npy_set, smooth_images
 
 for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID"):
     os.environ.pop(name, None)  # of a launcher that may have started the tests
-
-
-def build_npy_set(
-    folder: Path,
-    name: str,
-    pixels: np.ndarray,
-    shard_samples: int = 50,
-    encoding: Literal["raw", "png", "jpg"] = "raw",
-) -> Path:
-    """A shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]), kept at its own size."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{name}.npy"
-    np.save(source, pixels)
-    out = folder / name
-    build(
-        BuildRequest(
-            source="npy",
-            src=source,
-            split="train",
-            out=out,
-            size_px=pixels.shape[1],
-            shard_samples=shard_samples,
-            encoding=encoding,
-        )
-    )
-    return out
-
-
-def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndarray:
-    """Random pictures with structure at several scales: uint8 [count, side, side(, 3)]."""
-    rng = np.random.default_rng(seed)
-    images = np.zeros((count, side_px, side_px, channels))
-    for coarse in (3, 7, side_px):
-        noise = rng.integers(0, 256, (count, coarse, coarse, channels), dtype=np.uint8)
-        for image, small in zip(images, noise, strict=True):
-            for channel in range(channels):
-                layer = Image.fromarray(small[..., channel]).resize(
-                    (side_px, side_px), Image.Resampling.BICUBIC
-                )
-                image[..., channel] += np.asarray(layer) * (0.5 if coarse < side_px else 0.15)
-    levels = np.clip(images, 0, 255).astype(np.uint8)
-    return levels[..., 0] if channels == 1 else levels
-
-
-def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
-    """Pieces of 200 px of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
-    return compare.photographs(count, side_px, channels, piece_px=200)
 
 
 @pytest.fixture(scope="session")

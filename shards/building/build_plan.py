@@ -24,9 +24,9 @@ from shards.manifest import FORMAT_VERSION, MAX_NUMBER, MAX_SIZE_PX, NAME, Manif
 from shards.pixels.levels import WHITE, is_intensity
 from shards.pixels.resize import FITS, RESIZES, Fit, Resize, fit_of
 from shards.pixels.target import Target
-from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.registry import FORMATS, open_source
+from shards.sources.source import Source
 from shards.terminal.environment import usable_cpus
 
 

@@ -19,9 +19,9 @@ from shards.pixels.decode import decode, encode, holds_several, is_stored_as_is
 from shards.pixels.jpeg import bare_jpeg
 from shards.pixels.resize import BadImage, fit, in_channels, to_image, to_pixels
 from shards.pixels.target import Target
-from shards.sources import Source
 from shards.sources.arrays import Images
 from shards.sources.image_files import ImageFiles
+from shards.sources.source import Source
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from shards.sources import Source
 from shards.sources.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, open_cifar
 from shards.sources.dtd import SPLITS as DTD_SPLITS
 from shards.sources.dtd import open_dtd
@@ -22,6 +21,7 @@ from shards.sources.imagenet30 import open_imagenet30
 from shards.sources.lsun import open_lsun
 from shards.sources.npy import open_npy
 from shards.sources.places365 import open_places365
+from shards.sources.source import Source
 from shards.sources.stl10 import open_stl10
 from shards.sources.svhn import open_svhn
 from shards.sources.tiny_imagenet import open_tiny_imagenet

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.sources import Source
 from shards.sources.formats import FORMATS, Format
 from shards.sources.kinds import tell
+from shards.sources.source import Source
 from shards.terminal.mistakes import did_you_mean
 
 __all__ = ["FORMATS", "Format", "locate", "open_source"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.faults.cases import Outcome, Source, digests, jpeg_source
 from tests.faults.trial import Trial
-from tests.shard_cases import ROOT
-from tests.waiting import LIMIT_S, wait_until
+from tests.support.shard_cases import ROOT
+from tests.support.waiting import LIMIT_S, wait_until
 
 
 def drill(trial: Trial) -> dict[str, object]:

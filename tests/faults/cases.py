@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tests.shard_cases import ROOT, random_images
+from tests.support.shard_cases import ROOT, random_images
 
 
 @dataclass(frozen=True)

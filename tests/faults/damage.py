@@ -28,7 +28,7 @@ from shards.verify import verify_shards
 from tests.faults.cases import Builder, Source, jpeg_source, npy_source
 from tests.faults.edits import BLOCK_BYTES, SAME_BLOCKS, index_edits, signed_edits
 from tests.faults.trial import Trial
-from tests.shard_cases import random_images, run_module
+from tests.support.shard_cases import random_images, run_module
 
 
 def drill(trial: Trial) -> dict[str, object]:

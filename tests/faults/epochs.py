@@ -22,7 +22,7 @@ from shards.reader import ShardSet
 from tests.faults.cases import Builder, Source
 from tests.faults.readers import images_in_dali, images_in_tarfile
 from tests.faults.trial import Trial
-from tests.shard_cases import random_images
+from tests.support.shard_cases import random_images
 
 WORLD_SIZES = (1, 2, 3, 4)
 SIZE_PX = 8

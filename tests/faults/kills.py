@@ -19,7 +19,7 @@ from pathlib import Path
 from shards.verify import verify_shards
 from tests.faults.cases import Builder, Source, digests, jpeg_source, npy_source
 from tests.faults.trial import Trial
-from tests.shard_cases import ROOT, run_module
+from tests.support.shard_cases import ROOT, run_module
 
 
 def drill(trial: Trial) -> dict[str, object]:

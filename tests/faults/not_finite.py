@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.faults.trainers import Trainers, ids_by_step, seen_once, steps_of
 from tests.faults.trial import Trial
-from tests.train_cases import tensors_of
+from tests.support.train_cases import tensors_of
 
 RANKS, STEPS, IN_A_ROW = 2, 20, 2
 OPTIONS = (

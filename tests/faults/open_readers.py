@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.faults.cases import Builder, npy_source
 from tests.faults.trial import Trial
-from tests.shard_cases import ROOT
-from tests.waiting import LIMIT_S
+from tests.support.shard_cases import ROOT
+from tests.support.waiting import LIMIT_S
 
 READ_ON = """
 import hashlib, sys

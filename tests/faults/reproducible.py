@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.cases import Builder, Source, digests, jpeg_source, npy_source
 from tests.faults.trial import Trial
-from tests.shard_cases import run_module
+from tests.support.shard_cases import run_module
 
 ENVIRONMENTS = (
     {"TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "1"},

@@ -1,7 +1,7 @@
 """E1-E5: wrong signs and names, bad features, ties, shapes of batches and tiles, shared images.
 
-What a scoring finds is compared with plain computations (tests/score_cases.py), and so is what it
-finds with each polarity mutant in place: none may go unseen.
+What a scoring finds is compared with plain computations (tests/support/score_cases.py), and so is
+what it finds with each polarity mutant in place: none may go unseen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.faults.trial import Trial
-from tests.score_cases import (
+from tests.support.score_cases import (
     CPU,
     FOLDERS,
     KS,

@@ -14,9 +14,9 @@ import torch
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
-from tests.shard_cases import random_images
-from tests.train_cases import TrainerServer, tensors_of
-from tests.waiting import wait_until
+from tests.support.shard_cases import random_images
+from tests.support.train_cases import TrainerServer, tensors_of
+from tests.support.waiting import wait_until
 
 IMAGES, BATCH, EPOCH_STEPS = 120, 12, 10
 TINY = (

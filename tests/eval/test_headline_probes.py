@@ -1,0 +1,105 @@
+"""The probes of a scoring: which are made, and what is told where one is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval.audits.headline_probes import probes
+from eval.sets.opening import BANK, TEST, EvalSets
+from shards.build import build
+from shards.building.build_plan import BuildRequest
+from shards.reader import ShardSet
+from tests.support.image_sets import build_npy_set
+
+COUNTS = {BANK: 24, TEST: 12}
+SIDE_PX = 4
+
+
+def labelled_set(folder: Path, name: str, classes: tuple[str, ...]) -> ShardSet:
+    """Half of the images are of either class."""
+    rng = np.random.default_rng(0)
+    for number in range(COUNTS[name]):
+        path = folder / f"{name}-source" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)).save(path)
+    source = folder / f"{name}-source"
+    out = folder / name
+    build(
+        BuildRequest(source="class-folders", src=source, size_px=SIDE_PX, out=out, classes=classes)
+    )
+    return ShardSet.open(out)
+
+
+def found(bank: ShardSet, test: ShardSet) -> tuple[dict, list[str]]:
+    """Probes, and what was told, of features that are nothing but the label."""
+    features, shards = {}, {BANK: bank, TEST: test}
+    for name, images in shards.items():
+        labels = images.labels(np.arange(COUNTS[name])) if images.manifest.classes else 0
+        features[name] = torch.from_numpy(np.eye(2, dtype=np.float32)[labels]).reshape(-1, 2)
+        features[name] = features[name].expand(COUNTS[name], 2)
+    told: list[str] = []
+    scores = np.arange(float(COUNTS[TEST]))
+    sets = EvalSets(COUNTS, shards)
+    return probes(features, sets, scores, 0.04, None, told.append), told
+
+
+def test_equal_classes_are_probed(tmp_path):
+    bank, test = (labelled_set(tmp_path, name, ("tree", "boat")) for name in COUNTS)
+    of_sets, told = found(bank, test)
+    assert set(of_sets["knn_accuracy"].values()) == {1.0} and of_sets["linear_probe"] == 1.0
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "difference"),
+    [
+        (("boat", "tree"), "label 0 is tree in in-dist-train, boat in in-dist-test"),
+        (("tree", "ship"), "label 1 is boat in in-dist-train, ship in in-dist-test"),
+    ],
+)
+def test_a_number_that_means_another_class_is_not(tmp_path, classes, difference):
+    bank = labelled_set(tmp_path, BANK, ("tree", "boat"))
+    of_sets, told = found(bank, labelled_set(tmp_path, TEST, classes))
+    assert list(of_sets) == ["sensitivity"]
+    assert told == [f"k-NN accuracy and linear probe are left out: {difference}"]
+
+
+@pytest.mark.parametrize(
+    ("bank", "expected"),
+    [
+        ([3] * 24, "k-NN accuracy and linear probe are left out: the bank has one class"),
+        (
+            [3] * 15 + [5] * 9,
+            "k-NN accuracy and linear probe say little: label 5 has 9 images in the bank, fewer "
+            "than the 10 neighbours that vote",
+        ),
+        ([3] * 14 + [5] * 10, None),
+    ],
+)
+def test_labels_that_are_too_few_are_told(bank, expected):
+    test = torch.eye(2)[torch.arange(12) % 2]
+    labels = {BANK: np.array(bank), TEST: np.full(12, 3)}
+    manifest = SimpleNamespace(classes=("a", "b"))
+    shards = {
+        name: SimpleNamespace(manifest=manifest, labels=labels[name].__getitem__) for name in COUNTS
+    }
+    features = {BANK: torch.eye(2)[torch.arange(24) % 2], TEST: test}
+    told: list[str] = []
+    sets = EvalSets(COUNTS, cast(Any, shards))
+    found = probes(features, sets, np.arange(12.0), 0.04, None, told.append)
+    assert told == ([expected] if expected else [])
+    assert ("linear_probe" in found) == (len({*bank}) > 1)
+
+
+def test_without_labels_nothing_is_told(tmp_path):
+    bank = labelled_set(tmp_path, BANK, ("tree", "boat"))
+    pixels = np.zeros((COUNTS[TEST], SIDE_PX, SIDE_PX, 3), np.uint8)
+    of_sets, told = found(bank, ShardSet.open(build_npy_set(tmp_path, TEST, pixels)))
+    assert list(of_sets) == ["sensitivity"] and told == []

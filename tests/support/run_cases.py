@@ -1,0 +1,71 @@
+"""A small trained run with its sets, for what is done with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dali_pipes.batch import ViewSpec
+from eval.detector import Detector
+from shards.reader import ShardSet
+from tests.support.image_sets import build_npy_set, smooth_images
+from train.checkpoint import Snapshot
+from train.config import HeadConfig, ModelConfig, RunConfig
+from train.state import TrainState
+
+SIZE_PX, VIEW_PX = 14, 32
+
+
+@dataclass(frozen=True)
+class RunCase:
+    """Where a run and its sets are."""
+
+    run: Path
+    train: Path
+    calibration: Path
+    other: Path
+
+    def detector(self, **options) -> Detector:
+        return Detector.load(
+            self.run, in_dist_train=self.train, calibration=self.calibration, **options
+        )
+
+
+def write_run_case(folder: Path, channels: int, calibrated_on: int = 39) -> RunCase:
+    """A run of three steps, so to say, on smooth images; `other` is a set of noise."""
+
+    def smooth(name: str, count: int, seed: int) -> Path:
+        return build_npy_set(folder, name, smooth_images(count, SIZE_PX, channels, seed))
+
+    shape = (12, SIZE_PX, SIZE_PX, 3)[: 4 if channels == 3 else 3]
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    case = RunCase(
+        run=folder / "run",
+        train=smooth("train", 50, seed=10),
+        calibration=smooth("calibration", calibrated_on, seed=11),
+        other=build_npy_set(folder, "other", noise),
+    )
+    write_run(case.run, case.train, VIEW_PX)
+    return case
+
+
+def write_run(run: Path, train: Path, view_px: int) -> None:
+    """A checkpoint of a network that is no longer what it was at the start."""
+    config = RunConfig(
+        in_dist=train,
+        out=run,
+        views=ViewSpec(global_px=view_px, local_px=view_px // 2),
+        model=ModelConfig(patch_px=8, width=32, depth=2, heads=2),
+        head=HeadConfig(prototypes=8, hidden=8, bottleneck=4),
+    )
+    state = TrainState.start(config, torch.device("cpu"))
+    state.step = 3
+    generator = torch.Generator().manual_seed(1)
+    for parameter in state.teacher.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    with ShardSet.open(train) as shards:
+        manifests = {"in-dist": shards.manifest.sha256}
+    Snapshot.of(state, {"manifests": manifests}, config).write(config)
