@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 
 from eval.scores.cosine import nearest_scores, score
 from shards.errors import UserError
+from tests.support.commands import on_ranks
 from train.world import World
 
 CPU = torch.device("cpu")
@@ -28,11 +28,8 @@ def bank():
     return features(203, 3)
 
 
-def rank_scores(rank: int, store: str, slices: list[tuple[int, int]], out: str) -> None:
+def rank_scores(rank: int, slices: list[tuple[int, int]], out: str) -> None:
     world = World(rank, len(slices), CPU)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=world.world_size
-    )
     ours = bank()[slice(*slices[rank])]
     tiles = {"tile_rows": 32, "tile_bank": 40}
     found = nearest_scores(queries(), ours, 0.04, KS, world=world, **tiles)
@@ -46,14 +43,12 @@ def rank_scores(rank: int, store: str, slices: list[tuple[int, int]], out: str) 
             nearest_scores(queries(), part[slice(*slices[rank])], 0.04, ks, world=world)
         refusals.append(str(refused.value))
     torch.save((found, refusals), f"{out}-{rank}.pt")
-    dist.destroy_process_group()
 
 
 # Uneven; fewer than k in one; none in one.
 @pytest.mark.parametrize("slices", [[(0, 120), (120, 203)], [(0, 3), (3, 203), (203, 203)]])
 def test_as_one_rank(tmp_path, slices):
-    arguments = (str(tmp_path / "store"), slices, str(tmp_path / "found"))
-    torch.multiprocessing.spawn(rank_scores, arguments, nprocs=len(slices))
+    on_ranks(rank_scores, slices, str(tmp_path / "found"), ranks=len(slices))
     results = [torch.load(tmp_path / f"found-{rank}.pt") for rank in range(len(slices))]
     expected = nearest_scores(queries(), bank(), 0.04, KS)
     expected["weighted"] = score(queries(), bank(), weights=torch.arange(1.0, 204))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from eval.decisions.images import Pixels
 from eval.features.embed import embed, pixel_features
 from shards.errors import UserError
+from tests.support.commands import on_ranks
 from train.world import World, over_ranks, share_of_rank
 
 CPU = torch.device("cpu")
@@ -97,8 +97,7 @@ def test_shares_have_each_id_once(count, world_size):
     assert max(map(len, shares)) == -(-count // world_size)
 
 
-def gather(rank: int, store: str, count: int, results: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=3)
+def gather(rank: int, count: int, results: str) -> None:
     world = World(rank, 3, CPU)
 
     def features(ids):
@@ -106,13 +105,11 @@ def gather(rank: int, store: str, count: int, results: str) -> None:
         return torch.tensor(columns) if columns else torch.empty(0, 0)
 
     np.save(f"{results}-{rank}.npy", over_ranks(count, world, features).numpy())
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("count", [2, 7])  # with 2, a rank has no image
 def test_every_rank_gets_the_whole_set(tmp_path, count):
-    arguments = (str(tmp_path / "store"), count, str(tmp_path / "features"))
-    torch.multiprocessing.spawn(gather, arguments, nprocs=3)
+    on_ranks(gather, count, str(tmp_path / "features"), ranks=3)
     for rank in range(3):
         features = np.load(tmp_path / f"features-{rank}.npy")
         assert features.tolist() == [[i, 10 * i] for i in range(count)]

@@ -24,10 +24,11 @@ from eval.onnx_export.bank_compression import compressed_bank, full_bank
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.dali_pipes.test_eval_loader import levels
+from tests.support.commands import run_anew, run_command
 from tests.support.image_sets import build_npy_set, smooth_images
+from tests.support.paths import ROOT
 from tests.support.picture_cases import write_damaged, write_pictures
 from tests.support.run_cases import SIZE_PX, RunCase, write_run_case
-from tests.support.train_cases import ROOT, run_script
 from train.checkpoint import load_teacher
 
 CENTRES = 12
@@ -169,7 +170,7 @@ def test_a_folder_is_scored_without_trainer_torch_and_dali(rgb, tmp_path) -> Non
     noise.save(tmp_path / "p" / "noise.png")
     write_damaged(tmp_path / "p")
     arguments = [path, tmp_path / "p", "--fpr", "0.2", "--out", tmp_path / "scores.csv"]
-    result = run_script("-c", WITHOUT, *arguments)
+    result = run_anew("-c", WITHOUT, *arguments)
     assert result.returncode == 0, result.stderr
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -182,7 +183,7 @@ def test_a_folder_is_scored_without_trainer_torch_and_dali(rgb, tmp_path) -> Non
     assert 0 < expected.is_ood.sum() < len(rows)
     assert "calibrated on 39 images" in result.stdout
     assert "cut.png: cannot be decoded" in result.stdout
-    again = run_script("-m", "eval.exported", *arguments)
+    again = run_command("-m", "eval.exported", *arguments)
     assert again.returncode == 2 and "exists already" in again.stderr
 
 
@@ -232,7 +233,7 @@ def test_a_folder_without_onnxruntime(tmp_path) -> None:
         f"{without}; from shards.terminal import cli; from eval.exported import main; cli.run(main)"
     )
     arguments = [tmp_path / "file.onnx", tmp_path, "--out", tmp_path / "scores.csv"]
-    result = run_script("-c", start, *arguments)
+    result = run_anew("-c", start, *arguments)
     assert result.returncode == 2
     assert result.stderr.startswith("error: onnxruntime is not installed: pip install onnxruntime")
 

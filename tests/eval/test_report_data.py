@@ -23,6 +23,7 @@ from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set
+from tests.support.paths import ROOT
 from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
 from train.reports.run_notes import notes
@@ -161,5 +162,5 @@ def test_versions_are_those_of_the_packages_themselves():
     found = versions()
     assert found["dali"] == nvidia.dali.__version__
     assert found["scipy"] == scipy.__version__ and found["pillow"] == PIL.__version__
-    setup = (Path(__file__).parents[2] / "setup.py").read_text()
+    setup = (ROOT / "setup.py").read_text()
     assert f'version="{found["oodino"]}"' in setup

@@ -29,7 +29,8 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from tests.support import source_cases
-from tests.support.train_cases import ROOT, run_script
+from tests.support.commands import run_anew, run_command
+from tests.support.paths import ROOT
 from tests.support.world_cases import OneOfTwo
 from train.checkpoint import Snapshot, load_teacher
 from train.config import HeadConfig, ModelConfig, RunConfig
@@ -470,7 +471,7 @@ def test_one_ood_set_without_baselines(run, sets, scored, tmp_path, capsys):
 def test_two_ranks_find_what_one_does(run, sets, scored, tmp_path):
     """And each image is scored once: the rows of the CSV are those of one rank."""
     arguments = command(run, sets, tmp_path / "out", "--baselines", "--cache", str(tmp_path / "c"))
-    result = run_script(ROOT / "eval" / "score.py", *arguments, ranks=2)
+    result = run_command(ROOT / "eval" / "score.py", *arguments, ranks=2)
     assert result.returncode == 0, result.stderr
     one, two = results_of(scored), results_of(tmp_path / "out")
     assert two["settings"]["ranks"] == 2
@@ -625,9 +626,9 @@ def test_help_and_mistakes_do_not_wait_for_torch(tmp_path):
         "from shards.terminal import cli\n"
         "cli.run(score.main)"
     )
-    found = run_script("-c", code, "--help")
+    found = run_anew("-c", code, "--help")
     assert found.returncode == 0 and "--in-dist-train" in found.stdout, found.stderr
-    found = run_script("-c", code, "run", "--out", str(tmp_path / "out"))
+    found = run_anew("-c", code, "run", "--out", str(tmp_path / "out"))
     assert found.returncode == 2 and found.stderr.startswith("error: --in-dist-train: expected")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults.cases import Outcome, Source, digests, jpeg_source
 from tests.faults.trial import Trial
-from tests.support.shard_cases import ROOT
+from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT_S, wait_until
 
 

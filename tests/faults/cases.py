@@ -6,8 +6,6 @@ import hashlib
 import io
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tests.support.shard_cases import ROOT, random_images
+from tests.support.commands import server
+from tests.support.shard_cases import random_images
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,13 @@ class Builder:
         """Output of the processes goes to a file in `folder`."""
         self._output = folder / "output.txt"
         self._log = folder / "calls.json"
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.child"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
     def run(self, argv: Sequence[str], **faults: object) -> Outcome:
         """Build by the command line `argv`."""
-        job = {"argv": list(argv), "output": str(self._output), **faults}
-        assert self._server.stdin is not None and self._server.stdout is not None
-        print(json.dumps(job), file=self._server.stdin, flush=True)
-        status = json.loads(self._server.stdout.readline())
-        return Outcome(status, self._output.read_text("utf-8", "replace"))
+        self._output.unlink(missing_ok=True)
+        job = {"entry": "tests.faults.child:run", "output": str(self._output), **faults}
+        server().start({**job, "argv": list(argv)})
+        return Outcome(server().wait(), self._output.read_text("utf-8", "replace"))
 
     def calls(self, argv: Sequence[str]) -> tuple[dict[str, int], list[list[str]]]:
         """How often an undisturbed build calls each function that changes the disk; and its log."""
@@ -68,14 +59,6 @@ class Builder:
         assert outcome.status == 0, outcome
         found = json.loads(self._log.read_text())
         return found["counts"], found["log"]
-
-    def __enter__(self) -> Builder:
-        """The builder itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """End the server."""
-        self._server.communicate()
 
 
 @dataclass(frozen=True)

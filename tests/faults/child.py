@@ -1,7 +1,4 @@
-"""A process that has the builder imported and forks a child for each build: a start costs no time.
-
-`python -m tests.faults.child` reads jobs, one JSON line each, and answers each with one.
-"""
+"""A build in a forked process (see fork_server.py), with the faults that its job asks for."""
 
 from __future__ import annotations
 
@@ -9,21 +6,16 @@ import json
 import os
 import random
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
 from shards import build
 from shards.terminal import cli
 from tests.faults.calls import Calls
-from tests.faults.forked import in_child
 
 
 def run(job: dict[str, Any]) -> None:
-    """In the forked child: build as the command line does, with the faults that `job` asks for."""
-    handle = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
+    """Build as the command line does, with the faults that `job` asks for."""
     if job.get("listing_seed") is not None:
         _shuffle_listings(job["listing_seed"])
     if job.get("file_limit_bytes") is not None:
@@ -66,19 +58,3 @@ def _shuffle_listings(seed: int) -> None:
             self._entries = []
 
     os.scandir = Shuffled  # type: ignore[assignment,misc]
-
-
-def main() -> None:
-    """Serve until there are no more jobs."""
-    for line in sys.stdin:
-        job = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            in_child(lambda job=job: run(job))
-        _, status = os.waitpid(pid, 0)
-        sys.stdout.write(json.dumps(os.waitstatus_to_exitcode(status)) + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

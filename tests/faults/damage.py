@@ -28,29 +28,30 @@ from shards.verify import verify_shards
 from tests.faults.cases import Builder, Source, jpeg_source, npy_source
 from tests.faults.edits import BLOCK_BYTES, SAME_BLOCKS, index_edits, signed_edits
 from tests.faults.trial import Trial
-from tests.support.shard_cases import random_images, run_module
+from tests.support.commands import run_command
+from tests.support.shard_cases import random_images
 
 
 def drill(trial: Trial) -> dict[str, object]:
     """Damage a raw and a labelled set of JPEGs in every way, one at a time."""
     figures: dict[str, object] = {}
-    with Builder(trial.folder) as builder:
-        sources = [
-            npy_source(trial.folder, count=25, shard_samples=10),
-            jpeg_source(trial.folder, count=25, size_px=16, shard_samples=10, bad=1),
-        ]
-        options: dict[str, object] = {"encoding": "jpg", "max_rejects_pct": 10}
-        for source, more in zip(sources, ({}, options), strict=True):
-            out = trial.folder / source.name
-            outcome = builder.run(source.argv(out, **more))
-            assert outcome.status == 0, outcome
-            damaged = Damaged(trial, out)
-            for kind in (cut_tars, damage_indexes, edit_manifests, damage_lists, mix_up, replace):
-                kind(damaged)
-            flip_bits(damaged)
-            by_command_line(damaged)
-            for name, count in damaged.tally.items():
-                figures[name] = int(str(figures.get(name, 0))) + count
+    builder = Builder(trial.folder)
+    sources = [
+        npy_source(trial.folder, count=25, shard_samples=10),
+        jpeg_source(trial.folder, count=25, size_px=16, shard_samples=10, bad=1),
+    ]
+    options: dict[str, object] = {"encoding": "jpg", "max_rejects_pct": 10}
+    for source, more in zip(sources, ({}, options), strict=True):
+        out = trial.folder / source.name
+        outcome = builder.run(source.argv(out, **more))
+        assert outcome.status == 0, outcome
+        damaged = Damaged(trial, out)
+        for kind in (cut_tars, damage_indexes, edit_manifests, damage_lists, mix_up, replace):
+            kind(damaged)
+        flip_bits(damaged)
+        by_command_line(damaged)
+        for name, count in damaged.tally.items():
+            figures[name] = int(str(figures.get(name, 0))) + count
     figures["full_check_GB_s"] = full_check_gb_s(trial)
     return figures
 
@@ -318,13 +319,13 @@ def flip_bits(damaged: Damaged) -> None:
 def by_command_line(damaged: Damaged) -> None:
     """What a user sees: which check was made of a whole set, and one line about a broken one."""
     for options, said in (((), "not images"), (("--full",), "all bytes")):
-        done = run_module("shards.verify", damaged.out, *options)
+        done = run_command("-m", "shards.verify", damaged.out, *options)
         is_told = done.returncode == 0 and said in done.stdout
         damaged.trial.expect(is_told, f"{options}: {done}")
     with damaged.put_back():
         damaged.tars[0].write_bytes(damaged.whole[damaged.tars[0]][:-1])
         for options in ((), ("--full",)):
-            done = run_module("shards.verify", damaged.out, *options)
+            done = run_command("-m", "shards.verify", damaged.out, *options)
             is_told = done.returncode == 2 and damaged.tars[0].name in done.stderr
             is_told = is_told and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
             damaged.trial.expect(is_told, f"cut, {options}: {done}")
@@ -336,8 +337,8 @@ def full_check_gb_s(trial: Trial) -> float:
     np.save(array, np.resize(random_images(1000, size_px=64), (16_000, 64, 64, 3)))
     source = Source("npy", dict(source="npy", src=array, size_px=64))
     out = trial.folder / "large"
-    with Builder(trial.folder) as builder:
-        outcome = builder.run(source.argv(out))
+    builder = Builder(trial.folder)
+    outcome = builder.run(source.argv(out))
     assert outcome.status == 0, outcome
     size = sum(path.stat().st_size for path in out.glob("*.tar"))
     rates = []

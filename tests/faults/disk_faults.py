@@ -23,33 +23,33 @@ TMPFS_KB = (64, 256, 512)
 def drill(trial: Trial) -> dict[str, object]:
     """Let each call of a build fail in turn; then real limits of the system."""
     tally: collections.Counter[str] = collections.Counter()
-    with Builder(trial.folder) as builder:
-        place = trial.folder / "beside"
-        for source, stride in (
-            (npy_source(trial.folder), 1),
-            (jpeg_source(trial.folder), trial.count(5, 1)),
+    builder = Builder(trial.folder)
+    place = trial.folder / "beside"
+    for source, stride in (
+        (npy_source(trial.folder), 1),
+        (jpeg_source(trial.folder), trial.count(5, 1)),
+    ):
+        other = place / "other"
+        counts, _ = builder.calls(source.argv(other, name="set"))
+        reference = digests(other)
+        run = _Runs(trial, builder, source, place, reference, tally)
+        for fault, functions in (
+            ("ENOSPC", (*WRITES, "rename")),
+            ("EIO", ("write", "fsync", "rename", "unlink", "rmdir", "read")),
         ):
-            other = place / "other"
-            counts, _ = builder.calls(source.argv(other, name="set"))
-            reference = digests(other)
-            run = _Runs(trial, builder, source, place, reference, tally)
-            for fault, functions in (
-                ("ENOSPC", (*WRITES, "rename")),
-                ("EIO", ("write", "fsync", "rename", "unlink", "rmdir", "read")),
-            ):
-                # A read of every image of a folder is one too many.
-                numbered = [
-                    f"{name} {k + 1}" for name in functions for k in range(min(counts[name], 40))
-                ]
-                for where in numbered[::stride]:
-                    run.fails(f"{fault} at {where}", fault, place=where, fault=fault)
-            for k in range(0, counts["write"], stride):
-                run.short_write(f"write {k + 1}")
-            largest = max(path.stat().st_size for path in other.iterdir())
-            for limit in trial.rng().integers(0, largest, trial.count(10, 50)).tolist():
-                run.fails(f"file limit of {limit} bytes", "RLIMIT_FSIZE", file_limit_bytes=limit)
-            run.small_disks(trial.folder / "mount")
-            shutil.rmtree(place)
+            # A read of every image of a folder is one too many.
+            numbered = [
+                f"{name} {k + 1}" for name in functions for k in range(min(counts[name], 40))
+            ]
+            for where in numbered[::stride]:
+                run.fails(f"{fault} at {where}", fault, place=where, fault=fault)
+        for k in range(0, counts["write"], stride):
+            run.short_write(f"write {k + 1}")
+        largest = max(path.stat().st_size for path in other.iterdir())
+        for limit in trial.rng().integers(0, largest, trial.count(10, 50)).tolist():
+            run.fails(f"file limit of {limit} bytes", "RLIMIT_FSIZE", file_limit_bytes=limit)
+        run.small_disks(trial.folder / "mount")
+        shutil.rmtree(place)
     return dict(tally)
 
 

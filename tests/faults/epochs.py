@@ -35,16 +35,16 @@ def drill(trial: Trial) -> dict[str, object]:
     tally: collections.Counter[str] = collections.Counter()
     training_order(trial, tally)
     views = ViewSpec(global_px=16, local_px=8, local_views=1)
-    with Builder(trial.folder) as builder:
-        for samples, shard_samples in SETS:
-            array = trial.folder / f"{samples}-{shard_samples}.npy"
-            np.save(array, random_images(samples, SIZE_PX))
-            options = dict(source="npy", src=array, size_px=SIZE_PX, shard_samples=shard_samples)
-            out = array.with_suffix("")
-            outcome = builder.run(Source("npy", options).argv(out))
-            assert outcome.status == 0, outcome
-            with_dali(trial, out, samples, tally)
-            with_loaders(trial, out, views, tally)
+    builder = Builder(trial.folder)
+    for samples, shard_samples in SETS:
+        array = trial.folder / f"{samples}-{shard_samples}.npy"
+        np.save(array, random_images(samples, SIZE_PX))
+        options = dict(source="npy", src=array, size_px=SIZE_PX, shard_samples=shard_samples)
+        out = array.with_suffix("")
+        outcome = builder.run(Source("npy", options).argv(out))
+        assert outcome.status == 0, outcome
+        with_dali(trial, out, samples, tally)
+        with_loaders(trial, out, views, tally)
     return {**tally, "doubled": tally["doubled"], "missing": tally["missing"]}
 
 

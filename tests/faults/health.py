@@ -12,7 +12,7 @@ import torch
 
 from shards import sets
 from tests.faults.trial import Trial
-from tests.support.shard_cases import ROOT
+from tests.support.paths import ROOT
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.main import train
 from train.recipes import demo_cpu

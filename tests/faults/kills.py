@@ -19,21 +19,22 @@ from pathlib import Path
 from shards.verify import verify_shards
 from tests.faults.cases import Builder, Source, digests, jpeg_source, npy_source
 from tests.faults.trial import Trial
-from tests.support.shard_cases import ROOT, run_module
+from tests.support.commands import run_command
+from tests.support.paths import ROOT
 
 
 def drill(trial: Trial) -> dict[str, object]:
     """Kill builds of an array and of a folder of JPEGs with bad ones among them."""
     tally: collections.Counter[str] = collections.Counter()
-    with Builder(trial.folder) as builder:
-        sources = [npy_source(trial.folder), jpeg_source(trial.folder)]
-        for source in sources:
-            at_each_call(trial, builder, source, tally)
-        large = trial.folder / "large"
-        large.mkdir()
-        # Long enough that most of the time is the build's and not the start of the interpreter.
-        slow = jpeg_source(large, count=trial.count(1500, 3000), size_px=160, shard_samples=150)
-        at_random(trial, builder, slow, tally)
+    builder = Builder(trial.folder)
+    sources = [npy_source(trial.folder), jpeg_source(trial.folder)]
+    for source in sources:
+        at_each_call(trial, builder, source, tally)
+    large = trial.folder / "large"
+    large.mkdir()
+    # Long enough that most of the time is the build's and not the start of the interpreter.
+    slow = jpeg_source(large, count=trial.count(1500, 3000), size_px=160, shard_samples=150)
+    at_random(trial, builder, slow, tally)
     return {
         "random": trial.count(15, 50),
         **tally,
@@ -102,7 +103,7 @@ def at_random(
     """SIGKILL of the process group of `python -m shards.build`."""
     out = trial.folder / "random" / "set"
     start_s = time.monotonic()
-    run = run_module("shards.build", *source.argv(out))
+    run = run_command("-m", "shards.build", *source.argv(out))
     seconds = time.monotonic() - start_s
     assert run.returncode == 0, run
     reference = digests(out)

@@ -31,7 +31,7 @@ from tests.faults.bad_images import (
 from tests.faults.cases import Outcome, Source
 from tests.faults.readers import images_in_tarfile
 from tests.faults.trial import Trial
-from tests.support.shard_cases import ROOT
+from tests.support.paths import ROOT
 
 MAX_PEAK_MB = 1000
 """Two images of the largest size that is taken (0.36 GB), decoded at once, and all else."""

@@ -42,29 +42,29 @@ def drill(trial: Trial) -> dict[str, object]:
     hidden = len(images) - len(visible)
     figures: dict[str, object] = {"names": len(visible), "hidden_not_read": hidden}
     before = everything(trial.folder / "outer")
-    with Builder(trial.folder) as builder:
-        source = Source("folder", dict(source="folder", src=folder, size_px=SIZE_PX))
-        expected = {i: os.fsdecode(path) for i, path in visible.items()}
-        counts = check_set(trial, builder, source, trial.folder / "sets" / "set", expected)
-        figures |= counts
-        reference = digests(trial.folder / "sets" / "set")
-        shutil.rmtree(trial.folder / "sets")
-        for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-            archive = trial.folder / "outer" / f"images-{kind}.tar"
-            with tarfile.open(archive, "w", format=kind, errors="surrogateescape") as tar:
-                for number, path in images.items():
-                    add(tar, os.fsdecode(path), png(number))
-            out = trial.folder / "sets" / "set"
-            check_set(trial, builder, archived(source, archive), out, expected)
-            same = {name for name, digest in digests(out).items() if reference[name] == digest}
-            trial.expect(
-                same == set(reference) - {"manifest.json"},
-                f"{archive.name}: only {sorted(same)} are as from the folder",
-            )
-            shutil.rmtree(out.parent)
-            archive.unlink()
-        figures["in_evil_tars"] = evil_tar(trial, builder, source)
-        figures["in_evil_zips"] = evil_zip(trial, builder, source)
+    builder = Builder(trial.folder)
+    source = Source("folder", dict(source="folder", src=folder, size_px=SIZE_PX))
+    expected = {i: os.fsdecode(path) for i, path in visible.items()}
+    counts = check_set(trial, builder, source, trial.folder / "sets" / "set", expected)
+    figures |= counts
+    reference = digests(trial.folder / "sets" / "set")
+    shutil.rmtree(trial.folder / "sets")
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        archive = trial.folder / "outer" / f"images-{kind}.tar"
+        with tarfile.open(archive, "w", format=kind, errors="surrogateescape") as tar:
+            for number, path in images.items():
+                add(tar, os.fsdecode(path), png(number))
+        out = trial.folder / "sets" / "set"
+        check_set(trial, builder, archived(source, archive), out, expected)
+        same = {name for name, digest in digests(out).items() if reference[name] == digest}
+        trial.expect(
+            same == set(reference) - {"manifest.json"},
+            f"{archive.name}: only {sorted(same)} are as from the folder",
+        )
+        shutil.rmtree(out.parent)
+        archive.unlink()
+    figures["in_evil_tars"] = evil_tar(trial, builder, source)
+    figures["in_evil_zips"] = evil_zip(trial, builder, source)
     stray = everything(trial.folder / "outer") - before
     trial.expect(not stray, f"written outside of the output folders: {sorted(stray)[:5]}")
     evil = [path for path in EVIL_TARGETS if os.path.lexists(path)]

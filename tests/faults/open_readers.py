@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.faults.cases import Builder, npy_source
 from tests.faults.trial import Trial
-from tests.support.shard_cases import ROOT
+from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT_S
 
 READ_ON = """
@@ -66,9 +66,9 @@ def drill(trial: Trial) -> dict[str, object]:
     """Change the last shard of a set under each reader."""
     source = npy_source(trial.folder, count=60, shard_samples=20)
     out = trial.folder / "set"
-    with Builder(trial.folder) as builder:
-        outcome = builder.run(source.argv(out))
-        assert outcome.status == 0, outcome
+    builder = Builder(trial.folder)
+    outcome = builder.run(source.argv(out))
+    assert outcome.status == 0, outcome
     tar = sorted(out.glob("*.tar"))[-1]
     whole = tar.read_bytes()
     figures: dict[str, int] = {"cut_is_an_error": 0, "read_on": 0, "runs_after_restore": 0}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.faults.cases import Builder, Source, digests, jpeg_source, npy_source
 from tests.faults.trial import Trial
-from tests.support.shard_cases import run_module
+from tests.support.commands import run_command
 
 ENVIRONMENTS = (
     {"TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "1"},
@@ -25,18 +25,18 @@ ENVIRONMENTS = (
 def drill(trial: Trial) -> dict[str, object]:
     """Build in many ways; all sha256 of all files are equal, and the tars are what they should."""
     builds = 0
-    with Builder(trial.folder) as builder:
-        for source in (npy_source(trial.folder), jpeg_source(trial.folder)):
-            reference: dict[str, str] = {}
-            for what in ways(trial, builder, source):
-                out = trial.folder / what.split(":")[0] / "set"
-                found = digests(out) if out.exists() else {}
-                reference = reference or found
-                trial.expect(found and found == reference, f"{source.name}: {what}: other bytes")
-                builds += 1
-                check_members(trial, out)
-                shutil.rmtree(out.parent, ignore_errors=True)
-        archives = from_archives(trial, builder, source)
+    builder = Builder(trial.folder)
+    for source in (npy_source(trial.folder), jpeg_source(trial.folder)):
+        reference: dict[str, str] = {}
+        for what in ways(trial, builder, source):
+            out = trial.folder / what.split(":")[0] / "set"
+            found = digests(out) if out.exists() else {}
+            reference = reference or found
+            trial.expect(found and found == reference, f"{source.name}: {what}: other bytes")
+            builds += 1
+            check_members(trial, out)
+            shutil.rmtree(out.parent, ignore_errors=True)
+    archives = from_archives(trial, builder, source)
     return {"builds": builds, "from_archives": archives}
 
 
@@ -53,12 +53,11 @@ def ways(trial: Trial, builder: Builder, source: Source) -> Iterator[str]:
         builder.run(argv("listing", workers=1 + seed % 3), listing_seed=seed)
         yield f"listing: in the order of seed {seed}"
     for environment in ENVIRONMENTS:
-        run_module("shards.build", *argv("environment"), env=environment)
+        run_command("-m", "shards.build", *argv("environment"), env=environment)
         yield f"environment: {environment}"
     for mask in (0o077, 0o000):
         old = os.umask(mask)
-        with Builder(trial.folder) as masked:
-            masked.run(argv("umask"))
+        builder.run(argv("umask"))
         os.umask(old)
         yield f"umask: {mask:03o}"
     src = Path(str(source.options["src"]))

@@ -25,8 +25,8 @@ import torch
 from shards.errors import UserError
 from tests.faults.calls import Calls, path_after_rename
 from tests.faults.checkpoint_damage import tiny_run
-from tests.faults.forked import in_child
 from tests.faults.trial import Trial
+from tests.support.fork_server import in_child
 from train.checkpoint import Checkpoint, CheckpointWriter, latest_checkpoint
 from train.state import TrainState
 

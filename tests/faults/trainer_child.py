@@ -1,19 +1,10 @@
-"""A process that has the trainer imported and forks one for each job: a start costs no seconds.
-
-`python -m tests.faults.trainer_child` reads jobs, one JSON line each, and answers each with the
-process's number and, when that has ended, with its status. The ranks of a job are forked by
-torchrun itself, which starts everything else as it does for a user.
-
-Nothing is computed before a fork: torch's threads would be missing behind it.
-"""
+"""A training in a forked process (tests/support/fork_server.py), with the faults of a job."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,22 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
 import train.main as trainer
 import train.step
 import train.watch.nonfinite_report
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
-from dali_pipes.product import engine  # noqa: F401  (imported by the loader when it is chosen)
 from shards.terminal import cli
 from tests.faults.calls import Calls
-from tests.faults.forked import in_child
 from train.state import TrainState
 
 Job = Mapping[str, Any]
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class SaveCalls(Calls):
@@ -46,85 +32,6 @@ class SaveCalls(Calls):
         if "/checkpoints" in str(path) or function in ("unlink", "rmdir"):
             return super()._note(function, path)
         return False
-
-
-def main() -> None:
-    """Serve until there are no more jobs."""
-    for line in sys.stdin:
-        job = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            in_child(lambda job=job: _start(job))
-        _answer(pid)
-        _, status = os.waitpid(pid, 0)
-        _answer(os.waitstatus_to_exitcode(status))
-
-
-def _answer(number: int) -> None:
-    sys.stdout.write(f"{number}\n")
-    sys.stdout.flush()
-
-
-def _start(job: Job) -> None:
-    """One process, or torchrun."""
-    os.setsid()
-    # Whoever runs the tests in the background lets them ignore these.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    for number, path in ((1, job["output"]), (2, job.get("errors", job["output"]))):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    sys.argv = [str(Path(trainer.__file__)), *job["argv"]]
-    if not job["ranks"]:
-        train_in_drill(job)
-        return
-
-    class Forked(_Forked):
-        def run(self) -> None:
-            train_in_drill(job)
-
-    subprocess_handler.Popen = Forked  # type: ignore[misc,assignment]
-    torchrun.main(
-        ["--standalone", f"--nproc-per-node={job['ranks']}"]
-        + [f"--max-restarts={job.get('restarts', 0)}", "train/main.py"]
-    )
-
-
-class _Forked:
-    """What torchrun uses of `subprocess.Popen`, with a fork for a start."""
-
-    def __init__(self, args: object, env: Mapping[str, str], **_: object) -> None:
-        self.args, self.returncode = args, None
-        self.pid = os.fork()
-        if not self.pid:
-            os.setsid()
-            os.closerange(3, 4096)  # torchrun's sockets, whose end would not be seen otherwise
-            for number in HANDLED:
-                signal.signal(number, signal.SIG_DFL)
-            os.environ.clear()
-            os.environ.update(env)
-            in_child(self.run)
-
-    def run(self) -> None:
-        raise NotImplementedError
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self, timeout: float = 1e9) -> int | None:
-        until_s = time.monotonic() + timeout
-        while self.poll() is None and time.monotonic() < until_s:
-            time.sleep(0.01)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-
-# ---- a rank ------------------------------------------------------------------------------------
 
 
 def train_in_drill(job: Job) -> None:
@@ -241,7 +148,3 @@ def _digest(state: TrainState) -> str:
 def _tensors(state: TrainState) -> Iterator[tuple[str, torch.Tensor]]:
     yield from state.network_tensors().items()
     yield from state.optimizer_tensors().items()
-
-
-if __name__ == "__main__":
-    main()

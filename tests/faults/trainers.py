@@ -14,8 +14,10 @@ import torch
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
+from tests.support.commands import server
+from tests.support.fork_server import ForkServer
 from tests.support.shard_cases import random_images
-from tests.support.train_cases import TrainerServer, tensors_of
+from tests.support.train_cases import tensors_of
 from tests.support.waiting import wait_until
 
 IMAGES, BATCH, EPOCH_STEPS = 120, 12, 10
@@ -52,7 +54,6 @@ class Trainers:
         """Jobs work in `folder`."""
         self._folder = folder
         self._shards = image_set(folder)
-        self._server = TrainerServer()
 
     def start(
         self, name: str, *options: str, ranks: int = 0, new_faults: bool = True, **faults: Any
@@ -65,6 +66,7 @@ class Trainers:
                 marker.unlink()
         argv = ["demo-cpu", "--in-dist", str(self._shards), "--out", str(folder / "run"), *TINY]
         job: dict[str, Any] = {
+            "entry": "tests.faults.trainer_child:train_in_drill",
             "argv": [*argv, *options],
             "ranks": ranks,
             "folder": str(folder),
@@ -72,21 +74,21 @@ class Trainers:
             **faults,
         }
         (folder / "output.txt").write_text("")
-        return Running(folder, job["argv"], self._server.start(job), self._server)
+        return Running(folder, job["argv"], server().start(job), server())
 
     def __enter__(self) -> Trainers:
         """The trainers themselves."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the server."""
-        self._server.close()
+        """End a job that nobody has waited for."""
+        server().abandon()
 
 
 class Running:
     """A job: a process, or torchrun with its ranks."""
 
-    def __init__(self, folder: Path, argv: list[str], pid: int, server: TrainerServer) -> None:
+    def __init__(self, folder: Path, argv: list[str], pid: int, server: ForkServer) -> None:
         """Of the run in `folder`, by the command line `argv`."""
         self.folder, self.argv, self.pid, self._server = folder, argv, pid, server
 

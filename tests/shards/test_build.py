@@ -23,9 +23,9 @@ from shards.manifest import read_manifest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from shards.verify import verify_shards
+from tests.support.commands import run_command
+from tests.support.paths import ROOT, SAMPLE
 from tests.support.shard_cases import (
-    ROOT,
-    SAMPLE,
     assert_user_error,
     contents,
     folder_request,
@@ -33,7 +33,6 @@ from tests.support.shard_cases import (
     image_folder,
     npy_set,
     random_images,
-    run_module,
     sample_set,
 )
 from tests.support.waiting import LIMIT_S
@@ -137,7 +136,7 @@ def test_another_seed_is_another_order_of_the_same(tmp_path: Path) -> None:
 def test_command_line_prints_one_line(tmp_path: Path) -> None:
     arguments = ["--source", "idx", "--src", SAMPLE, "--split", "test", "--size-px", 32]
     arguments += ["--labels", 5, 7, 9, "--channels", 3, "--out", tmp_path / "a.b c"]
-    result = run_module("shards.build", *arguments)
+    result = run_command("-m", "shards.build", *arguments)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{tmp_path}/a.b c: 900 samples of 32x32x3 in 1 shards, 4.1 MB\n"
     assert read_manifest(tmp_path / "a.b c").name == "a-b-c"
@@ -195,7 +194,7 @@ def test_existing_output_stays_as_it_is(tmp_path: Path) -> None:
     before = contents(directory)
     arguments = ["--source", "npy", "--src", tmp_path / "missing.npy", "--split", "train"]
     arguments += ["--size-px", 6, "--out", directory]
-    assert_user_error(run_module("shards.build", *arguments), "set: exists already")
+    assert_user_error(run_command("-m", "shards.build", *arguments), "set: exists already")
     assert contents(directory) == before
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from shards.building import dali_check
 from shards.building.dali_check import DaliProcess, dali_errors
 from shards.errors import UserError
-from tests.support.shard_cases import ROOT, random_images
+from tests.support.paths import ROOT
+from tests.support.shard_cases import random_images
 
 
 def jpeg(seed: int) -> bytes:

@@ -12,7 +12,8 @@ from eval.config import ScoreConfig
 from eval.score_images import score_images
 from shards.errors import UserError
 from shards.terminal import environment
-from tests.support.shard_cases import assert_user_error, run_module
+from tests.support.commands import run_command
+from tests.support.shard_cases import assert_user_error
 from train.launch import Launch, read_launch
 from train.world import World, start_world
 
@@ -140,12 +141,12 @@ def test_what_libraries_understand_is_let_through(monkeypatch, name, value) -> N
 
 
 def test_a_terminal_of_no_known_width_has_a_table_all_the_same(gray_dir) -> None:
-    shown = run_module("shards.info", gray_dir, env={"COLUMNS": "0"})
+    shown = run_command("-m", "shards.info", gray_dir, env={"COLUMNS": "0"})
     assert shown.returncode == 0 and "gray" in shown.stdout
 
 
 def test_every_command_checks_them(gray_dir) -> None:
-    result = run_module("shards.info", gray_dir, env={"TMPDIR": "/no/such/folder"})
+    result = run_command("-m", "shards.info", gray_dir, env={"TMPDIR": "/no/such/folder"})
     assert_user_error(result, "TMPDIR", "/no/such/folder")
 
 

@@ -18,14 +18,9 @@ from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.info import class_counts, contact_sheet, main, pixel_statistics
 from shards.reader import ShardSet
-from tests.support.shard_cases import (
-    SAMPLE,
-    assert_user_error,
-    npy_set,
-    random_images,
-    run_module,
-    sample_set,
-)
+from tests.support.commands import run_command
+from tests.support.paths import SAMPLE
+from tests.support.shard_cases import assert_user_error, npy_set, random_images, sample_set
 
 
 def class_folders(folder: Path, counts: list[int], size_px: int = 6) -> Path:
@@ -294,10 +289,10 @@ def test_mistakes_are_one_line(tmp_path) -> None:
 
 def test_a_damaged_set_is_not_shown(tmp_path) -> None:
     path = npy_set(tmp_path)
-    result = run_module("shards.info", path)
+    result = run_command("-m", "shards.info", path)
     assert result.returncode == 0 and "samples" in result.stdout, result
     with open(next(path.glob("*.tar")), "r+b") as tar:
         tar.truncate(2048)
-    result = run_module("shards.info", path)
+    result = run_command("-m", "shards.info", path)
     assert_user_error(result, "2048 bytes")
     assert result.stdout == ""

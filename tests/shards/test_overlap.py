@@ -25,7 +25,8 @@ from shards.overlap import Group, exclusions, find_overlaps, main
 from shards.reader import ShardSet
 from shards.similarity import near_duplicates, near_pairs
 from shards.similarity.near_duplicates import Limits, close_hashes
-from tests.support.shard_cases import assert_user_error, random_images, run_module
+from tests.support.commands import run_command
+from tests.support.shard_cases import assert_user_error, random_images
 
 U64 = st.integers(0, 2**64 - 1)
 
@@ -509,9 +510,9 @@ def test_mistakes_are_one_line(tmp_path) -> None:
 def test_the_command_as_a_process(tmp_path) -> None:
     a = make_set(tmp_path / "a", random_images(3))
     b = make_set(tmp_path / "b", random_images(3)[:2], seed=1)
-    result = run_module("shards.overlap", a, b)
+    result = run_command("-m", "shards.overlap", a, b)
     assert result.returncode == 0 and "2 of 3" in result.stdout, result
-    assert_user_error(run_module("shards.overlap", a, a), "the same set")
+    assert_user_error(run_command("-m", "shards.overlap", a, a), "the same set")
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path) -> None:

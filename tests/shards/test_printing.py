@@ -13,7 +13,8 @@ import pytest
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
-from tests.support.shard_cases import ROOT, random_images
+from tests.support.paths import ROOT
+from tests.support.shard_cases import random_images
 from tests.support.waiting import LIMIT_S
 
 SAYS = """

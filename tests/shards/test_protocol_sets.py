@@ -19,7 +19,9 @@ from shards.sets import SetsRequest, build_sets
 from shards.sources.idx import FASHION_CLASSES
 from shards.sources.registry import FORMATS
 from tests.support import source_cases as cases
-from tests.support.shard_cases import SAMPLE, assert_user_error, contents, run_module
+from tests.support.commands import run_command
+from tests.support.paths import SAMPLE
+from tests.support.shard_cases import assert_user_error, contents
 
 OOD = {"t-shirt": 0, "trouser": 1, "pullover": 2, "dress": 3, "coat": 4, "shirt": 6, "bag": 8}
 
@@ -235,19 +237,21 @@ def rows_of(text: str) -> list[list[str]]:
 def test_command_line(out: Path, tmp_path: Path) -> None:
     arguments = ["--protocol", "fashion-footwear", "--src", SAMPLE]
     shutil.rmtree(out / "coat")
-    result = run_module("shards.sets", *arguments, "--out", out, env={"COLUMNS": "200"})
+    result = run_command("-m", "shards.sets", *arguments, "--out", out, env={"COLUMNS": "200"})
     assert (result.returncode, result.stderr) == (0, "")
     rows = rows_of(result.stdout)
     assert rows[0] == ["in-dist-train", "in-dist", "idx train", "6144", "28x28x1", "", "kept"]
     assert ["coat", "ood", "idx test", "300", "28x28x1", "", "built"] in rows
     assert len(rows) == 9
     for src, words in ((tmp_path / "no", "no such folder"), (tmp_path, "none of the files")):
-        result = run_module("shards.sets", *arguments[:2], "--src", src, "--out", tmp_path / "new")
+        result = run_command(
+            "-m", "shards.sets", *arguments[:2], "--src", src, "--out", tmp_path / "new"
+        )
         assert_user_error(result, words)
 
 
 def test_without_a_protocol_they_are_listed() -> None:
-    result = run_module("shards.sets", env={"COLUMNS": "200"})
+    result = run_command("-m", "shards.sets", env={"COLUMNS": "200"})
     assert result.returncode == 0
     assert {row[0] for row in rows_of(result.stdout)} >= set(PROTOCOLS)
 

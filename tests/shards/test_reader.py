@@ -13,7 +13,8 @@ from PIL import Image
 
 from shards.errors import UserError
 from shards.reader import ShardSet
-from tests.support.shard_cases import SAMPLE, npy_set, random_images, sample_set
+from tests.support.paths import SAMPLE
+from tests.support.shard_cases import npy_set, random_images, sample_set
 
 
 def by_tarfile(directory: Path) -> tuple[list[bytes], list[int]]:

@@ -18,8 +18,8 @@ from shards import build as build_module
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
+from tests.support.paths import ROOT
 from tests.support.shard_cases import (
-    ROOT,
     contents,
     folder_request,
     folder_with_bad_images,

@@ -10,7 +10,9 @@ import pytest
 
 from shards.sample import remake
 from shards.sources.idx import open_idx
-from tests.support.shard_cases import SAMPLE, assert_user_error, contents, run_module
+from tests.support.commands import run_command
+from tests.support.paths import SAMPLE
+from tests.support.shard_cases import assert_user_error, contents
 
 NAMES = [
     f"{stem}-{kind}-ubyte.gz"
@@ -106,7 +108,7 @@ def test_remaking_gives_the_same_bytes_from_unpacked_files_too(official, tmp_pat
 
 
 def test_other_files_than_the_official_are_refused(tmp_path: Path) -> None:
-    result = run_module("shards.sample.remake", "--src", SAMPLE, "--out", tmp_path / "x")
+    result = run_command("-m", "shards.sample.remake", "--src", SAMPLE, "--out", tmp_path / "x")
     assert_user_error(result, "train-images-idx3-ubyte.gz: not the official file")
     assert not (tmp_path / "x").exists()
 

@@ -18,7 +18,7 @@ from shards.errors import UserError
 from shards.sources.registry import FORMATS, locate, open_source
 from shards.sources.source import Source
 from tests.support import source_cases as cases
-from tests.support.shard_cases import SAMPLE
+from tests.support.paths import SAMPLE
 from tests.support.source_cases import Split
 
 WRITERS = {

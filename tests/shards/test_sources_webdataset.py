@@ -28,6 +28,7 @@ from shards.reader import ShardSet
 from shards.sources import webdataset as webdataset_module
 from shards.sources.registry import open_source
 from tests.support import source_cases as cases
+from tests.support.paths import ROOT
 
 JPG = cases.encoded(np.random.default_rng(0))
 
@@ -299,4 +300,4 @@ def test_a_url_does_not_say_where_its_copy_lies(tmp_path: Path, name: str, monke
 
 def test_torch_is_not_needed_to_read_what_is_local() -> None:
     code = "import sys, shards.sources.registry; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -18,7 +18,8 @@ from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.reader import ShardSet
-from tests.support.shard_cases import npy_set, random_images, run_module
+from tests.support.commands import run_command
+from tests.support.shard_cases import npy_set, random_images
 from tests.support.stored_cases import colour_picture, gray_picture, icc_profile, png, saved, tiff
 
 
@@ -204,11 +205,12 @@ def test_rules_that_cannot_be_meant(folder: Path, tmp_path: Path, fields, words:
 
 def test_the_command_line_takes_them(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
-    found = run_module(
+    found = run_command(
+        "-m",
         *("shards.build", "--source", "folder", "--src", folder, "--size-px", 16, "--out", out),
         *("--background", "black", "--intensity", 0, 4095, "--fit", "pad"),
     )
     assert found.returncode == 0, found.stderr
     assert "1 of 8 images are not square and have margins" in found.stderr
-    shown = run_module("shards.info", out).stdout
+    shown = run_command("-m", "shards.info", out).stdout
     assert "laid on #000000" in shown and "0 is black, 4095 is white" in shown

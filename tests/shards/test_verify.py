@@ -17,13 +17,8 @@ from shards.errors import UserError
 from shards.manifest import Manifest, read_manifest, to_json
 from shards.reader import ShardSet
 from shards.verify import main, verify_shards
-from tests.support.shard_cases import (
-    assert_user_error,
-    npy_set,
-    random_images,
-    run_module,
-    sample_set,
-)
+from tests.support.commands import run_command
+from tests.support.shard_cases import assert_user_error, npy_set, random_images, sample_set
 
 
 @pytest.fixture
@@ -363,12 +358,14 @@ def test_command_line_errors(directory: Path, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[600] ^= 1
     path.write_bytes(content)
-    assert run_module("shards.verify", directory).returncode == 0
-    result = run_module("shards.verify", directory, "--full")
+    assert run_command("-m", "shards.verify", directory).returncode == 0
+    result = run_command("-m", "shards.verify", directory, "--full")
     assert_user_error(result, "set-train-00002.tar", "changed")
     assert_user_error(
-        run_module("shards.verify", tmp_path / "nowhere"), "nowhere", "no such folder"
+        run_command("-m", "shards.verify", tmp_path / "nowhere"), "nowhere", "no such folder"
     )
     (directory / "manifest.json").unlink()
-    assert_user_error(run_module("shards.verify", directory), "manifest.json", "not a finished")
-    assert_user_error(run_module("shards.verify"), "no folder")
+    assert_user_error(
+        run_command("-m", "shards.verify", directory), "manifest.json", "not a finished"
+    )
+    assert_user_error(run_command("-m", "shards.verify"), "no folder")

@@ -16,7 +16,8 @@ from shards.building.tally import Tally
 from shards.building.workplace import Part, Workplace, remove_leftovers, workplace
 from shards.errors import UserError
 from shards.manifest import Shard
-from tests.support.shard_cases import ROOT, contents
+from tests.support.paths import ROOT
+from tests.support.shard_cases import contents
 from tests.support.waiting import LIMIT_S
 
 

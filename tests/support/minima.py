@@ -29,8 +29,8 @@ from packaging.utils import canonicalize_name
 
 from shards.errors import UserError
 from shards.terminal import cli
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEN = Path(__file__).with_suffix(".json")
 BORROWED = ("torch", "torchvision", "nvidia-dali-cuda130", "nvidia-dali-cuda120")
 """Taken as they are, with what they need of these:"""

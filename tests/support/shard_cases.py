@@ -1,10 +1,8 @@
-"""What several tests of `shards/` need: a tiny set, its bytes, and a command line in a process."""
+"""Tiny shard sets, their bytes, and how a user's mistake is told."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,7 @@ from PIL import Image
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
-from tests.support.waiting import LIMIT_S
-
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "shards" / "sample"
+from tests.support.paths import SAMPLE
 
 
 def random_images(count: int, size_px: int = 6, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -81,20 +76,6 @@ def folder_with_bad_images(folder: Path, good: int = 9) -> Path:
 def contents(directory: Path) -> dict[str, bytes]:
     """File name -> bytes of all files of a folder."""
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-
-
-def run_module(
-    module: str, *arguments: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module arguments` from the root of the repository."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
 
 
 def assert_user_error(result: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -93,15 +91,3 @@ def run_steps(config: RunConfig, steps: int, sources: int = 1) -> TrainState:
     for step in range(steps):
         take_step(config, state, random_batch(config, step, sources))
     return state
-
-
-@pytest.fixture
-def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Networks, views and everything that a step computes in float64, for exact comparisons."""
-    to_float32 = torch.Tensor.float
-    monkeypatch.setattr(
-        torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float32(x)
-    )
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)

@@ -93,7 +93,7 @@ def public_step(config: RunConfig, state: TrainState, quirks: bool) -> PublicSte
 
 @pytest.mark.parametrize("quirks", [True, False], ids=["quirks", "no quirks"])
 @pytest.mark.parametrize("sources", [0, 1, 2], ids=["none", "one source", "combined"])
-def test_every_step_is_the_public_codes(in_float64, sources, quirks) -> None:  # noqa: F811
+def test_every_step_is_the_public_codes(in_float64, sources, quirks) -> None:
     config = tiny_run(compat=QUIRKS if quirks else CompatConfig())
     state = TrainState.start(config, CPU)
     reference = public_step(config, state, quirks)
@@ -193,7 +193,7 @@ def test_quarter_turns_can_mean_any_angle(negatives, turned) -> None:
 # ---- the network ----------------------------------------------------------------------------
 
 
-def test_local_views_meet_the_positions_of_dino(in_float64) -> None:  # noqa: F811
+def test_local_views_meet_the_positions_of_dino(in_float64) -> None:
     """A grid of 16 x 16 for views of 8 x 8 patches, as of 256 and 128 px."""
     config = tiny_run(views__global_px=64, views__local_px=32, compat=QUIRKS)
     network = Network(config, CPU, drop_path=0.0)

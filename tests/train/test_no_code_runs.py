@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from shards.errors import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
-from tests.faults.forked import in_child
+from tests.support.fork_server import in_child
 from train.checkpoint import Snapshot, latest_checkpoint, load_teacher
 
 FORBIDDEN = (

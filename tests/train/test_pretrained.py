@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from shards.errors import UserError
 from shards.terminal import cli
+from tests.support.paths import ROOT
 from tests.support.step_cases import CPU, tiny_run
 from tests.support.train_cases import command_line, tensors_of
 from train.checkpoint import load_teacher
@@ -29,7 +30,6 @@ from train.main import main
 from train.networks.model import build_networks, untrained_backbone
 from train.networks.pretrained import load_init
 
-ROOT = Path(__file__).parents[2]
 SIZES = {"patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
 
 

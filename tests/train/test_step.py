@@ -106,7 +106,7 @@ def started(config: RunConfig) -> TrainState:
 @pytest.mark.parametrize("drop_path", [0.0, 0.6])
 @pytest.mark.parametrize("sources", [0, 1, 2])
 @pytest.mark.parametrize("norm", ["mean", "sum"])
-def test_the_loss_and_its_gradient_are_eq_3_to_5(in_float64, norm, sources, drop_path) -> None:  # noqa: F811
+def test_the_loss_and_its_gradient_are_eq_3_to_5(in_float64, norm, sources, drop_path) -> None:
     config = tiny_run(loss__norm=norm, loss__negative_weight=0.3, model__drop_path=drop_path)
     state, batch = started(config), random_batch(config, 2, sources)
     values = values_at(config, 2, STEPS_PER_EPOCH)
@@ -138,7 +138,7 @@ def test_the_loss_and_its_gradient_are_eq_3_to_5(in_float64, norm, sources, drop
         assert (one - other).abs().max() < 1e-12 * max(1.0, float(other.abs().max()))
 
 
-def test_a_step_reports_and_follows_what_it_saw(in_float64) -> None:  # noqa: F811
+def test_a_step_reports_and_follows_what_it_saw(in_float64) -> None:
     config = tiny_run(loss__norm="sum", loss__negative_weight=0.3, loss__centre_momentum=0.5)
     state, batch = started(config), random_batch(config, 0)
     before = {name: value.numpy().copy() for name, value in state.running_tensors().items()}
@@ -188,7 +188,7 @@ def test_a_step_speaks_float32(monkeypatch) -> None:
     assert {value.dtype for value in said} == {torch.float32}
 
 
-def test_views_may_all_be_global(in_float64) -> None:  # noqa: F811
+def test_views_may_all_be_global(in_float64) -> None:
     config = tiny_run(views__local_views=0, model__drop_path=0.5)
     state, batch = TrainState.start(config, CPU), random_batch(config, 0)
     temp = values_at(config, 0, STEPS_PER_EPOCH).teacher_temp
@@ -212,7 +212,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=list(KINDS))
 @pytest.mark.parametrize("micro_batch", [1, 3])  # 3 leaves 2 of 5 images
-def test_micro_batches_add_up_to_the_batch(in_float64, micro_batch, options) -> None:  # noqa: F811
+def test_micro_batches_add_up_to_the_batch(in_float64, micro_batch, options) -> None:
     whole = tiny_run(model__drop_path=0.5, **options)
     parts = tiny_run(model__drop_path=0.5, micro_batch=micro_batch, **options)
     one, other = TrainState.start(whole, CPU), TrainState.start(parts, CPU)

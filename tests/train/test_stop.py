@@ -31,7 +31,8 @@ from tests.faults.trainers import (
     seen_once,
     steps_of,
 )
-from tests.support.train_cases import ROOT, command_line
+from tests.support.paths import ROOT
+from tests.support.train_cases import command_line
 from tests.support.waiting import LIMIT_S
 from train.main import main
 from train.run_folder import locked_run

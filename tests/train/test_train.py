@@ -13,14 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from shards.terminal import cli
-from tests.support.train_cases import (
-    ROOT,
-    command_line,
-    run_script,
-    tensors_of,
-    train,
-    train_for_real,
-)
+from tests.support.commands import run_command
+from tests.support.paths import ROOT
+from tests.support.train_cases import command_line, tensors_of, train
 from train.main import main
 
 
@@ -28,7 +23,7 @@ from train.main import main
 def finished(gray_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs, 20 steps."""
     out = tmp_path_factory.mktemp("train") / "run"
-    result = train_for_real(gray_dir, out)
+    result = train(gray_dir, out)
     assert result.returncode == 0, result.stderr
     assert "step 20/20" in result.stdout and "data wait" in result.stdout
     return out
@@ -138,7 +133,7 @@ def test_a_finished_run_is_left_as_it_is(gray_dir, finished) -> None:
 
 def test_two_ranks_end_equal_having_seen_every_id_once_an_epoch(gray_dir, tmp_path) -> None:
     script = ROOT / "tests" / "support" / "ddp_rank.py"
-    result = run_script(script, gray_dir, tmp_path / "run", ranks=2)
+    result = run_command(script, gray_dir, tmp_path / "run", ranks=2)
     assert result.returncode == 0, result.stderr
     ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
     ids = [rank.pop("seen_ids") for rank in ranks]
@@ -167,7 +162,7 @@ def test_ranks_that_see_different_runs_stop(gray_dir, finished, tmp_path) -> Non
     script = tmp_path / "rank.py"
     script.write_text(code)
     arguments = command_line(gray_dir, Path("unused"))
-    result = run_script(script, ROOT, tmp_path, *arguments, ranks=2)
+    result = run_command(script, ROOT, tmp_path, *arguments, ranks=2)
     assert result.returncode != 0
     assert "--out: rank 1 does not see what rank 0 sees" in result.stderr
 
@@ -222,7 +217,7 @@ def test_mistakes_are_named_and_leave_nothing(gray_dir, tmp_path, capsys, option
 def test_each_rank_tells_a_mistake_in_one_line(gray_dir, tmp_path) -> None:
     for ranks in (0, 2):
         options = ("--views.local-px", "15")
-        result = train_for_real(gray_dir, tmp_path / "run", *options, ranks=ranks)
+        result = train(gray_dir, tmp_path / "run", *options, ranks=ranks)
         assert result.returncode != 0
         told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert 1 <= len(told) <= max(1, ranks) and "views.local_px is 15" in told[0]

@@ -12,7 +12,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from tests.support.browser import Browser, find_browser
-from tests.support.train_cases import ROOT, TINY, run_script
+from tests.support.commands import run_command
+from tests.support.paths import ROOT
+from tests.support.train_cases import TINY
 
 OOD = ["trouser", "bag"]
 
@@ -33,7 +35,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + ["--ood", *(str(shards / name) for name in OOD)],
     ]
     for command in commands:
-        result = run_script(*command, cwd=ROOT)
+        result = run_command(*command, cwd=ROOT)
         assert result.returncode == 0, result.stderr
     assert "trained teacher" in result.stdout and "pixel cosine" in result.stdout
     return out
@@ -102,7 +104,7 @@ def test_the_report_opens_without_a_complaint_or_a_request(demo, tmp_path) -> No
 def test_an_ood_set_that_is_the_bank_is_refused_and_the_scores_stay(demo) -> None:
     before = (demo / "scores" / "results.json").read_bytes()
     bank = str(demo / "shards" / "in-dist-train")
-    result = run_script(
+    result = run_command(
         *["eval/score.py", str(demo / "run"), "--out", str(demo / "scores")],
         *["--in-dist-train", bank, "--in-dist-test", str(demo / "shards" / "in-dist-test")],
         *["--ood", bank],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.train_cases import ROOT, run_script
+from tests.support.commands import run_anew
+from tests.support.paths import ROOT
 
 COMMANDS = {
     "train/main.py": "demo-cpu",
@@ -25,24 +26,24 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_shown_from_the_root(command) -> None:
-    result = run_script(*command.split(), "--help")
+    result = run_anew(*command.split(), "--help")
     assert result.returncode == 0, result.stderr
     assert COMMANDS[command] in result.stdout
 
 
 @pytest.mark.parametrize("script", ["train/main.py", "eval/score.py", "eval/export.py"])
 def test_scripts_run_from_elsewhere(tmp_path, script) -> None:
-    result = run_script(ROOT / script, "--help", cwd=tmp_path)
+    result = run_anew(ROOT / script, "--help", cwd=tmp_path)
     assert result.returncode == 0 and COMMANDS[script] in result.stdout
 
 
 def test_torchrun_starts_the_trainer_from_elsewhere(tmp_path) -> None:
-    result = run_script(ROOT / "train" / "main.py", "--help", ranks=1, cwd=tmp_path)
+    result = run_anew(ROOT / "train" / "main.py", "--help", ranks=1, cwd=tmp_path)
     assert "icann22-paper-cifar10" in result.stdout
 
 
 def test_a_recipe_explains_its_fields() -> None:
-    result = run_script("train/main.py", "icann22-paper-cifar10", "--help")
+    result = run_anew("train/main.py", "icann22-paper-cifar10", "--help")
     text = " ".join(result.stdout.replace("│", " ").split())
     for words in ("--loss.teacher-temp-start", "paper, section 4", "CIFAR100 92.51", "Eq. 5"):
         assert words in text, words
@@ -57,5 +58,5 @@ def test_scripts_import_the_project_and_not_a_namesake(tmp_path) -> None:
         f"sys.path.insert(0, {str(ROOT / 'train')!r}); sys.argv = ['main.py', '--help']\n"
         f"runpy.run_path({str(ROOT / 'train' / 'main.py')!r}, run_name='__main__')"
     )
-    result = run_script("-c", code, cwd=tmp_path)
+    result = run_anew("-c", code, cwd=tmp_path)
     assert "demo-cpu" in result.stdout, result.stderr

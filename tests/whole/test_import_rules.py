@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 ROOMS = {
     "shards": "errors json_types terminal disk pixels manifest format verify reader order sources "
     "similarity building protocols build sets info overlap sample",

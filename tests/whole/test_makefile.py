@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.support.train_cases import ROOT
+from tests.support.paths import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.support.minima import BORROWED, SEEN, declared, minima, minimum
+from tests.support.paths import ROOT
 from tests.whole.test_import_rules import imported_modules
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("shards", "dali_pipes", "train", "eval", "benchmarks", "tests")
 OPTIONAL = {"apex"}
 """Built from source by who wants it."""
