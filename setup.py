@@ -32,6 +32,7 @@ setup(
         "shards.building",
         "shards.sample",
         "dali_pipes",
+        "dali_pipes.shifts",
         "dali_pipes.dali",
         "dali_pipes.product",
         "dali_pipes.parity",

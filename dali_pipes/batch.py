@@ -7,11 +7,12 @@ local view in pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from shards.errors import UserError
+
+if TYPE_CHECKING:  # command lines are parsed with this module, before torch is imported
+    from torch import Tensor
 
 GLOBAL_VIEWS = 2
 """Positive global views of an image (paper, section 4); a negative source has one."""

@@ -12,7 +12,7 @@ A strategy is written as one word of text, the value of `negatives`:
 
 `+` adds a source: one global and N local negative views of each image more. `|` mixes within a
 source: each image takes one of the terms at a step, for all its views of that step, by weight. A
-term is a name of `dali_pipes/shifts.py`:
+term is a name of `dali_pipes/shifts/table.py`:
 
     aux                         auxiliary images as they are
     rot, rot90x4                turned by 90, 180 or 270 degrees; `rot90x4` also by 0
@@ -26,7 +26,7 @@ term is a name of `dali_pipes/shifts.py`:
 made of auxiliary images, or with `-in` at its end of in-distribution images (all but `aux`). The
 parameters of a term (which turn, which order) are drawn anew for every view.
 
-To add a transformation: an entry in `SHIFTS` of `shifts.py`, which makes its name a term.
+To add a transformation, see `dali_pipes/shifts/__init__.py`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from dali_pipes.shifts import TURNS, Params, shift_named
-from dali_pipes.transfer import put
+from dali_pipes.shifts.shift import TURNS, Params
+from dali_pipes.shifts.table import shift_named
 from shards.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # command lines are checked with this module, before torch is imported
     from nvidia.dali.data_node import DataNode
+    from torch import Tensor
 
 Stream = Literal["in-dist", "aux"]
 
@@ -174,6 +173,8 @@ class NegativeSource:
         waited for. With `skip_turns`, all is done but the quarter turns that `turns` gives: where
         that is nothing, the result is the input itself.
         """
+        from dali_pipes.transfer import to_device
+
         shifted = views
         for number, term in self._terms(part):
             shift, own = shift_named(term.shift), _own(params, number)
@@ -181,7 +182,8 @@ class NegativeSource:
                 continue
             if len(self.alternatives) == 1:
                 return shift.tensor(views, own, black)
-            rows = put(torch.nonzero(params[CHOICE].cpu() == number).flatten(), views.device)
+            chosen = (params[CHOICE].cpu() == number).nonzero().flatten()
+            rows = to_device(chosen, views.device)
             shifted = views.clone() if shifted is views else shifted
             shifted[rows] = shift.tensor(
                 views[rows],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 
 PER_LEVEL = tuple(1 / std for std in RGB_STD)
 """One level in a normalised view, by channel."""
@@ -57,7 +57,7 @@ def clip_and_solarize_(views: Tensor, solarize: np.ndarray) -> None:
     Those of `solarize` (bool [n]) have their levels of 128 and more inverted: such a level is above
     its inverse, any other is not.
     """
-    solarized = put(np.flatnonzero(solarize), views.device)
+    solarized = to_device(np.flatnonzero(solarize), views.device)
     for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):
         levels = views[:, channel].clamp_(black, white)
         if len(solarized):

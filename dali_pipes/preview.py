@@ -1,8 +1,9 @@
-"""`python -m dali_pipes.preview SHARDS --out views.png`: what the network will be shown.
+"""Draw the views that a network is shown: `python -m dali_pipes.preview SHARDS --out views.png`.
 
-Three sheets in one picture: the views of a step with the chosen negatives, each augmentation by
-itself, and each transformation of the negatives by itself. All of it comes from the loader of the
-training, denormalised. `python -m train.preview` draws the views of a recipe, or of a run.
+The picture has three sheets: the views of a step with the chosen negatives, each augmentation
+alone, and each transformation of the negatives alone. All views come from the training loader and
+are shown with their original levels of 0..255. `python -m train.preview` draws the views of a
+recipe or of a run.
 """
 
 from __future__ import annotations
@@ -12,30 +13,24 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 import tyro
-from PIL import Image, ImageDraw, ImageFont
 
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
-from dali_pipes.loader import TrainLoader
-from dali_pipes.negatives import NegativeSource, parse_negatives
-from dali_pipes.normalised import levels_of
-from dali_pipes.shifts import SHIFTS, shift_named
-from dali_pipes.step_plan import StreamOrder
+from dali_pipes.negatives import parse_negatives
+from dali_pipes.shifts.table import SHIFTS, shift_named
 from shards.disk import replace_file
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal import cli
 
-MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
-SHOWN_PX = 112
-"""Pixels of smaller views are drawn as squares, as large as global views of this side allow."""
+if TYPE_CHECKING:
+    from PIL import Image
 
-Column = tuple[str, Sequence[Image.Image]]
-"""A title, and a picture for each image."""
+SHOWN_PX = 112
+"""Smaller views are enlarged by a whole factor, until their global views are nearly this wide."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +46,15 @@ class PreviewConfig:
     negatives: str = "rot-in"
     """The strategy of the first sheet; see train/main.py."""
     images: int = 6
-    """Rows of each sheet, one image each."""
+    """Number of images; each is one row of every sheet."""
     seed: int = 0
-    """Of the choice of images and of every draw."""
+    """Seed of the choice of images and of all random parameters."""
     views: ViewSpec = field(default_factory=ViewSpec)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
 
 
 def whole_image(views: ViewSpec) -> ViewSpec:
-    """A spec whose global views are the image itself, for one thing to be changed at a time."""
+    """Return a spec whose global views are the whole image, unchanged."""
     return dataclasses.replace(
         views,
         local_views=0,
@@ -74,7 +69,7 @@ def whole_image(views: ViewSpec) -> ViewSpec:
 
 
 def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
-    """For each augmentation, a spec that has nothing else in its second global view."""
+    """Return, for each augmentation, a spec whose second global view has only this one."""
     still = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue_deg": 0.0}
     crop = {"crop_ratio": views.crop_ratio}
     changes: dict[str, dict[str, object]] = {
@@ -97,78 +92,14 @@ def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
 
 
 def shift_names() -> list[str]:
-    """All transformations of negatives, the most usual sizes of permutations among them."""
+    """Return the names of all transformations of negatives, with two usual sizes of perm-N."""
     names = [name for name, shift in SHIFTS.items() if name != "aux" and not shift.early]
     return [*names, "perm-4", "perm-16"]
 
 
-def view_columns(
-    source: np.ndarray, batch: Batch, sources: Sequence[NegativeSource]
-) -> list[Column]:
-    """The sources of the images, uint8 [B, H, W, C], then all views of `batch`."""
-    columns: list[Column] = [("source", _enlarge(source, batch.global_views.shape[-1]))]
-    columns += [(f"global {i + 1}", view) for i, view in enumerate(_levels(batch.pos_global))]
-    columns += [(f"local {i + 1}", view) for i, view in enumerate(_levels(batch.pos_local))]
-    neg_local = batch.neg_local.unflatten(0, (len(sources), -1)) if sources else []
-    for number, negative in enumerate(sources):
-        columns.append((negative.name, _levels(batch.neg_global)[number]))
-        columns += [("- local", view) for view in _levels(neg_local[number])]
-    return columns
-
-
-def _enlarge(images: np.ndarray, side_px: int) -> list[Image.Image]:
-    size = (side_px, side_px)
-    return [
-        Image.fromarray(np.squeeze(image)).resize(size, Image.Resampling.NEAREST)
-        for image in images
-    ]
-
-
-def _levels(views: torch.Tensor) -> list[list[Image.Image]]:
-    """Normalised [V, B, 3, s, s] -> V columns of B pictures."""
-    levels = np.clip(np.rint(levels_of(views)), 0, 255).astype(np.uint8)
-    return [[Image.fromarray(image) for image in view] for view in levels]
-
-
-def _sheet(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
-    columns = [(name, [_zoomed(one, zoom) for one in pictures]) for name, pictures in columns]
-    row_px = max(picture.height for _, pictures in columns for picture in pictures) + MARGIN_PX
-    font = ImageFont.load_default(12)
-    widths = [
-        max(pictures[0].width, int(font.getlength(name))) + MARGIN_PX for name, pictures in columns
-    ]
-    rows = len(columns[0][1])
-    size = (sum(widths) + MARGIN_PX, HEAD_PX + TITLE_PX + rows * row_px + MARGIN_PX)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN_PX, 8), title, fill="black", font=ImageFont.load_default(16))
-    left = MARGIN_PX
-    for (name, pictures), width in zip(columns, widths, strict=True):
-        draw.text((left, HEAD_PX + 5), name, fill="black", font=font)
-        for row, picture in enumerate(pictures):
-            sheet.paste(picture, (left, HEAD_PX + TITLE_PX + row * row_px))
-        left += width
-    return sheet
-
-
-def _zoomed(picture: Image.Image, zoom: int) -> Image.Image:
-    size = (zoom * picture.width, zoom * picture.height)
-    return picture.resize(size, Image.Resampling.NEAREST)
-
-
-def _stack(sheets: Sequence[Image.Image]) -> Image.Image:
-    size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
-    picture = Image.new("RGB", size, "white")
-    top = 0
-    for sheet in sheets:
-        picture.paste(sheet, (0, top))
-        top += sheet.height
-    return picture
-
-
 @cli.keeps("--out is as it was")
 def save_preview(config: PreviewConfig) -> None:
-    """Draw the first batch of a run with this seed, and what it is made of.
+    """Draw the views of the first step of a run with this seed, and write the picture.
 
     Raises:
         UserError: a field is out of range, or a set is not as it was built.
@@ -179,6 +110,28 @@ def save_preview(config: PreviewConfig) -> None:
         raise UserError(f"seed is {config.seed}, expected at least 0")
     if config.out.suffix.lower() != ".png":
         raise UserError(f"out is {config.out}, expected the name of a .png")
+    picture = draw_preview(config)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    replace_file(config.out, [png.getvalue()])
+    print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
+
+
+def draw_preview(config: PreviewConfig) -> Image.Image:
+    """Draw the three sheets below each other.
+
+    Raises:
+        UserError: see `save_preview`.
+    """
+    # Imported here, because torch takes seconds to import and --help needs none of it.
+    import numpy as np
+    import torch
+
+    from dali_pipes.loader import TrainLoader
+    from dali_pipes.step_plan import StreamOrder
+    from dali_pipes.view_sheets import draw_sheet, input_column, stack, view_columns, view_pictures
+
     sources = parse_negatives(config.negatives)
     in_dist = ShardSet.open(config.shards)
     aux = ShardSet.open(config.aux) if config.aux else None
@@ -190,36 +143,29 @@ def save_preview(config: PreviewConfig) -> None:
         return next(TrainLoader(in_dist, reads, views, negatives, order, cpu, config.loader))
 
     batch = first_batch(config.views, config.negatives)
-    source = in_dist.read(batch.in_dist_ids.numpy())
-    shown: list[Column] = [("source", _enlarge(source, config.views.global_px))]
-    alone = shown + [
-        (name, _levels(first_batch(views, "none").pos_global)[1])
-        for name, views in augmentations(config.views, in_dist.manifest.channels).items()
-    ]
-    shifted = list(shown)
+    images = in_dist.read(batch.in_dist_ids.numpy())
+    augmented = [input_column(images, config.views.global_px)]
+    shifted = list(augmented)
+    for name, views in augmentations(config.views, in_dist.manifest.channels).items():
+        augmented.append((name, view_pictures(first_batch(views, "none").pos_global)[1]))
     for name in shift_names():
         try:
             shift_named(name).draw(np.random.default_rng(0), 1, config.views.global_px)
-        except UserError:  # a view of this side cannot be cut so
+        except UserError:  # a view of this side cannot be cut into so many squares
             continue
-        views = first_batch(whole_image(config.views), f"{name}-in").neg_global
-        shifted.append((name, _levels(views)[0]))
+        negative = first_batch(whole_image(config.views), f"{name}-in").neg_global
+        shifted.append((name, view_pictures(negative)[0]))
     sheets = {
-        f"views of a step, negatives {config.negatives}": view_columns(source, batch, sources),
-        "each augmentation by itself": alone,
+        f"views of a step, negatives {config.negatives}": view_columns(images, batch, sources),
+        "each augmentation by itself": augmented,
         "each transformation of the negatives by itself": shifted,
     }
     zoom = max(1, SHOWN_PX // config.views.global_px)
-    picture = _stack([_sheet(title, columns, zoom) for title, columns in sheets.items()])
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    replace_file(config.out, [png.getvalue()])
-    print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
+    return stack([draw_sheet(title, columns, zoom) for title, columns in sheets.items()])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command names."""
+    """Draw the preview that the command line asks for."""
     save_preview(cli.parse(PreviewConfig, argv, description=__doc__))
 
 

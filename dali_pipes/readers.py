@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.config import LoaderConfig
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
@@ -74,7 +74,7 @@ class ResidentReader:
         """See `Reader`; on its device."""
         if self._pixels.device.type == "cpu":
             return torch.from_numpy(self._pixels.numpy()[ids])
-        return self._pixels[put(ids, self._pixels.device)]
+        return self._pixels[to_device(ids, self._pixels.device)]
 
 
 def open_readers(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
 from dali_pipes.negatives import CHOICE, NegativeSource, Part, needs_aux, parse_negatives
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
 from shards.errors import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
@@ -99,7 +99,7 @@ class GroupDraws:
         """All V B negative views [V B, C, s, s], shifted as drawn; see `NegativeSource.tensor`."""
         assert self.negative is not None
         params = {
-            name: put(
+            name: to_device(
                 values.reshape(-1, *values.shape[2:]),
                 torch.device("cpu") if name == CHOICE else views.device,
             )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def put(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """An array, or a tensor of the host, on a device; a GPU's queue is not waited for."""
     host = torch.as_tensor(values)
     if device.type == "cuda" and host.device.type == "cpu":

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from dali_pipes.batch import GLOBAL_VIEWS, Batch
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from shards.order import rank_slice
 from train.config import RunConfig
 from train.losses import (
@@ -98,7 +98,7 @@ def micro_batches(
         ours: tuple[Tensor | None, Tensor | None] = (None, None)
         if scales is not None:
             here = scales[..., first + part.start : first + part.stop]
-            here = put(here.contiguous(), device)
+            here = to_device(here.contiguous(), device)
             ours = (here[:, :, :globals_].flatten(2), here[:, :, globals_:].flatten(2))
         yield MicroBatch(
             batch.global_views[:, part],

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dali_pipes.batch import BLACK, LUMA
 from dali_pipes.normalised import CHUNK_LEVELS, PER_LEVEL, clip_and_solarize_, constant
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from dali_pipes.view_params import JITTER, ViewDraw
 
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -95,7 +95,7 @@ def colour_normalized(levels: Tensor, draw: ViewDraw, out: Tensor) -> None:
     device = out.device
     scale, offset = constant(PER_LEVEL, device)[:, None], constant(BLACK, device)[:, None]
     first, second = (
-        [put(array, device) for array in (maps.of_pixel, maps.of_mean)]
+        [to_device(array, device) for array in (maps.of_pixel, maps.of_mean)]
         for maps in colour_maps(draw, levels.shape[-1])
     )
     second = [array.expand(-1, 3, -1) * scale for array in second]

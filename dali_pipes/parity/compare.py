@@ -30,7 +30,8 @@ from dali_pipes.normalised import levels_of
 from dali_pipes.parity import reference
 from dali_pipes.parity.draws import Law, compare_draws
 from dali_pipes.product.views import ProductViews
-from dali_pipes.shifts import SHIFTS, Params, shift_named
+from dali_pipes.shifts.shift import Params
+from dali_pipes.shifts.table import SHIFTS, shift_named
 from dali_pipes.step_plan import GroupDraws, ViewGroup
 from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
 from shards.errors import UserError

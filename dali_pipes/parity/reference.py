@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d
 from torchvision.transforms.v2 import functional as tv  # type: ignore[import-untyped]
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
-from dali_pipes.shifts import Params
+from dali_pipes.shifts.shift import Params
 from dali_pipes.view_params import JITTER, ViewDraw
 
 Arithmetic = Literal["exact", "pillow"]

@@ -13,7 +13,7 @@ from dali_pipes.config import LoaderConfig
 from dali_pipes.product.views import ProductViews
 from dali_pipes.readers import open_readers
 from dali_pipes.step_plan import GroupDraws, StepPlan
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ProductEngine:
 
     def make(self, prepared: PreparedStep) -> tuple[Tensor, Tensor]:
         """The views of what was read and drawn."""
-        images = torch.cat([put(part, self._device) for part in prepared.images])
+        images = torch.cat([to_device(part, self._device) for part in prepared.images])
         split, spec = len(self._plan.global_groups), self._plan.spec
         return (
             self._make(self._global, images, prepared.draws[:split], spec.global_px),

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dali_pipes.batch import LUMA
 from dali_pipes.normalised import constant
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from dali_pipes.view_params import JITTER, ViewDraw
 
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
@@ -101,8 +101,8 @@ def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
 
 def _rows(chosen: np.ndarray, device: torch.device) -> Tensor:
     """The places where `chosen`, found on the host so that no device is waited for."""
-    return put(np.flatnonzero(chosen), device)
+    return to_device(np.flatnonzero(chosen), device)
 
 
 def _column(values: np.ndarray, device: torch.device) -> Tensor:
-    return put(values.astype(np.float32)[:, None], device)
+    return to_device(values.astype(np.float32)[:, None], device)

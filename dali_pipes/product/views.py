@@ -41,7 +41,7 @@ from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant
 from dali_pipes.product.jitter import jitter_
 from dali_pipes.product.operators import OperatorTable
 from dali_pipes.step_plan import GroupDraws
-from dali_pipes.transfer import put
+from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewDraw, join_draws
 
 CHUNK_VIEWS = 1024
@@ -220,7 +220,7 @@ class ProductViews:
                     views.copy_(shifted)
 
     def _put(self, values: np.ndarray) -> Tensor:
-        return put(values, self._device)
+        return to_device(values, self._device)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
-from dali_pipes.preview import Column
+from dali_pipes.view_sheets import Column
 from eval.audits.shortcuts import ALONE, STATISTICS, is_shortcut
 from eval.metrics import METRICS
 from eval.report import charts, text

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dali_pipes.preview import Column
+from dali_pipes.view_sheets import Column
 from eval.report.page import ReportData
 from eval.report.views import views_of_run
 from eval.results.collect import Scores

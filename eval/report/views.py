@@ -9,8 +9,8 @@ import torch
 
 from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import parse_negatives
-from dali_pipes.preview import Column, view_columns
 from dali_pipes.step_plan import StreamOrder
+from dali_pipes.view_sheets import Column, view_columns
 from shards.reader import ShardSet
 from train.config import RunConfig
 

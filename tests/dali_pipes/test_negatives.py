@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
-from dali_pipes.shifts import SHIFTS
+from dali_pipes.shifts.table import SHIFTS
 from shards.errors import UserError
 from tests.dali_pipes.test_shifts import (
     REFERENCES,

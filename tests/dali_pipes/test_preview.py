@@ -8,8 +8,9 @@ from PIL import Image
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
-from dali_pipes.preview import HEAD_PX, MARGIN_PX, TITLE_PX, main
+from dali_pipes.preview import main
 from dali_pipes.step_plan import StreamOrder
+from dali_pipes.view_sheets import HEAD_PX, MARGIN_PX, TITLE_PX
 from shards.errors import UserError
 from shards.reader import ShardSet
 from train import preview
@@ -67,7 +68,7 @@ def drawn_views(monkeypatch, *argv: str) -> tuple[ViewSpec, str, StreamOrder, Sh
             asked.append((views, negatives, order, in_dist))
             super().__init__(in_dist, aux, views, negatives, order, *others)
 
-    monkeypatch.setattr("dali_pipes.preview.TrainLoader", Spy)
+    monkeypatch.setattr("dali_pipes.loader.TrainLoader", Spy)
     preview.main([*argv])
     return asked[0]
 

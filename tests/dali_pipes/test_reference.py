@@ -11,7 +11,7 @@ from PIL import Image
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.parity import reference
-from dali_pipes.shifts import SHIFTS, shift_named
+from dali_pipes.shifts.table import SHIFTS, shift_named
 from dali_pipes.view_params import ViewDraw, draw_views
 from tests.support.image_sets import photographs
 

@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import chisquare, kstest
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
-from dali_pipes.shifts import BLUR_MOST_PX, BLUR_SIGMA, SHIFTS, shift_named
+from dali_pipes.shifts.strong_blur import BLUR_MOST_PX, BLUR_SIGMA
+from dali_pipes.shifts.table import SHIFTS, shift_named
 from shards.errors import UserError
 from tests.support.image_sets import smooth_images
 from tests.support.view_cases import run_graph

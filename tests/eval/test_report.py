@@ -610,7 +610,7 @@ def test_a_large_image_becomes_a_small_jpeg() -> None:
 
 def test_the_views_begin_with_the_images_themselves(full) -> None:
     titles = [title for title, _ in full.views]
-    assert titles == ["source", "global 1", "global 2", "local 1", "rot-in", "- local"]
+    assert titles == ["input image", "global 1", "global 2", "local 1", "rot-in", "- local"]
     assert {len(pictures) for _, pictures in full.views} == {IMAGES}
     images = full.sets[BANK].read(np.arange(COUNTS[BANK]))
     for source in full.views[0][1]:

@@ -21,7 +21,7 @@ ROOMS = {
     "shards": "errors json_types terminal disk pixels manifest format verify reader order sources "
     "similarity building protocols build sets info overlap sample",
     "dali_pipes": "batch config transfer blur normalised batch_memory shifts view_params negatives "
-    "step_plan readers product dali loader eval_loader preview parity",
+    "step_plan readers product dali loader eval_loader view_sheets preview parity",
     "train": "launch world config recipes networks losses ema schedules optim loss_scale state "
     "objective step run_folder checkpoint test_set watch reports preview main",
     "eval": "config versions intervals metrics sets features scores decisions audits results "

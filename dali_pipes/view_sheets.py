@@ -1,0 +1,85 @@
+"""Pictures of views: the columns of a contact sheet, and the sheet drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from dali_pipes.batch import Batch
+from dali_pipes.negatives import NegativeSource
+from dali_pipes.normalised import levels_of
+
+MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
+
+Column = tuple[str, Sequence[Image.Image]]
+"""A title, and one picture for each image."""
+
+
+def view_columns(
+    images: np.ndarray, batch: Batch, sources: Sequence[NegativeSource]
+) -> list[Column]:
+    """Return the input images, uint8 [B, H, W, C], and then all views of `batch`, as columns."""
+    columns = [input_column(images, batch.global_views.shape[-1])]
+    columns += [(f"global {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_global))]
+    columns += [(f"local {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_local))]
+    neg_local = batch.neg_local.unflatten(0, (len(sources), -1)) if sources else []
+    for number, negative in enumerate(sources):
+        columns.append((negative.name, view_pictures(batch.neg_global)[number]))
+        columns += [("- local", view) for view in view_pictures(neg_local[number])]
+    return columns
+
+
+def input_column(images: np.ndarray, side_px: int) -> Column:
+    """Return the input images, uint8 [B, H, W, C], enlarged to squares of `side_px`."""
+    size = (side_px, side_px)
+    return "input image", [
+        Image.fromarray(np.squeeze(image)).resize(size, Image.Resampling.NEAREST)
+        for image in images
+    ]
+
+
+def view_pictures(views: torch.Tensor) -> list[list[Image.Image]]:
+    """Return normalised views [V, B, 3, s, s] as V columns of B pictures."""
+    levels = np.clip(np.rint(levels_of(views)), 0, 255).astype(np.uint8)
+    return [[Image.fromarray(image) for image in view] for view in levels]
+
+
+def draw_sheet(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
+    """Draw the columns beside each other; a pixel of theirs becomes a square of side `zoom`."""
+    columns = [(name, [_zoomed(one, zoom) for one in pictures]) for name, pictures in columns]
+    row_px = max(picture.height for _, pictures in columns for picture in pictures) + MARGIN_PX
+    font = ImageFont.load_default(12)
+    widths = [
+        max(pictures[0].width, int(font.getlength(name))) + MARGIN_PX for name, pictures in columns
+    ]
+    rows = len(columns[0][1])
+    size = (sum(widths) + MARGIN_PX, HEAD_PX + TITLE_PX + rows * row_px + MARGIN_PX)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN_PX, 8), title, fill="black", font=ImageFont.load_default(16))
+    left = MARGIN_PX
+    for (name, pictures), width in zip(columns, widths, strict=True):
+        draw.text((left, HEAD_PX + 5), name, fill="black", font=font)
+        for row, picture in enumerate(pictures):
+            sheet.paste(picture, (left, HEAD_PX + TITLE_PX + row * row_px))
+        left += width
+    return sheet
+
+
+def _zoomed(picture: Image.Image, zoom: int) -> Image.Image:
+    size = (zoom * picture.width, zoom * picture.height)
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def stack(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Put sheets below each other, in one picture."""
+    size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    picture = Image.new("RGB", size, "white")
+    top = 0
+    for sheet in sheets:
+        picture.paste(sheet, (0, top))
+        top += sheet.height
+    return picture
