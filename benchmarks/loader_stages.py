@@ -90,7 +90,7 @@ def _until(shards: ShardSet, spec: ViewSpec, stage: str) -> Iterator:
 
     def source(info: Any) -> list:
         arrays = inputs(info)
-        inputs.take_draws(info.iteration)
+        inputs.take_params(info.iteration)
         return arrays
 
     pipeline = _graph_until(inputs, source, stage, batch_size=BATCH, **pipeline_options(CPU, CPUS))

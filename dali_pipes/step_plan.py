@@ -16,7 +16,7 @@ from torch import Tensor
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
 from dali_pipes.negatives import CHOICE, NegativeSource, Part, needs_aux, parse_negatives
 from dali_pipes.transfer import to_device
-from dali_pipes.view_params import ViewDraw, ViewKind, draw_views
+from dali_pipes.view_params import ViewKind, ViewParams, draw_view_params
 from shards.errors import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
@@ -56,11 +56,11 @@ class ViewGroup:
 
 
 @dataclass(frozen=True)
-class GroupDraws:
+class GroupParams:
     """The parameters of a group's views at a step, on one rank."""
 
     group: ViewGroup
-    view: ViewDraw
+    view: ViewParams
     """[V, B, ...]"""
     from_aux: np.ndarray
     """bool [B]: which of its images are of the auxiliary stream; the others are in-dist."""
@@ -81,11 +81,11 @@ class GroupDraws:
         """Whether some of its images are shifted before colours and blur."""
         return self.negative is not None and self.negative.early
 
-    def one_by_one(self) -> Iterator[GroupDraws]:
+    def one_by_one(self) -> Iterator[GroupParams]:
         """The draws of each of its V views."""
         for number in range(self.group.count):
             part = slice(number, number + 1)
-            yield GroupDraws(
+            yield GroupParams(
                 replace(self.group, count=1),
                 self.view[part],
                 self.from_aux,
@@ -179,7 +179,7 @@ class StepPlan:
             ids["aux"] = aux_ids(len(self.sets["aux"]), batch, seed, step)[part]
         return ids
 
-    def draws(self, step: int) -> list[GroupDraws]:
+    def draws(self, step: int) -> list[GroupParams]:
         """This rank's draws at `step`, for each of `groups`."""
         choices = [
             source.choose(self._rng(CHOICES, step, number), self.order.global_batch)
@@ -203,10 +203,10 @@ class StepPlan:
 
     def _draw(
         self, rng: np.random.Generator, group: ViewGroup, choices: list[np.ndarray]
-    ) -> GroupDraws:
+    ) -> GroupParams:
         batch, part = self.order.global_batch, self.order.rank_part
         shape = group.count, batch
-        view = draw_views(rng, self.spec, group.kind, shape, (self.height, self.width))
+        view = draw_view_params(rng, self.spec, group.kind, shape, (self.height, self.width))
         from_aux = np.zeros(batch, bool)
         shift: dict[str, np.ndarray] = {}
         source = None
@@ -219,7 +219,7 @@ class StepPlan:
             }
             if len(source.alternatives) > 1:
                 shift[CHOICE] = np.tile(choice[part], (group.count, 1))
-        return GroupDraws(group, view[:, part], from_aux[part], shift, source)
+        return GroupParams(group, view[:, part], from_aux[part], shift, source)
 
     def _shift(
         self, rng: np.random.Generator, group: ViewGroup, batch: int

@@ -24,14 +24,14 @@ ViewKind = Literal["global-1", "global-2", "global-any", "local"]
 """The global views differ in blur and solarize; a negative one is like either, half the time."""
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
-"""The operations of colour jitter, by their number in a `ViewDraw.jitter_order`."""
+"""The operations of colour jitter, by their number in a `ViewParams.jitter_order`."""
 
 CROP_TRIES = 10
 """Draws before torchvision's RandomResizedCrop falls back to a central crop."""
 
 
 @dataclass(frozen=True)
-class ViewDraw:
+class ViewParams:
     """The parameters of views; shape [...] is [B], or [V, B] for V views of each of B images."""
 
     crop_start: np.ndarray
@@ -57,29 +57,29 @@ class ViewDraw:
     solarize: np.ndarray
     """bool."""
 
-    def __getitem__(self, part: int | slice | np.ndarray | tuple) -> ViewDraw:
+    def __getitem__(self, part: int | slice | np.ndarray | tuple) -> ViewParams:
         """The parameters of some of the views."""
-        return ViewDraw(*(getattr(self, field.name)[part] for field in fields(self)))
+        return ViewParams(*(getattr(self, field.name)[part] for field in fields(self)))
 
-    def flatten(self) -> ViewDraw:
+    def flatten(self) -> ViewParams:
         """[V, B] -> [V * B]."""
         arrays = (getattr(self, field.name) for field in fields(self))
-        return ViewDraw(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
+        return ViewParams(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
 
 
-def join_draws(draws: Sequence[ViewDraw]) -> ViewDraw:
+def join_params(draws: Sequence[ViewParams]) -> ViewParams:
     """Views [V1, B], [V2, B], ... -> all of them, [V1 + V2 + ..., B]."""
-    names = [field.name for field in fields(ViewDraw)]
-    return ViewDraw(*(np.concatenate([getattr(draw, name) for draw in draws]) for name in names))
+    names = [field.name for field in fields(ViewParams)]
+    return ViewParams(*(np.concatenate([getattr(draw, name) for draw in draws]) for name in names))
 
 
-def draw_views(
+def draw_view_params(
     rng: np.random.Generator,
     spec: ViewSpec,
     kind: ViewKind,
     shape: tuple[int, ...],
     source_hw: tuple[int, int],
-) -> ViewDraw:
+) -> ViewParams:
     """Draw views of one kind, of images of height, width `source_hw`; all arrays are [*shape]."""
     scale = spec.local_scale if kind == "local" else spec.global_scale
     crop_start, crop_shape = draw_crops(rng, shape, source_hw, scale, spec.crop_ratio)
@@ -97,7 +97,7 @@ def draw_views(
     like_second = rng.random(shape) < 0.5 if second is None else np.full(shape, second)
     blur_p = np.where(like_second, spec.blur_p[1], spec.blur_p[2 if kind == "local" else 0])
     blur = rng.random(shape) < blur_p
-    return ViewDraw(
+    return ViewParams(
         crop_start=crop_start,
         crop_shape=crop_shape,
         flip=(rng.random(shape) < spec.flip_p).astype(np.int32),

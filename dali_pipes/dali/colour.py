@@ -23,7 +23,7 @@ from torch import Tensor
 from dali_pipes.batch import BLACK, LUMA
 from dali_pipes.normalised import CHUNK_LEVELS, PER_LEVEL, clip_and_solarize_, constant
 from dali_pipes.transfer import to_device
-from dali_pipes.view_params import JITTER, ViewDraw
+from dali_pipes.view_params import JITTER, ViewParams
 
 YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 RGB_OF_YIQ = np.linalg.inv(YIQ)
@@ -39,7 +39,7 @@ class ColourMap:
     """D: float32 [..., C, C]."""
 
 
-def colour_maps(draw: ViewDraw, channels: int) -> tuple[ColourMap, ColourMap]:
+def colour_maps(draw: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
     """The two maps of each view, in the order in which they are applied."""
     luma = np.array(LUMA) if channels == 3 else np.ones(1)
     to_luma = np.broadcast_to(luma, (channels, channels))
@@ -84,7 +84,7 @@ def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
     return RGB_OF_YIQ @ rotation @ YIQ
 
 
-def colour_normalized(levels: Tensor, draw: ViewDraw, out: Tensor) -> None:
+def colour_normalized(levels: Tensor, draw: ViewParams, out: Tensor) -> None:
     """Jitter, gray, solarize and normalise views; the normalisation is part of the second map.
 
     Args:

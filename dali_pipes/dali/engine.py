@@ -19,7 +19,7 @@ from dali_pipes.dali.colour import colour_normalized
 from dali_pipes.dali.inputs import GraphInputs
 from dali_pipes.normalised import constant, normalize
 from dali_pipes.readers import EncodedReader, Reader, open_readers
-from dali_pipes.step_plan import GroupDraws, StepPlan
+from dali_pipes.step_plan import GroupParams, StepPlan
 from shards.errors import UserError
 from shards.terminal.environment import usable_cpus
 
@@ -62,7 +62,7 @@ class DaliEngine:
             self._name_what_cannot_be_decoded(step)
             folders = ", ".join(str(shards.directory) for shards in self._plan.sets.values())
             raise UserError(f"{folders}: DALI stopped near step {step}: {error}") from error
-        draws = self._inputs.take_draws(step)
+        draws = self._inputs.take_params(step)
         split = sum(group.count for group in self._plan.global_groups)
         count = len(self._plan.global_groups)
         with threads_beside(self._threads, self._device):
@@ -89,7 +89,7 @@ class DaliEngine:
         pipeline.build()
         return pipeline
 
-    def _hand_over(self, outputs: Sequence, draws: Sequence[GroupDraws], side_px: int) -> Tensor:
+    def _hand_over(self, outputs: Sequence, draws: Sequence[GroupParams], side_px: int) -> Tensor:
         """Views uint8 [B, s, s, C] each -> all of them finished, [V, B, 3, s, s]."""
         levels = [torch.from_dlpack(output.as_tensor()) for output in outputs]
         count, batch = len(levels), self._plan.batch
@@ -115,7 +115,7 @@ class DaliEngine:
                     normalize(level, view)
         return views
 
-    def _finish(self, levels: Sequence[Tensor], group: GroupDraws, out: Tensor) -> Tensor:
+    def _finish(self, levels: Sequence[Tensor], group: GroupParams, out: Tensor) -> Tensor:
         """Colour a group's views of view space, and shift them; into `out` [V, B, 3, s, s]."""
         for number, (level, view) in enumerate(zip(levels, out, strict=True)):
             colour_normalized(level, group.view[number], view)

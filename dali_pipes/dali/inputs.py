@@ -16,7 +16,7 @@ from torch import Tensor
 from dali_pipes.dali.params import graph_params
 from dali_pipes.negatives import NegativeSource
 from dali_pipes.readers import EncodedReader, Reader
-from dali_pipes.step_plan import GroupDraws, StepPlan, ViewGroup
+from dali_pipes.step_plan import GroupParams, StepPlan, ViewGroup
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class GraphInputs:
         self._plan = plan
         self._readers = readers
         self._first_step = first_step
-        self._given: dict[int, list[GroupDraws]] = {}
+        self._given: dict[int, list[GroupParams]] = {}
         self.channels = plan.channels
         self.source_px = plan.height
         """Side of a source; meant where it has to be square."""
         self.shifts_source = plan.spec.shift_space == "source"
         self.in_source_space = plan.spec.works_in_source_space(max(plan.height, plan.width))
-        """Whether views work there, but for those of `GroupDraws` that are early."""
+        """Whether views work there, but for those of `GroupParams` that are early."""
         self.encoded = any(isinstance(reader, EncodedReader) for reader in readers.values())
         """Whether images come as files, uint8 [bytes], for the graph to decode."""
         self.streams = tuple(dict.fromkeys(self._images_of(group) for group in plan.groups))
@@ -89,7 +89,7 @@ class GraphInputs:
             array for group in draws for view in self._params(group) for array in view.values()
         ]
 
-    def take_draws(self, step: int) -> list[GroupDraws]:
+    def take_params(self, step: int) -> list[GroupParams]:
         """What the graph was given for a step; forgotten when taken."""
         return self._given.pop(step)
 
@@ -99,7 +99,7 @@ class GraphInputs:
         streams = self._plan.sources[group.source].streams
         return f"source-{group.source}" if len(streams) > 1 else next(iter(streams))
 
-    def _params(self, draws: GroupDraws) -> list[dict[str, np.ndarray]]:
+    def _params(self, draws: GroupParams) -> list[dict[str, np.ndarray]]:
         """The arrays [B, ...] of each view of a group."""
         shift = draws.shift
         if draws.early:

@@ -6,11 +6,11 @@ import numpy as np
 
 from dali_pipes.blur import blur_kernels
 from dali_pipes.dali.colour import colour_maps
-from dali_pipes.view_params import ViewDraw, ViewKind
+from dali_pipes.view_params import ViewKind, ViewParams
 
 
 def graph_params(
-    draw: ViewDraw, kind: ViewKind, side_px: int, channels: int, *, in_source_space: bool
+    draw: ViewParams, kind: ViewKind, side_px: int, channels: int, *, in_source_space: bool
 ) -> dict[str, np.ndarray]:
     """The parameters of one view of each of B images, by name; all float32 but the crop.
 

@@ -1,5 +1,7 @@
-"""The comparison of both engines with Pillow and torchvision: `python -m dali_pipes.parity`.
+"""The comparison of both view engines with Pillow and torchvision: `python -m dali_pipes.parity`.
 
-`reference.py` is the oracle, `compare.py` compares pixels with it, `draws.py` the distributions of
-the drawn parameters with torchvision's.
+`reference.py` is the slow reference that makes the same views with Pillow. `compare.py` compares
+the pixels of `engines.py` and `shifters.py` with it, on the images of `photographs.py`;
+`differences.py` has the limits. `distributions.py` compares the drawn
+parameters with torchvision's.
 """

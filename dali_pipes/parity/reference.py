@@ -1,13 +1,16 @@
-"""The slow oracle of the views: Pillow and torchvision, one image at a time, on given parameters.
+"""The slow reference: views made by Pillow and torchvision, one image at a time.
 
-Every engine that makes views is compared with this file (`python -m dali_pipes.parity`). Images are
-uint8 [H, W, C] with C = 1 or 3; "levels" are float32 of the same shape in 0..255.
+It makes a view from given parameters. Every engine is compared with it (`python -m
+dali_pipes.parity`). Images are uint8 [H, W, C] with C = 1 or 3; "levels" are float32 of the same
+shape in 0..255.
 
 The order is crop, resize, flip, an early shift, jitter in its drawn order, gray, blur, solarize
-(method, section 2). The resize is Pillow's and the jitter torchvision's, both on floats, clipped
-after each operation and rounded once, before the blur, which Pillow has for whole levels only. On
-whole levels throughout, which `arithmetic="pillow"` is, the resize rounds twice, and the enhancers
-cut off in every pass, about half a level too dark for each.
+(method, section 2).
+
+With `arithmetic="exact"` the resize is Pillow's and the jitter torchvision's, both on floats. They
+are clipped after each operation, and rounded once, before the blur: Pillow blurs whole levels only.
+With `arithmetic="pillow"` all operations work on whole levels. The resize then rounds twice, and
+each of Pillow's enhancers truncates, which makes the view about half a level too dark.
 """
 
 from __future__ import annotations
@@ -24,52 +27,52 @@ from torchvision.transforms.v2 import functional as tv  # type: ignore[import-un
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.shifts.shift import Params
-from dali_pipes.view_params import JITTER, ViewDraw
+from dali_pipes.view_params import JITTER, ViewParams
 
 Arithmetic = Literal["exact", "pillow"]
 
 SOLARIZE_FROM = 128
-"""Levels from here on are inverted (DINO's and Pillow's threshold)."""
+"""Smallest level that is inverted (the threshold of DINO and of Pillow)."""
 
 
 def reference_view(
     image: np.ndarray,
-    draw: ViewDraw,
+    params: ViewParams,
     side_px: int,
     arithmetic: Arithmetic = "exact",
     early: Params | None = None,
 ) -> np.ndarray:
-    """One view: uint8 [H, W, C] -> uint8 [side, side, C].
+    """Make one view: uint8 [H, W, C] -> uint8 [side, side, C].
 
     Args:
-        image: The source.
-        draw: Of this one view (`draws[i]`): no leading axis.
+        image: The input image.
+        params: Parameters of this one view (`params[i]`), without a leading axis.
         side_px: Side of the view.
-        arithmetic: Resize, jitter and gray in floats, or all in Pillow's whole levels.
-        early: Parameters of a shift before the colours.
+        arithmetic: "exact" = resize, jitter and gray on floats; "pillow" = all on whole levels.
+        early: Parameters of a shift that acts before the jitter.
     """
     resize = crop_resize_levels if arithmetic == "exact" else crop_resize
-    view = resize(image, draw.crop_start, draw.crop_shape, side_px)
-    if draw.flip:
+    view = resize(image, params.crop_start, params.crop_shape, side_px)
+    if params.flip:
         view = flip(view)
     if early is not None:
         view = shifted(view, early)
-    view = jitter(view, draw) if arithmetic == "exact" else pillow_jitter(view, draw)
-    view = blur(view, float(draw.blur_sigma_px))
-    return solarize(view) if draw.solarize else view
+    view = jitter(view, params) if arithmetic == "exact" else pillow_jitter(view, params)
+    view = blur(view, float(params.blur_sigma_px))
+    return solarize(view) if params.solarize else view
 
 
 def reference_views(
     images: np.ndarray,
-    draw: ViewDraw,
+    params: ViewParams,
     side_px: int,
     arithmetic: Arithmetic = "exact",
     early: Params | None = None,
 ) -> np.ndarray:
-    """`reference_view` of each image: uint8 [B, H, W, C] -> uint8 [B, side, side, C]."""
+    """Make one view of each image: uint8 [B, H, W, C] -> uint8 [B, side, side, C]."""
     return np.stack(
         [
-            reference_view(image, draw[i], side_px, arithmetic, early and _row(early, i))
+            reference_view(image, params[i], side_px, arithmetic, early and _row(early, i))
             for i, image in enumerate(images)
         ]
     )
@@ -78,7 +81,7 @@ def reference_views(
 def crop_resize(
     image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
 ) -> np.ndarray:
-    """The box (top, left), (height, width), resized by Pillow's bicubic filter: uint8."""
+    """Crop the box (top, left), (height, width) and resize it by Pillow's bicubic filter: uint8."""
     (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
     crop = _picture(image).crop((left, top, left + width, top + height))
     return _array(crop.resize((side_px, side_px), Image.Resampling.BICUBIC))
@@ -87,7 +90,7 @@ def crop_resize(
 def crop_resize_levels(
     image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
 ) -> np.ndarray:
-    """The same by Pillow's filter on floats, clipped and not rounded: levels."""
+    """Do the same on floats, clipped and not rounded: levels."""
     (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
     crop = image[top : top + height, left : left + width].astype(np.float32)
     size, filter_ = (side_px, side_px), Image.Resampling.BICUBIC
@@ -99,64 +102,64 @@ def crop_resize_levels(
 
 
 def flip(view: np.ndarray) -> np.ndarray:
-    """Mirrored left to right."""
+    """Mirror a view left to right."""
     return np.ascontiguousarray(view[:, ::-1])
 
 
-def jitter(view: np.ndarray, draw: ViewDraw) -> np.ndarray:
-    """The four operations on levels in their drawn order, then gray: uint8, rounded once."""
+def jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
+    """Apply the four operations in their drawn order, then gray; round once: uint8."""
     levels = view.astype(np.float32)
-    for name, value in _changes(draw):
+    for name, value in _changes(params):
         levels = EXACT[name](levels, value)
-    if draw.gray:
+    if params.gray:
         levels = gray(levels)
     return np.rint(levels).astype(np.uint8)
 
 
-def pillow_jitter(view: np.ndarray, draw: ViewDraw) -> np.ndarray:
-    """The same through Pillow's enhancers, as torchvision calls them for a Pillow image: uint8."""
+def pillow_jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
+    """Do the same by Pillow's enhancers, as torchvision calls them for a Pillow image: uint8."""
     picture = _picture(view)
-    for name, value in _changes(draw):
+    for name, value in _changes(params):
         picture = PILLOW[name](picture, value)
-    if draw.gray and picture.mode == "RGB":
+    if params.gray and picture.mode == "RGB":
         picture = picture.convert("L").convert("RGB")
     return _array(picture)
 
 
-def _changes(draw: ViewDraw) -> list[tuple[str, float]]:
-    """The jitter operations that change something and their values, in the drawn order."""
+def _changes(params: ViewParams) -> list[tuple[str, float]]:
+    """Return the jitter operations that change something, with values, in the drawn order."""
     values = {
-        "brightness": float(draw.brightness),
-        "contrast": float(draw.contrast),
-        "saturation": float(draw.saturation),
-        "hue": float(draw.hue_deg),
+        "brightness": float(params.brightness),
+        "contrast": float(params.contrast),
+        "saturation": float(params.saturation),
+        "hue": float(params.hue_deg),
     }
-    names = [JITTER[number] for number in draw.jitter_order]
+    names = [JITTER[number] for number in params.jitter_order]
     return [(name, values[name]) for name in names if values[name] != NEUTRAL[name]]
 
 
 def brightness(levels: np.ndarray, factor: float) -> np.ndarray:
-    """Levels times `factor`, clipped."""
+    """Multiply the levels by `factor`, and clip."""
     return _by_torchvision(tv.adjust_brightness, levels, factor)
 
 
 def contrast(levels: np.ndarray, factor: float) -> np.ndarray:
-    """The distance from the image's mean luma times `factor`, clipped."""
+    """Multiply the distance from the image's mean luma by `factor`, and clip."""
     return _by_torchvision(tv.adjust_contrast, levels, factor)
 
 
 def saturation(levels: np.ndarray, factor: float) -> np.ndarray:
-    """The distance from each pixel's luma times `factor`, clipped."""
+    """Multiply the distance from each pixel's luma by `factor`, and clip."""
     return _by_torchvision(tv.adjust_saturation, levels, factor)
 
 
 def hue(levels: np.ndarray, angle_deg: float) -> np.ndarray:
-    """Hue turned by an angle in HSV; torchvision takes a fraction of a full turn."""
+    """Turn the hue by an angle in HSV; torchvision takes a fraction of a full turn."""
     return _by_torchvision(tv.adjust_hue, levels, angle_deg / 360)
 
 
 def gray(levels: np.ndarray) -> np.ndarray:
-    """Each channel replaced by the luma, 0.299 R + 0.587 G + 0.114 B (Pillow's "L")."""
+    """Replace each channel by the luma, 0.299 R + 0.587 G + 0.114 B (Pillow's "L")."""
     if levels.shape[-1] == 1:
         return levels
     luma = levels @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -164,25 +167,25 @@ def gray(levels: np.ndarray) -> np.ndarray:
 
 
 def blur(view: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Pillow's Gaussian blur: three box filters, the border's pixels repeated; 0 = none: uint8."""
+    """Blur as Pillow does: three box filters that repeat the border pixels; 0 = none: uint8."""
     if sigma_px == 0:
         return view
     return _array(_picture(view).filter(ImageFilter.GaussianBlur(sigma_px)))
 
 
 def solarize(view: np.ndarray) -> np.ndarray:
-    """Levels of 128 and more inverted: uint8."""
+    """Invert the levels of 128 and more: uint8."""
     return np.where(view >= SOLARIZE_FROM, 255 - view, view)
 
 
 def normalize(view: np.ndarray) -> np.ndarray:
-    """By ImageNet's mean and deviation: [H, W, C] -> float32 [3, H, W]; gray is repeated."""
+    """Normalise by ImageNet's statistics: [H, W, C] -> float32 [3, H, W]; gray is repeated."""
     rgb = view.repeat(3 // view.shape[-1], axis=-1)
     return ((rgb - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32).transpose(2, 0, 1)
 
 
 NEUTRAL = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
-"""Values that leave an image as it is, bit for bit: the operation is skipped."""
+"""Values that change nothing: the operation is skipped, so the image stays equal bit for bit."""
 
 EXACT = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
 PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
@@ -198,7 +201,7 @@ def _row(params: Params, number: int) -> Params:
 
 
 def shifted(view: np.ndarray, params: Params) -> np.ndarray:
-    """A shifting transformation of one view, given its parameters (`dali_pipes.shifts`): uint8."""
+    """Apply the shifting transformation (`dali_pipes/shifts/`) that has these parameters: uint8."""
     match dict(params):
         case {"turns": turns}:
             return turned(view, int(turns))
@@ -213,12 +216,12 @@ def shifted(view: np.ndarray, params: Params) -> np.ndarray:
 
 
 def turned(view: np.ndarray, turns: int) -> np.ndarray:
-    """`turns` quarter turns counter-clockwise."""
+    """Turn a view by `turns` quarter turns counter-clockwise."""
     return np.ascontiguousarray(np.rot90(view, turns))
 
 
 def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
-    """Counter-clockwise by any angle about the middle: nearest pixels, black corners; or levels."""
+    """Rotate counter-clockwise about the centre: nearest pixels, black corners; uint8 or levels."""
     channels = [
         np.asarray(Image.fromarray(channel).rotate(angle_deg, Image.Resampling.NEAREST))
         for channel in np.moveaxis(view, -1, 0)
@@ -227,9 +230,9 @@ def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
 
 
 def permuted(view: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The squares of a grid, row by row: square k becomes square `order[k]`.
+    """Permute the squares of a grid, numbered row by row: square k becomes square `order[k]`.
 
-    As many squares as pixels are a permutation of pixels; all channels move together.
+    With one square for each pixel this is a permutation of pixels. All channels move together.
     """
     grid = math.isqrt(len(order))
     square_px = view.shape[0] // grid
@@ -245,7 +248,7 @@ def _square(number: int, grid: int, square_px: int) -> tuple[slice, slice]:
 
 
 def strongly_blurred(view: np.ndarray, sigma_px: float) -> np.ndarray:
-    """A true Gaussian to three deviations, mirrored about the middle of the edge pixels: uint8."""
+    """Blur by a Gaussian that ends at three deviations, edges mirrored about pixel centres: uint8."""
     radius = math.ceil(3 * sigma_px)
     levels = view.astype(np.float32)
     for axis in (0, 1):

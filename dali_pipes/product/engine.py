@@ -12,7 +12,7 @@ from dali_pipes.batch_memory import BatchMemory
 from dali_pipes.config import LoaderConfig
 from dali_pipes.product.views import ProductViews
 from dali_pipes.readers import open_readers
-from dali_pipes.step_plan import GroupDraws, StepPlan
+from dali_pipes.step_plan import GroupParams, StepPlan
 from dali_pipes.transfer import to_device
 
 
@@ -22,7 +22,7 @@ class PreparedStep:
 
     step: int
     images: list[Tensor]
-    draws: list[GroupDraws]
+    draws: list[GroupParams]
 
 
 class ProductEngine:
@@ -75,7 +75,7 @@ class ProductEngine:
             wait([waited_for])
 
     def _make(
-        self, size: ProductViews, images: Tensor, draws: list[GroupDraws], side_px: int
+        self, size: ProductViews, images: Tensor, draws: list[GroupParams], side_px: int
     ) -> Tensor:
         """All views of one size: [V, B, 3, s, s]."""
         count = sum(group.group.count for group in draws)

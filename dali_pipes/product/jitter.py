@@ -22,13 +22,13 @@ from torch import Tensor
 from dali_pipes.batch import LUMA
 from dali_pipes.normalised import constant
 from dali_pipes.transfer import to_device
-from dali_pipes.view_params import JITTER, ViewDraw
+from dali_pipes.view_params import JITTER, ViewParams
 
 CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "saturation", "hue"))
 SEXTANT_DEG = 60.0
 
 
-def jitter_(pixels: Tensor, weights: Tensor, draw: ViewDraw) -> Tensor:
+def jitter_(pixels: Tensor, weights: Tensor, draw: ViewParams) -> Tensor:
     """Jitter, then gray, in place.
 
     Args:

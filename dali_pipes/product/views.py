@@ -40,9 +40,9 @@ from dali_pipes.batch import BLACK, ViewSpec
 from dali_pipes.normalised import PER_LEVEL, clip_and_solarize_, constant
 from dali_pipes.product.jitter import jitter_
 from dali_pipes.product.operators import OperatorTable
-from dali_pipes.step_plan import GroupDraws
+from dali_pipes.step_plan import GroupParams
 from dali_pipes.transfer import to_device
-from dali_pipes.view_params import ViewDraw, join_draws
+from dali_pipes.view_params import ViewParams, join_params
 
 CHUNK_VIEWS = 1024
 """Views that are worked on at once: more are not faster, and take memory."""
@@ -71,7 +71,7 @@ class ProductViews:
         self._scale = 255 * constant(PER_LEVEL, device)[:, None]
         self._offset = constant(BLACK, device)[:, None]
 
-    def make(self, images: Tensor, groups: Sequence[GroupDraws], out: Tensor) -> None:
+    def make(self, images: Tensor, groups: Sequence[GroupParams], out: Tensor) -> None:
         """Make the views of a step.
 
         Args:
@@ -107,14 +107,14 @@ class ProductViews:
             if early:
                 self._make_early(levels, image, turns, alike, views)
             else:
-                draws = join_draws([group.view for group in alike]).flatten()
+                draws = join_params([group.view for group in alike]).flatten()
                 self._make_late(levels, image, turns, draws, views)
 
         if not self._shifts_source:
             self._shift_views(groups, out)
 
     def _make_late(
-        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewDraw, out: Tensor
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewParams, out: Tensor
     ) -> None:
         """Levels 0..1 [images, C, H W] -> views [n, 3, s, s] that nothing shifts before colours."""
         for start in range(0, len(out), CHUNK_VIEWS):
@@ -130,7 +130,7 @@ class ProductViews:
         levels: Tensor,
         image: np.ndarray,
         turns: np.ndarray,
-        groups: Sequence[GroupDraws],
+        groups: Sequence[GroupParams],
         out: Tensor,
     ) -> None:
         """The same of views that something shifts before colours and blur."""
@@ -161,7 +161,7 @@ class ProductViews:
         )
 
     def _cut(
-        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewDraw
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewParams
     ) -> tuple[Tensor, CropPlace]:
         """Levels 0..1 [images, C, H W] -> crops [n, C, K, K], and where they are."""
         side = self._table.padded_px
@@ -172,7 +172,7 @@ class ProductViews:
         return crops.unflatten(2, (side, side)), place
 
     def _colour(
-        self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, draws: ViewDraw
+        self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, draws: ViewParams
     ) -> Tensor:
         """Levels 0..1 [n, C, K, K], changed in place -> jittered and normalised, [n, 3, K, K]."""
         side = crops.shape[-1]
@@ -207,7 +207,7 @@ class ProductViews:
             out=out.view(channels * count, side_px, side_px),
         )
 
-    def _shift_views(self, groups: Sequence[GroupDraws], out: Tensor) -> None:
+    def _shift_views(self, groups: Sequence[GroupParams], out: Tensor) -> None:
         """Whatever of the negatives' transformations is neither early nor a quarter turn."""
         black = constant(BLACK, self._device)
         start = 0
@@ -240,7 +240,9 @@ class CropPlace:
     """int64 [n], after the turn."""
 
 
-def place_crops(draws: ViewDraw, turns: np.ndarray, source_width: int, padded_px: int) -> CropPlace:
+def place_crops(
+    draws: ViewParams, turns: np.ndarray, source_width: int, padded_px: int
+) -> CropPlace:
     """The places of crops that are cut out, mirrored if drawn, and turned counter-clockwise.
 
     Pixel (i, j) of a crop [h, w] after 0, 1, 2, 3 quarter turns is its pixel

@@ -20,9 +20,10 @@ from dali_pipes.blur import blur_kernels
 from dali_pipes.dali import augment
 from dali_pipes.dali.colour import colour_maps, colour_normalized
 from dali_pipes.dali.params import graph_params
-from dali_pipes.parity import compare, reference
+from dali_pipes.parity import reference
 from dali_pipes.parity.compare import neutral
-from dali_pipes.view_params import ViewDraw, draw_views
+from dali_pipes.parity.engines import render_by_dali
+from dali_pipes.view_params import ViewParams, draw_view_params
 from tests.support.image_sets import photographs
 from tests.support.view_cases import run_graph
 
@@ -40,14 +41,12 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     return float(difference.mean()), float(difference.max())
 
 
-def views(images: np.ndarray, draw: ViewDraw, side_px: int, space: str) -> np.ndarray:
+def views(images: np.ndarray, draw: ViewParams, side_px: int, space: str) -> np.ndarray:
     """Levels [B, side, side, C]."""
-    return compare.render_by_dali(
-        images, draw, side_px, device="cpu", in_source_space=space == "source"
-    )
+    return render_by_dali(images, draw, side_px, device="cpu", in_source_space=space == "source")
 
 
-def unchanged(images: np.ndarray, **given: np.ndarray) -> ViewDraw:
+def unchanged(images: np.ndarray, **given: np.ndarray) -> ViewParams:
     """Draws of whole images that change nothing but what is given."""
     return replace(neutral(len(images), images.shape[1]), **given)
 
@@ -98,7 +97,7 @@ def test_nothing_outside_of_the_crop_is_read(space) -> None:
 # Colours.
 
 
-def one_by_one(images: np.ndarray, draw: ViewDraw) -> np.ndarray:
+def one_by_one(images: np.ndarray, draw: ViewParams) -> np.ndarray:
     """Jitter but for the hue by torchvision, nothing clipped or rounded by us: float levels."""
     results = []
     for i, image in enumerate(torch.from_numpy(images).movedim(-1, 1).float() / 255):
@@ -151,7 +150,7 @@ def test_what_brightness_clips_is_lost_to_contrast(images, space) -> None:
 
 
 def test_maps_of_gray_images_leave_colour_alone() -> None:
-    draw = draw_views(np.random.default_rng(1), ViewSpec(), "local", (2, 5), (28, 28))
+    draw = draw_view_params(np.random.default_rng(1), ViewSpec(), "local", (2, 5), (28, 28))
     for maps in colour_maps(draw, 1):
         assert maps.of_pixel.shape == maps.of_mean.shape == (2, 5, 1, 1)
     first, second = colour_maps(draw, 1)
@@ -223,7 +222,7 @@ def test_blur_is_pillows_up_to_the_border(images) -> None:
 def test_the_two_spaces_agree(images, blur_p) -> None:
     spec = replace(ViewSpec(), blur_p=(blur_p,) * 3, solarize_p=0.0)
     hw = images.shape[1:3]
-    draw = draw_views(np.random.default_rng(6), spec, "global-1", (COUNT,), hw)
+    draw = draw_view_params(np.random.default_rng(6), spec, "global-1", (COUNT,), hw)
     assert error(*(views(images, draw, 128, space) for space in ("source", "view")))[0] < 1.0
 
 

@@ -12,7 +12,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
 from dali_pipes.parity.reference import permuted, turned
-from dali_pipes.step_plan import GroupDraws, StepPlan, StreamOrder
+from dali_pipes.step_plan import GroupParams, StepPlan, StreamOrder
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.support.authors_views import PublicTransform, public_negative, random_negatives
@@ -36,7 +36,7 @@ def negatives(
     engine: str,
     order: StreamOrder = ORDER,
     dtype: torch.dtype = torch.float32,
-) -> list[tuple[GroupDraws, np.ndarray]]:
+) -> list[tuple[GroupParams, np.ndarray]]:
     """Draws and levels [V, B, s, s, 3] of the negative views of the first step."""
     loader = TrainLoader(
         shards, None, spec, strategy, order, torch.device("cpu"), LoaderConfig(engine), dtype

@@ -1,4 +1,4 @@
-"""The comparison of engines itself: all pass it, and broken ones do not."""
+"""The comparison with the reference: all engines pass it, and broken engines fail."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dali_pipes.parity import compare, draws, reference
-from dali_pipes.parity.compare import STATED, Engine, Limit, ParityConfig
-from dali_pipes.view_params import ViewDraw, draw_views
+from dali_pipes.parity import compare, distributions, engines, reference, shifters
+from dali_pipes.parity.__main__ import main
+from dali_pipes.parity.config import ParityConfig
+from dali_pipes.parity.differences import STATED, Limit, Row, difference
+from dali_pipes.parity.engines import Engine
+from dali_pipes.view_params import ViewParams, draw_view_params
 
 FEW = ParityConfig(images=8, draws=2000)
 LOOSE = Limit(mean=1.0, view=4.0)
-ENGINES = compare.engines(["cpu"])
+ENGINES = engines.engines(["cpu"])
 
 
-def oracle(change: Callable[[ViewDraw], ViewDraw] = lambda draw: draw, name="oracle") -> Engine:
-    """The reference as an engine, with other parameters than it is given."""
+def oracle(
+    change: Callable[[ViewParams], ViewParams] = lambda params: params, name="oracle"
+) -> Engine:
+    """Return the reference as an engine that changes the parameters that it is given."""
 
-    def render(images: np.ndarray, draw: ViewDraw, side_px: int, early) -> np.ndarray:
-        return reference.reference_views(images, change(draw), side_px, "exact", early)
+    def render(images: np.ndarray, params: ViewParams, side_px: int, early) -> np.ndarray:
+        return reference.reference_views(images, change(params), side_px, "exact", early)
 
     return Engine(name, render, LOOSE, LOOSE, sources_px=(32,))
 
@@ -32,8 +37,8 @@ def small_views(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "SIDES", {"global-1": 64, "local": 48})
 
 
-def is_near(row: compare.Row) -> bool:
-    """Within twice the limits: a few views guard against breakage, `make parity` judges many."""
+def is_near(row: Row) -> bool:
+    """True within twice the limits: few views are tried here; `make parity` judges many."""
     pairs = ((row.mean, row.limit.mean), (row.view, row.limit.view), (row.worst, row.limit.worst))
     return all(limit is None or value <= 2 * limit for value, limit in pairs)
 
@@ -46,38 +51,38 @@ def test_every_engine_makes_about_the_views_of_the_reference(engine, source_px) 
     assert bool(rows) == (source_px in engine.sources_px)
 
 
-def test_every_shift_is_that_of_the_reference() -> None:
-    rows = list(compare.compare_shifts(compare.shifters(["cpu"]), replace(FEW, images=4)))
+def test_every_shift_equals_the_reference() -> None:
+    rows = list(compare.compare_shifts(shifters.shifters(["cpu"]), replace(FEW, images=4)))
     assert len(rows) > 30 and not [row for row in rows if not row.passed]
 
 
-BROKEN: dict[str, Callable[[ViewDraw], ViewDraw]] = {
-    "no flip": lambda draw: replace(draw, flip=0 * draw.flip),
-    "flipped always": lambda draw: replace(draw, flip=0 * draw.flip + 1),
-    "a crop one pixel off": lambda draw: replace(
-        draw, crop_start=np.minimum(draw.crop_start + 1, 32 - draw.crop_shape)
+BROKEN: dict[str, Callable[[ViewParams], ViewParams]] = {
+    "no flip": lambda params: replace(params, flip=0 * params.flip),
+    "flipped always": lambda params: replace(params, flip=0 * params.flip + 1),
+    "a crop one pixel off": lambda params: replace(
+        params, crop_start=np.minimum(params.crop_start + 1, 32 - params.crop_shape)
     ),
-    "height for width": lambda draw: replace(
-        draw,
-        crop_start=draw.crop_start[:, ::-1],
-        crop_shape=draw.crop_shape[:, ::-1],
+    "height for width": lambda params: replace(
+        params,
+        crop_start=params.crop_start[:, ::-1],
+        crop_shape=params.crop_shape[:, ::-1],
     ),
-    "hue as a fraction": lambda draw: replace(draw, hue_deg=draw.hue_deg / 360),
-    "hue the other way": lambda draw: replace(draw, hue_deg=-draw.hue_deg),
-    "no brightness": lambda draw: replace(draw, brightness=draw.brightness * 0 + 1),
-    "contrast as saturation": lambda draw: replace(draw, saturation=draw.contrast),
-    "no gray": lambda draw: replace(draw, gray=draw.gray & False),
-    "half the blur": lambda draw: replace(draw, blur_sigma_px=draw.blur_sigma_px / 2),
-    "no solarization": lambda draw: replace(draw, solarize=draw.solarize & False),
-    "one order for all": lambda draw: replace(
-        draw, jitter_order=np.sort(draw.jitter_order, axis=1)
+    "hue as a fraction": lambda params: replace(params, hue_deg=params.hue_deg / 360),
+    "hue the other way": lambda params: replace(params, hue_deg=-params.hue_deg),
+    "no brightness": lambda params: replace(params, brightness=params.brightness * 0 + 1),
+    "contrast as saturation": lambda params: replace(params, saturation=params.contrast),
+    "no gray": lambda params: replace(params, gray=params.gray & False),
+    "half the blur": lambda params: replace(params, blur_sigma_px=params.blur_sigma_px / 2),
+    "no solarization": lambda params: replace(params, solarize=params.solarize & False),
+    "one order for all": lambda params: replace(
+        params, jitter_order=np.sort(params.jitter_order, axis=1)
     ),
 }
 
 
 def test_broken_engines_fail(small_views) -> None:
-    engines = [oracle(), *(oracle(change, name) for name, change in BROKEN.items())]
-    rows = list(compare.compare_views(engines, FEW, (32,)))
+    tried = [oracle(), *(oracle(change, name) for name, change in BROKEN.items())]
+    rows = list(compare.compare_views(tried, FEW, (32,)))
     assert {row.engine for row in rows if not row.passed} == set(BROKEN)
     assert all(row.mean == row.worst == 0 for row in rows if row.engine == "oracle")
 
@@ -86,22 +91,24 @@ def test_an_error_in_one_view_is_not_lost_in_the_mean() -> None:
     views = np.zeros((100, 8, 8, 3), np.uint8)
     wrong = views.copy()
     wrong[7] = 20
-    mean, view, worst = compare.difference(wrong, views)
+    mean, view, worst = difference(wrong, views)
     assert (mean, view, worst) == (pytest.approx(0.2), 20, 20)
-    row = compare.Row("view", "", "", mean, view, worst, None, LOOSE)
+    row = Row("view", "", "", mean, view, worst, None, LOOSE)
     assert row.verdict == "FAIL"
     assert replace(row, limit=STATED).verdict == "stated"
 
 
-def test_the_laws_of_the_draws_pass_and_broken_ones_fail(monkeypatch) -> None:
-    assert all(law.passed for law in draws.compare_draws(2000, seed=1))
+def test_the_distributions_pass_and_broken_ones_fail(monkeypatch) -> None:
+    assert all(one.passed for one in distributions.compare_distributions(2000, seed=1))
 
-    def broken(*given) -> ViewDraw:
-        draw = draw_views(*given)
-        return replace(draw, hue_deg=draw.hue_deg / 360, gray=draw.gray | draw.solarize)
+    def broken(*given) -> ViewParams:
+        params = draw_view_params(*given)
+        return replace(params, hue_deg=params.hue_deg / 360, gray=params.gray | params.solarize)
 
-    monkeypatch.setattr(draws, "draw_views", broken)
-    failed = {law.quantity for law in draws.compare_draws(2000, seed=1) if not law.passed}
+    monkeypatch.setattr(distributions, "draw_view_params", broken)
+    failed = {
+        one.quantity for one in distributions.compare_distributions(2000, seed=1) if not one.passed
+    }
     assert failed == {"hue, degrees", "gray (global-2)", "gray (global-any)"}
 
 
@@ -109,10 +116,10 @@ def test_the_laws_of_the_draws_pass_and_broken_ones_fail(monkeypatch) -> None:
 def test_the_command_prints_one_object_and_tells_by_its_status(
     small_views, monkeypatch, capsys, engine, status
 ) -> None:
-    monkeypatch.setattr(compare, "engines", lambda devices: [engine])
-    monkeypatch.setattr(compare, "shifters", lambda devices: {})
+    monkeypatch.setattr(engines, "engines", lambda devices: [engine])
+    monkeypatch.setattr(shifters, "shifters", lambda devices: {})
     with pytest.raises(SystemExit) as stopped:
-        compare.main(["--images", "4", "--draws", "500"])
+        main(["--images", "4", "--draws", "500"])
     assert stopped.value.code == status
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["passed"] == (status == 0)

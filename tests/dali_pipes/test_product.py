@@ -17,8 +17,8 @@ from dali_pipes.parity.reference import reference_views
 from dali_pipes.product.jitter import jitter_, turn_hue
 from dali_pipes.product.operators import OperatorTable, blur_matrix, cubic_matrix
 from dali_pipes.product.views import ProductViews, crop_lengths
-from dali_pipes.step_plan import GroupDraws, ViewGroup
-from dali_pipes.view_params import ViewDraw, draw_views
+from dali_pipes.step_plan import GroupParams, ViewGroup
+from dali_pipes.view_params import ViewParams, draw_view_params
 from tests.support.image_sets import photographs
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ PLAIN = dataclasses.replace(
 
 def make(
     images: np.ndarray,
-    draws: list[GroupDraws],
+    draws: list[GroupParams],
     spec: ViewSpec = PLAIN,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
@@ -44,10 +44,10 @@ def make(
     return out.movedim(2, -1).double().numpy() * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
-def positive(draw: ViewDraw, kind: str, side_px: int) -> list[GroupDraws]:
+def positive(draw: ViewParams, kind: str, side_px: int) -> list[GroupParams]:
     """The draws [B] of one positive view."""
     batch = len(draw.flip)
-    return [GroupDraws(ViewGroup(kind, 1, side_px), draw[None], np.zeros(batch, bool), {})]
+    return [GroupParams(ViewGroup(kind, 1, side_px), draw[None], np.zeros(batch, bool), {})]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -56,7 +56,7 @@ def test_views_are_those_of_the_reference(channels, dtype, limit) -> None:
     images = photographs(COUNT, 32, channels)
     spec, errors = ViewSpec(), []
     for seed, (kind, side_px) in enumerate([("global-1", 96), ("global-2", 64), ("local", 48)]):
-        draw = draw_views(np.random.default_rng(seed), spec, kind, (COUNT,), (32, 32))
+        draw = draw_view_params(np.random.default_rng(seed), spec, kind, (COUNT,), (32, 32))
         ours = make(images, positive(draw, kind, side_px), spec, dtype=dtype)[0]
         errors.append(np.abs(ours - reference_views(images, draw, side_px)).mean())
     assert np.mean(errors) < limit and max(errors) < 1.2 * limit
@@ -64,7 +64,7 @@ def test_views_are_those_of_the_reference(channels, dtype, limit) -> None:
 
 def test_crops_of_sources_that_are_not_square() -> None:
     images = photographs(COUNT, 40, 3)[:, :24]
-    draw = draw_views(np.random.default_rng(0), PLAIN, "global-1", (COUNT,), (24, 40))
+    draw = draw_view_params(np.random.default_rng(0), PLAIN, "global-1", (COUNT,), (24, 40))
     ours = make(images, positive(draw, "global-1", 48))[0]
     error = np.abs(ours - reference_views(images, draw, 48))
     assert error.mean() < 0.35 and error.max() <= 12
@@ -102,7 +102,7 @@ def test_all_drawn_crops_are_provided_for() -> None:
     rng = np.random.default_rng(0)
     for hw in ((32, 32), (24, 40), (7, 64)):
         for kind, scale in (("global-1", (0.4, 1.0)), ("local", (0.15, 0.4))):
-            shapes = draw_views(rng, ViewSpec(), kind, (5000,), hw).crop_shape
+            shapes = draw_view_params(rng, ViewSpec(), kind, (5000,), hw).crop_shape
             shortest, longest = crop_lengths(hw, scale, ViewSpec().crop_ratio)
             assert shortest <= shapes.min() and shapes.max() <= longest
 
@@ -126,7 +126,7 @@ def test_jitter_is_torchvisions_in_any_order(channels) -> None:
     """Whole images as crops, so that nothing but the jitter is compared."""
     images = photographs(200, 12, channels).astype(np.float32) / 255
     spec = dataclasses.replace(ViewSpec(), jitter_p=1.0)
-    draw = draw_views(np.random.default_rng(1), spec, "local", (200,), (12, 12))
+    draw = draw_view_params(np.random.default_rng(1), spec, "local", (200,), (12, 12))
     pixels = torch.from_numpy(images).movedim(-1, 1).flatten(2).clone()
     weights = torch.full((200, 144), 1 / 144)
     ours = jitter_(pixels, weights, draw).clamp(0, 1).view(200, channels, 12, 12)
@@ -151,14 +151,14 @@ def test_padding_does_not_count_for_the_contrast() -> None:
     padded = torch.cat([crop, torch.full((1, 3, 9), 7.0)], 2)
     weights = torch.cat([torch.full((1, 16), 1 / 16), torch.zeros(1, 9)], 1)
     spec = dataclasses.replace(ViewSpec(), jitter_p=1.0, hue_deg=0.0, gray_p=0.0)
-    draw = draw_views(np.random.default_rng(2), spec, "local", (1,), (4, 4))
+    draw = draw_view_params(np.random.default_rng(2), spec, "local", (1,), (4, 4))
     alone = jitter_(crop.clone(), torch.full((1, 16), 1 / 16), draw)
     assert torch.allclose(jitter_(padded, weights, draw)[..., :16], alone, atol=1e-6)
 
 
 def test_solarized_views_are_inverted_where_bright() -> None:
     images = photographs(COUNT, 32, 3)
-    draw = draw_views(np.random.default_rng(3), PLAIN, "global-2", (COUNT,), (32, 32))
+    draw = draw_view_params(np.random.default_rng(3), PLAIN, "global-2", (COUNT,), (32, 32))
     chosen = np.arange(COUNT) % 3 == 0
     bare = make(images, positive(draw, "global-2", 64))[0]
     ours = make(images, positive(dataclasses.replace(draw, solarize=chosen), "global-2", 64))[0]
@@ -168,18 +168,18 @@ def test_solarized_views_are_inverted_where_bright() -> None:
 
 def negative_draws(
     text: str, rng: np.random.Generator, side_px: int, spec: ViewSpec
-) -> tuple[GroupDraws, GroupDraws]:
+) -> tuple[GroupParams, GroupParams]:
     """Three negative views of the source of `text`, and the same views unshifted."""
     (source,) = parse_negatives(text)
-    draw = draw_views(rng, spec, "local", (3, COUNT), (32, 32))
+    draw = draw_view_params(rng, spec, "local", (3, COUNT), (32, 32))
     shift_px = side_px if spec.shift_space == "view" else 32
     shift = {
         name: values.reshape(3, COUNT, *values.shape[1:])
         for name, values in source.draw(rng, 3 * COUNT, shift_px).items()
     }
     in_dist = np.zeros(COUNT, bool)
-    shifted = GroupDraws(ViewGroup("local", 3, side_px, 0), draw, in_dist, shift, source)
-    return shifted, GroupDraws(ViewGroup("local", 3, side_px), draw, in_dist, {})
+    shifted = GroupParams(ViewGroup("local", 3, side_px, 0), draw, in_dist, shift, source)
+    return shifted, GroupParams(ViewGroup("local", 3, side_px), draw, in_dist, {})
 
 
 def test_quarter_turns_and_mirroring_equal_numpys() -> None:
@@ -233,9 +233,9 @@ def test_in_source_space_the_source_is_shifted_before_the_crop() -> None:
 
 def test_auxiliary_images_come_after_the_in_distribution_ones() -> None:
     images = photographs(2 * COUNT, 32, 3)
-    draw = draw_views(np.random.default_rng(7), PLAIN, "global-1", (COUNT,), (32, 32))
+    draw = draw_view_params(np.random.default_rng(7), PLAIN, "global-1", (COUNT,), (32, 32))
     from_aux = np.arange(COUNT) % 2 == 1
-    draws = GroupDraws(ViewGroup("global-1", 1, 32), draw[None], from_aux, {})
+    draws = GroupParams(ViewGroup("global-1", 1, 32), draw[None], from_aux, {})
     expected = np.where(from_aux[:, None, None, None], images[COUNT:], images[:COUNT])
     alone = positive(draw, "global-1", 32)
     assert np.abs(make(images, [draws]) - make(expected, alone)).max() < 1e-3
@@ -245,7 +245,7 @@ def test_a_view_does_not_depend_on_what_else_is_made() -> None:
     """Bit for bit, in chunks of any size: what makes ranks and resumed runs equal."""
     images = photographs(200, 32, 3)
     spec = ViewSpec()
-    draw = draw_views(np.random.default_rng(8), spec, "local", (200,), (32, 32))
+    draw = draw_view_params(np.random.default_rng(8), spec, "local", (200,), (32, 32))
     for dtype in (torch.float32, torch.bfloat16):
         whole = make(images, positive(draw, "local", 48), spec, dtype=dtype)[0]
         for part in (slice(0, 1), slice(3, 10), slice(100, 200)):

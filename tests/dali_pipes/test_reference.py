@@ -12,7 +12,7 @@ from PIL import Image
 from dali_pipes.batch import ViewSpec
 from dali_pipes.parity import reference
 from dali_pipes.shifts.table import SHIFTS, shift_named
-from dali_pipes.view_params import ViewDraw, draw_views
+from dali_pipes.view_params import ViewParams, draw_view_params
 from tests.support.image_sets import photographs
 
 RGB = photographs(4, 32, 3)
@@ -22,10 +22,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
-def neutral(side_px: int) -> ViewDraw:
+def neutral(side_px: int) -> ViewParams:
     """The whole image, unchanged."""
     one = np.float32(1)
-    return ViewDraw(
+    return ViewParams(
         crop_start=np.zeros(2, np.int32),
         crop_shape=np.full(2, side_px, np.int32),
         flip=np.int32(0),
@@ -46,7 +46,7 @@ def changed(image: np.ndarray, **values) -> np.ndarray:
     return reference.reference_view(image, neutral_with(side_px, **values), side_px)
 
 
-def neutral_with(side_px: int, **values) -> ViewDraw:
+def neutral_with(side_px: int, **values) -> ViewParams:
     typed = {name: np.asarray(value) for name, value in values.items()}
     return dataclasses.replace(neutral(side_px), **typed)
 
@@ -215,7 +215,9 @@ def test_blur_comes_before_solarize() -> None:
 
 
 def test_pillows_enhancers_differ_by_their_rounding_alone() -> None:
-    draw = draw_views(np.random.default_rng(3), ViewSpec(jitter_p=1.0), "global-2", (4,), (32, 32))
+    draw = draw_view_params(
+        np.random.default_rng(3), ViewSpec(jitter_p=1.0), "global-2", (4,), (32, 32)
+    )
     exact = reference.reference_views(RGB, draw, 64).astype(float)
     pillow = reference.reference_views(RGB, draw, 64, "pillow").astype(float)
     unsolarized = ~draw.solarize  # a level beside the threshold may fall on either side

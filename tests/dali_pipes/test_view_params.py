@@ -13,7 +13,7 @@ from scipy.stats import binomtest, chisquare, ks_2samp, kstest
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.view_params import JITTER, ViewDraw, draw_crops, draw_views
+from dali_pipes.view_params import JITTER, ViewParams, draw_crops, draw_view_params
 
 DRAWS = 20_000
 ENOUGH = 1e-3
@@ -69,8 +69,8 @@ def test_a_crop_that_cannot_fit_is_central() -> None:
 
 def drawn(
     kind: str, spec: ViewSpec = SPEC, seed: int = 0, shape: tuple[int, ...] = (DRAWS,)
-) -> ViewDraw:
-    return draw_views(np.random.default_rng(seed), spec, kind, shape, (32, 32))
+) -> ViewParams:
+    return draw_view_params(np.random.default_rng(seed), spec, kind, shape, (32, 32))
 
 
 def happens(chosen: np.ndarray, probability: float) -> bool:
@@ -130,7 +130,7 @@ def test_blur_is_uniform_in_its_range(kind) -> None:
     assert kstest(sigma[sigma > 0], "uniform", args=(0.1, 1.9)).pvalue > ENOUGH
 
 
-def columns(draw: ViewDraw) -> np.ndarray:
+def columns(draw: ViewParams) -> np.ndarray:
     """Every parameter as a number: [parameters, *shape]."""
     return np.stack(
         [
@@ -167,7 +167,7 @@ def test_views_and_images_have_draws_of_their_own(axis) -> None:
 
 def test_a_draw_has_its_shape_in_front_and_can_be_cut() -> None:
     draw = drawn("global-2", shape=(3, 5))
-    for field in dataclasses.fields(ViewDraw):
+    for field in dataclasses.fields(ViewParams):
         values, tail = getattr(draw, field.name), {"jitter_order": (4,)}
         expected = (2,) if field.name.startswith("crop") else tail.get(field.name, ())
         assert values.shape == (3, 5, *expected), field.name

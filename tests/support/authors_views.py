@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
-from dali_pipes.view_params import ViewDraw
+from dali_pipes.view_params import ViewParams
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PublicTransform:
     solarize: bool
 
     @classmethod
-    def of(cls, draw: ViewDraw, angle_deg: float) -> PublicTransform:
+    def of(cls, draw: ViewParams, angle_deg: float) -> PublicTransform:
         """Ours, as theirs: where ours mirrors first, theirs turns the other way."""
         names = ("brightness", "contrast", "saturation", "hue")
         values = [float(getattr(draw, name)) for name in names[:3]] + [float(draw.hue_deg) / 360]

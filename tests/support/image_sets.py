@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from dali_pipes.parity import compare
+from dali_pipes.parity.photographs import photographs as photograph_pieces
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 
@@ -20,7 +20,7 @@ def build_npy_set(
     shard_samples: int = 50,
     encoding: Literal["raw", "png", "jpg"] = "raw",
 ) -> Path:
-    """A shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]), kept at its own size."""
+    """Build a shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]) at their own size."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"{name}.npy"
     np.save(source, pixels)
@@ -40,7 +40,7 @@ def build_npy_set(
 
 
 def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndarray:
-    """Random pictures with structure at several scales: uint8 [count, side, side(, 3)]."""
+    """Return random pictures with structure at several scales: uint8 [count, side, side(, 3)]."""
     rng = np.random.default_rng(seed)
     images = np.zeros((count, side_px, side_px, channels))
     for coarse in (3, 7, side_px):
@@ -56,5 +56,5 @@ def smooth_images(count: int, side_px: int, channels: int, seed: int) -> np.ndar
 
 
 def photographs(count: int, side_px: int, channels: int) -> np.ndarray:
-    """Pieces of 200 px of scikit-learn's two photographs: uint8 [count, side, side, channels]."""
-    return compare.photographs(count, side_px, channels, piece_px=200)
+    """Return pieces of 200 px of two photographs, resized: uint8 [count, side, side, channels]."""
+    return photograph_pieces(count, side_px, channels, piece_px=200)

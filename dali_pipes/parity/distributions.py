@@ -1,8 +1,7 @@
-"""The laws of the drawn parameters against torchvision's own draws, as rows of a table.
+"""The distributions of the drawn parameters, compared with torchvision's own draws.
 
-A part of `python -m dali_pipes.parity`. Two samples are compared by Kolmogorov and Smirnov. With
-whole numbers (crops of small images, places in an order) that test finds less than it promises,
-and never more.
+Two samples are compared by the Kolmogorov-Smirnov test. For whole numbers (crops of small images,
+places in an order) the test is conservative: its p-values are too large, never too small.
 """
 
 from __future__ import annotations
@@ -21,59 +20,59 @@ from torchvision.transforms import (  # type: ignore[import-untyped]
 )
 
 from dali_pipes.batch import ViewSpec
-from dali_pipes.view_params import JITTER, ViewDraw, ViewKind, draw_crops, draw_views
+from dali_pipes.view_params import JITTER, ViewKind, ViewParams, draw_crops, draw_view_params
 
 LEAST_P = 1e-3
-"""A law passes from this p-value on. Seeds are fixed: a run that passes passes again."""
+"""Smallest p-value that passes. Seeds are fixed: a run that passes once passes again."""
 
 
 @dataclass(frozen=True)
-class Law:
-    """One drawn quantity, ours beside torchvision's."""
+class Distribution:
+    """The distribution of one drawn quantity, ours and torchvision's."""
 
     quantity: str
     ours: float
     """Mean of our draws, or share of the views in which something happens."""
     theirs: float
-    """The same of torchvision's draws, or the probability that is asked for."""
+    """The same number for torchvision's draws, or the probability that the options ask for."""
     test: str
     statistic: float
     p: float
 
     @property
     def passed(self) -> bool:
-        """Whether the two are alike."""
+        """True if the two distributions may be equal."""
         return self.p >= LEAST_P
 
 
-def compare_draws(draws: int, seed: int) -> list[Law]:
-    """Every law, on so many draws each."""
+def compare_distributions(draws: int, seed: int) -> list[Distribution]:
+    """Compare every distribution, each with so many draws."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     spec = ViewSpec()
-    laws = []
+    found = []
     for side_px in (32, 256):
         for kind, scale in (("global", spec.global_scale), ("local", spec.local_scale)):
-            laws += _crops(rng, f"{side_px} px, {kind}", side_px, scale, spec.crop_ratio, draws)
-    laws += _jitter(rng, spec, draws)
-    laws += _blur(rng, spec, draws)
+            found += _crops(rng, f"{side_px} px, {kind}", side_px, scale, spec.crop_ratio, draws)
+    found += _jitter(rng, spec, draws)
+    found += _blur(rng, spec, draws)
     kinds: tuple[ViewKind, ...] = ("global-1", "global-2", "global-any", "local")
     for kind in kinds:
-        laws += _probabilities(kind, draw_views(rng, spec, kind, (draws,), (32, 32)), spec)
-    return laws
+        found += _probabilities(kind, draw_view_params(rng, spec, kind, (draws,), (32, 32)), spec)
+    return found
 
 
-def _alike(quantity: str, ours: np.ndarray, theirs: np.ndarray) -> Law:
+def _alike(quantity: str, ours: np.ndarray, theirs: np.ndarray) -> Distribution:
     result = ks_2samp(ours, theirs)
     means = float(ours.mean()), float(theirs.mean())
-    return Law(quantity, *means, "K-S", float(result.statistic), float(result.pvalue))
+    return Distribution(quantity, *means, "K-S", float(result.statistic), float(result.pvalue))
 
 
-def _happens(quantity: str, chosen: np.ndarray, probability: float) -> Law:
+def _happens(quantity: str, chosen: np.ndarray, probability: float) -> Distribution:
     count = int(np.count_nonzero(chosen))
     p = float(binomtest(count, chosen.size, probability).pvalue)
     share = count / chosen.size
-    return Law(quantity, share, probability, "binomial", abs(share - probability), p)
+    return Distribution(quantity, share, probability, "binomial", abs(share - probability), p)
 
 
 def _crops(
@@ -83,7 +82,7 @@ def _crops(
     scale: tuple[float, float],
     ratio: tuple[float, float],
     draws: int,
-) -> list[Law]:
+) -> list[Distribution]:
     start, shape = draw_crops(rng, (draws,), (side_px, side_px), scale, ratio)
     image = torch.empty(1, side_px, side_px)
     limits = list(scale), list(ratio)
@@ -100,29 +99,29 @@ def _crops(
     ]
 
 
-def _jitter(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Law]:
+def _jitter(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Distribution]:
     always = replace(spec, jitter_p=1.0)
-    draw = draw_views(rng, always, "local", (draws,), (32, 32))
+    params = draw_view_params(rng, always, "local", (draws,), (32, 32))
     jitter = ColorJitter(spec.brightness, spec.contrast, spec.saturation, spec.hue_deg / 360)
     ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue
-    params = [ColorJitter.get_params(*ranges) for _ in range(draws)]
-    theirs = np.array([factors for _, *factors in params]).T * [[1], [1], [1], [360]]
-    ours = draw.brightness, draw.contrast, draw.saturation, draw.hue_deg
-    laws = [
+    expected = [ColorJitter.get_params(*ranges) for _ in range(draws)]
+    theirs = np.array([factors for _, *factors in expected]).T * [[1], [1], [1], [360]]
+    ours = params.brightness, params.contrast, params.saturation, params.hue_deg
+    found = [
         _alike(f"{name}{', degrees' * (name == 'hue')}", *values)
         for name, *values in zip(JITTER, ours, theirs, strict=True)
     ]
-    expected = np.stack([order.numpy() for order, *_ in params])
+    orders = np.stack([order.numpy() for order, *_ in expected])
     for place, name in enumerate(JITTER):
-        places = (draw.jitter_order == place).argmax(1), (expected == place).argmax(1)
-        laws.append(_alike(f"place of {name} in the order", *places))
+        places = (params.jitter_order == place).argmax(1), (orders == place).argmax(1)
+        found.append(_alike(f"place of {name} in the order", *places))
     number = {order: i for i, order in enumerate(permutations(range(4)))}
-    counts = np.bincount([number[tuple(order)] for order in draw.jitter_order.tolist()])
+    counts = np.bincount([number[tuple(order)] for order in params.jitter_order.tolist()])
     result = chisquare(np.pad(counts, (0, len(number) - len(counts))))
     share = float(counts.max() / draws)
     return [
-        *laws,
-        Law(
+        *found,
+        Distribution(
             "most frequent of the 24 orders",
             share,
             1 / math.factorial(4),
@@ -133,13 +132,13 @@ def _jitter(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Law]:
     ]
 
 
-def _blur(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Law]:
-    sigma = draw_views(rng, spec, "global-1", (draws,), (32, 32)).blur_sigma_px
+def _blur(rng: np.random.Generator, spec: ViewSpec, draws: int) -> list[Distribution]:
+    sigma = draw_view_params(rng, spec, "global-1", (draws,), (32, 32)).blur_sigma_px
     theirs = [GaussianBlur.get_params(*spec.blur_sigma_px) for _ in range(draws)]
     return [_alike("blur sigma, px", sigma, np.array(theirs))]
 
 
-def _probabilities(kind: ViewKind, draw: ViewDraw, spec: ViewSpec) -> list[Law]:
+def _probabilities(kind: ViewKind, params: ViewParams, spec: ViewSpec) -> list[Distribution]:
     first, second, local = spec.blur_p
     blur_p, solarize_p = {
         "global-1": (first, 0.0),
@@ -150,10 +149,10 @@ def _probabilities(kind: ViewKind, draw: ViewDraw, spec: ViewSpec) -> list[Law]:
     return [
         _happens(f"{name} ({kind})", chosen, probability)
         for name, chosen, probability in (
-            ("flip", draw.flip == 1, spec.flip_p),
-            ("jitter", draw.brightness != 1, spec.jitter_p),
-            ("gray", draw.gray, spec.gray_p),
-            ("blur", draw.blur_sigma_px > 0, blur_p),
-            ("solarize", draw.solarize, solarize_p),
+            ("flip", params.flip == 1, spec.flip_p),
+            ("jitter", params.brightness != 1, spec.jitter_p),
+            ("gray", params.gray, spec.gray_p),
+            ("blur", params.blur_sigma_px > 0, blur_p),
+            ("solarize", params.solarize, solarize_p),
         )
     ]
