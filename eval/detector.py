@@ -37,7 +37,7 @@ from eval.sets.opening import BANK, TEST, open_sets
 from shards.errors import UserError
 from shards.pixels.limits import read_picture
 from shards.pixels.target import Target
-from train.checkpoint import LoadedTeacher, load_teacher
+from train.teacher import LoadedTeacher, load_teacher
 from train.world import World, pick_device
 
 IMAGES = "images"

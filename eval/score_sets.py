@@ -37,7 +37,7 @@ from eval.sets.leakage import check_overlap
 from eval.sets.opening import BANK, TEST, EvalSets, open_sets
 from shards.errors import printable
 from shards.terminal.console import Terminal
-from train.checkpoint import load_teacher
+from train.teacher import load_teacher
 from train.world import World, start_world, stop_world
 
 STALL_S = 600.0

@@ -14,8 +14,8 @@ from eval.audits.probes import KS, class_probes, sensitivity
 from eval.scores.cosine import score
 from eval.scores.prototypes import occupied
 from eval.sets.opening import BANK, TEST, EvalSets
-from train.checkpoint import LoadedTeacher
 from train.schedules import values_at
+from train.teacher import LoadedTeacher
 
 MOST_TRAINING_IMAGES = 10_000
 """That are scored against the whole bank for the sensitivity, evenly spaced by id."""

@@ -26,11 +26,11 @@ from eval.sets.opening import EvalSets
 from eval.versions import dali_version
 from shards.errors import UserError
 from shards.reader import ShardSet
-from train.checkpoint import LoadedTeacher
 from train.config import ModelConfig, RunConfig
 from train.networks.backbone import build_backbone, check_name
 from train.networks.model import untrained_backbone
 from train.networks.pretrained import load_init
+from train.teacher import LoadedTeacher
 from train.world import World, over_ranks
 
 TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"

@@ -16,10 +16,10 @@ from eval.results.collect import Scores
 from eval.sets.opening import BANK, EvalSets
 from shards.errors import UserError
 from shards.reader import ShardSet
-from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
 from train.reports.meters import METRICS_FILE_NAME, reports_of
 from train.run_folder import to_fields
+from train.teacher import LoadedTeacher
 from train.watch.collapse import looks_after_step
 
 

@@ -31,7 +31,7 @@ from eval.versions import versions
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal.mistakes import did_you_mean
-from train.checkpoint import LoadedTeacher
+from train.teacher import LoadedTeacher
 from train.world import World
 
 FORMAT_VERSION = 2

@@ -15,7 +15,7 @@ from eval.scores.cosine import nearest_scores
 from eval.scores.mahalanobis import Mahalanobis, NoCovarianceError
 from eval.scores.prototypes import prototype_scores
 from eval.sets.opening import BANK
-from train.checkpoint import LoadedTeacher
+from train.teacher import LoadedTeacher
 from train.world import World, share_of_rank
 
 HEADLINE = "eq6"

@@ -16,7 +16,7 @@ from eval.sets.opening import EvalSets
 from shards.errors import UserError, few
 from shards.similarity import shared
 from shards.similarity.shared import Shared
-from train.checkpoint import LoadedTeacher
+from train.teacher import LoadedTeacher
 
 ALLOW = "or allow it with --allow-overlap, which is recorded"
 

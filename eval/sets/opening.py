@@ -13,7 +13,7 @@ from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
 from shards.similarity.shared import share_shards, share_source
-from train.checkpoint import LoadedTeacher
+from train.teacher import LoadedTeacher
 
 BANK = "in-dist-train"
 TEST = "in-dist-test"

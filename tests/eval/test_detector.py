@@ -18,7 +18,7 @@ from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.picture_cases import write_damaged, write_pictures
 from tests.support.run_cases import SIZE_PX, VIEW_PX, RunCase, write_run_case
-from train.checkpoint import load_teacher
+from train.teacher import load_teacher
 
 CPU = torch.device("cpu")
 

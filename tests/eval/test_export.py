@@ -29,7 +29,7 @@ from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.paths import ROOT
 from tests.support.picture_cases import write_damaged, write_pictures
 from tests.support.run_cases import SIZE_PX, RunCase, write_run_case
-from train.checkpoint import load_teacher
+from train.teacher import load_teacher
 
 CENTRES = 12
 WITHOUT = """

@@ -24,9 +24,9 @@ from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set
 from tests.support.paths import ROOT
-from train.checkpoint import LoadedTeacher
 from train.config import RunConfig
 from train.reports.run_notes import notes
+from train.teacher import LoadedTeacher
 from train.world import World
 
 SIDE_PX = 8

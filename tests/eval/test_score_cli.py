@@ -32,10 +32,11 @@ from tests.support import source_cases
 from tests.support.commands import run_anew, run_command
 from tests.support.paths import ROOT
 from tests.support.world_cases import OneOfTwo
-from train.checkpoint import Snapshot, load_teacher
+from train.checkpoint import Snapshot
 from train.config import HeadConfig, ModelConfig, RunConfig
 from train.networks.model import untrained_backbone
 from train.state import TrainState
+from train.teacher import load_teacher
 
 SIDE_PX = 8
 CPU = torch.device("cpu")

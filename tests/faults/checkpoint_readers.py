@@ -15,7 +15,8 @@ import torch
 from shards.errors import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
 from tests.faults.trial import Trial
-from train.checkpoint import COMPLETE, Snapshot, load_teacher
+from train.checkpoint import COMPLETE, Snapshot
+from train.teacher import load_teacher
 
 
 def drill(trial: Trial) -> dict[str, object]:

@@ -30,9 +30,10 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
-from train.checkpoint import LoadedTeacher, Snapshot, load_teacher
+from train.checkpoint import Snapshot
 from train.config import HeadConfig, LossConfig, ModelConfig, RunConfig
 from train.state import TrainState
+from train.teacher import LoadedTeacher, load_teacher
 
 CPU = torch.device("cpu")
 SIDE_PX = 16

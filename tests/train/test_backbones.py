@@ -20,12 +20,12 @@ from shards.terminal import cli
 from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.step_cases import CPU, random_batch, take_step, tiny_run
 from tests.support.train_cases import tensors_of
-from train.checkpoint import load_teacher
 from train.config import ModelConfig, RunConfig
 from train.main import main
 from train.networks.batch_norm import RunningStatistics, share_statistics
 from train.networks.model import build_networks, untrained_backbone
 from train.state import TrainState
+from train.teacher import load_teacher
 from train.world import World
 
 NAMES = ["test_vit", "test_resnet", "test_efficientnet", "test_convnext"]

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from shards.errors import UserError
-from train.checkpoint import CheckpointWriter, Snapshot, latest_checkpoint, load_teacher
+from train.checkpoint import CheckpointWriter, Snapshot, latest_checkpoint
 from train.config import RunConfig
 from train.recipes import RECIPES
 from train.run_folder import first_difference, from_fields, to_fields
 from train.state import TrainState
+from train.teacher import load_teacher
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from shards.errors import UserError
 from tests.faults.checkpoint_damage import CPU, tiny_run
 from tests.support.fork_server import in_child
-from train.checkpoint import Snapshot, latest_checkpoint, load_teacher
+from train.checkpoint import Snapshot, latest_checkpoint
+from train.teacher import load_teacher
 
 FORBIDDEN = (
     "pickle.find_class", "marshal.loads", "compile", "exec", "import", "ctypes.dlopen",

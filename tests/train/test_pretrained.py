@@ -24,11 +24,11 @@ from shards.terminal import cli
 from tests.support.paths import ROOT
 from tests.support.step_cases import CPU, tiny_run
 from tests.support.train_cases import command_line, tensors_of
-from train.checkpoint import load_teacher
 from train.config import ModelConfig, RunConfig
 from train.main import main
 from train.networks.model import build_networks, untrained_backbone
 from train.networks.pretrained import load_init
+from train.teacher import load_teacher
 
 SIZES = {"patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
 
