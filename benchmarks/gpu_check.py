@@ -33,11 +33,11 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal import cli
 from train.config import RunConfig
-from train.main import build_loader
 from train.recipes import RECIPES
 from train.schedules import values_at
 from train.state import TrainState
 from train.step import train_step
+from train.training import build_loader
 from train.world import World
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

@@ -49,7 +49,6 @@ from tests.support.authors_reference import PublicHead, PublicNetwork, PublicOpt
 from tests.support.host_waits import HostWaits, counted_reads
 from train.checkpoint import CheckpointWriter
 from train.config import RunConfig
-from train.main import build_loader, wrap_student
 from train.networks.model import build_backbone
 from train.networks.onednn import Linear
 from train.objective import AUTOCAST
@@ -57,6 +56,7 @@ from train.recipes import RECIPES
 from train.schedules import StepValues, values_at
 from train.state import TrainState
 from train.step import StepResult, train_step
+from train.training import build_loader, wrap_student
 from train.world import World, pick_device
 
 ROOT = Path(__file__).parents[1]

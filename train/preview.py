@@ -17,7 +17,6 @@ from typing import Annotated
 
 import tyro
 
-from dali_pipes.preview import PreviewConfig, save_preview
 from shards.errors import UserError
 from shards.terminal import cli
 from train.config import RunConfig
@@ -43,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     config, out = _of_run(argv) if _names_folder(argv) else _of_recipe(argv)
+    # This imports torch, which takes seconds. `--help` and mistakes in the command do not need it.
+    from dali_pipes.preview import PreviewConfig, save_preview
+
     save_preview(
         PreviewConfig(
             shards=config.in_dist,

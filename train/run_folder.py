@@ -7,14 +7,16 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
 from shards.disk import LOCK_FILE_NAME, LOCK_WAIT_S, locked, replace_file
 from shards.errors import UserError
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
-from train.world import World
+
+if TYPE_CHECKING:
+    from train.world import World  # imports torch, which reading a configuration does not need
 
 CONFIG = "config.json"
 PARTIAL = "config.partial"

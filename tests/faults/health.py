@@ -14,8 +14,8 @@ from shards import sets
 from tests.faults.trial import Trial
 from tests.support.paths import ROOT
 from train.config import HeadConfig, ModelConfig, RunConfig
-from train.main import train
 from train.recipes import demo_cpu
+from train.training import train
 from train.world import World
 
 LOG_STEPS = 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,14 @@ from typing import Any
 
 import torch
 
-import train.main as trainer
 import train.step
+import train.training
 import train.watch.nonfinite_report
 from dali_pipes.batch import Batch
 from dali_pipes.loader import TrainLoader
 from shards.terminal import cli
 from tests.faults.calls import Calls
+from train.main import main as train_main
 from train.state import TrainState
 
 Job = Mapping[str, Any]
@@ -40,14 +42,15 @@ def train_in_drill(job: Job) -> None:
     If it has a folder, writes there: `pid-RANK`, and `steps-RANK.jsonl` with the sample ids of
     each step that it begins, and the digests of its tensors after each if they are asked for.
     """
+    sys.argv = ["train/main.py", *job["argv"]]
     if "folder" not in job:
-        cli.run(lambda: trainer.main(job["argv"]))
+        cli.run(lambda: train_main(job["argv"]))
         return
     rank, folder = int(os.environ.get("RANK", 0)), Path(job["folder"])
     (folder / f"pid-{rank}").write_text(str(os.getpid()))
     steps = (folder / f"steps-{rank}.jsonl").open("a")
     poison = Poison(job.get("poison"), rank)
-    next_batch, real_step = TrainLoader.__next__, trainer.train_step
+    next_batch, real_step = TrainLoader.__next__, train.training.train_step
 
     def next_of_drill(loader: TrainLoader) -> Batch:
         batch = next_batch(loader)
@@ -79,13 +82,13 @@ def train_in_drill(job: Job) -> None:
 
     TrainLoader.__next__ = next_of_drill  # type: ignore[method-assign]
     if job.get("digests"):
-        trainer.train_step = step_of_drill
+        train.training.train_step = step_of_drill
         real_objective = train.step.objective
         for module in (train.step, train.watch.nonfinite_report):
             module.objective = lambda *args: poison.on_loss(*real_objective(*args))  # type: ignore[attr-defined]
     if rank == 0 and job.get("place"):
         SaveCalls(str(folder), job["place"], "kill").install()
-    cli.run(lambda: trainer.main(job["argv"]))
+    cli.run(lambda: train_main(job["argv"]))
 
 
 def _signal_once(marker: Path, fault: Mapping[str, Any]) -> None:

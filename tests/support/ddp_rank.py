@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from dali_pipes.config import LoaderConfig
 from dali_pipes.loader import TrainLoader
-from train.main import train
 from train.recipes import RECIPES
+from train.training import train
 from train.world import start_world, stop_world
 
 

@@ -29,7 +29,7 @@ from tests.support.paths import ROOT
 Job = Mapping[str, Any]
 IMPORTED = (
     "eval.detector eval.score_images eval.score_sets eval.onnx_export.bank_compression "
-    "shards.info shards.overlap shards.sets shards.verify torch.distributed.run train.main "
+    "shards.info shards.overlap shards.sets shards.verify torch.distributed.run train.training "
     "dali_pipes.product.engine"
 ).split()
 """Modules that a child finds imported; DALI and onnxruntime start threads, and are not among

@@ -158,8 +158,8 @@ def test_a_trainer_compares_itself_before_it_builds_anything(
     ranks = Ranks(monkeypatch)
     command = command_line(gray_dir, tmp_path / "run")
     check_ranks(parse_run(command, prog="", description=""), ranks.of(0))
-    monkeypatch.setattr("train.main.start_world", lambda *_: ranks.of(1))
-    monkeypatch.setattr("train.main.build_loader", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr("train.training.start_world", lambda *_: ranks.of(1))
+    monkeypatch.setattr("train.training.build_loader", lambda *_: pytest.fail("built"))
     with pytest.raises(UserError, match="^optim.lr_base is 0.25 on rank 1 and .* on rank 0; start"):
         main([*command, "--optim.lr-base", "0.25"])
     assert not (tmp_path / "run").exists()

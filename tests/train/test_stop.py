@@ -37,7 +37,7 @@ from tests.support.waiting import LIMIT_S
 from train.main import main
 from train.run_folder import locked_run
 from train.watch.stop_request import StopRequest
-from train.watch.watchdog import Beat, Heart, culprit
+from train.watch.watchdog import Beat, Watchdog, culprit
 from train.world import World
 
 STEPS = 20
@@ -204,14 +204,14 @@ def test_ranks_end_with_their_launcher_and_the_run_can_go_on(trainers, whole) ->
     assert difference(whole[2] / "run", again.folder / "run", STEPS) == ""
 
 
-def test_a_process_without_a_launcher_has_no_heart_beat(monkeypatch) -> None:
+def test_a_process_without_a_launcher_has_no_watchdog(monkeypatch) -> None:
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     before = threading.active_count()
-    heart = Heart(World(0, 1, torch.device("cpu")), 1)
-    heart.at(0, "computing")
+    watchdog = Watchdog(World(0, 1, torch.device("cpu")), 1)
+    watchdog.at(0, "computing")
     assert threading.active_count() == before
-    heart.close()
-    heart.close()
+    watchdog.close()
+    watchdog.close()
 
 
 def beat(rank: int, step: int, doing: str, moved_s: float = 9.0) -> Beat:
@@ -251,17 +251,17 @@ def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> 
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setattr("train.watch.watchdog.BEAT_S", 0.01)
     monkeypatch.setattr("train.watch.watchdog.SILENT_S", 0.2)
-    heart = Heart(World(0, 2, torch.device("cpu")), 5)
-    heart.at(6, "computing")
-    heart.at(7, "computing")
-    heart._moved_at_s -= 100
-    heart._parent = os.getppid()
+    watchdog = Watchdog(World(0, 2, torch.device("cpu")), 5)
+    watchdog.at(6, "computing")
+    watchdog.at(7, "computing")
+    watchdog._moved_at_s -= 100
+    watchdog._parent = os.getppid()
     looks = iter(range(10**6))
-    monkeypatch.setattr(heart, "_beat", lambda still_s: None)
-    monkeypatch.setattr(heart, "_end", end)
+    monkeypatch.setattr(watchdog, "_beat", lambda still_s: None)
+    monkeypatch.setattr(watchdog, "_end", end)
     # The other one's beats do not go on.
     monkeypatch.setattr(
-        heart,
+        watchdog,
         "_beats",
         lambda: [
             dataclasses.replace(beat(0, 7, "computing"), number=next(looks)),
@@ -269,7 +269,7 @@ def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> 
         ],
     )
     with pytest.raises(Told, match=r"^rank 1 \(process 101 on host-1\) is not heard of for 0 s"):
-        heart._look_until_closed()
+        watchdog._look_until_closed()
 
 
 # ---- the folder of a run -----------------------------------------------------------------------

@@ -49,6 +49,22 @@ def test_a_recipe_explains_its_fields() -> None:
         assert words in text, words
 
 
+@pytest.mark.parametrize("command", ["train/main.py", "-m train.preview"])
+@pytest.mark.parametrize("options", ["--help", "demo-cpu --help", "demo-cpu --seeed 3"])
+def test_help_and_mistakes_do_not_wait_for_torch(command, options) -> None:
+    *module, name = command.split()
+    run = "module" if module else "path"
+    code = (
+        f"import sys, runpy; sys.argv = {['', *options.split()]!r}\n"
+        f"try: runpy.run_{run}({name!r}, run_name='__main__')\n"
+        "except SystemExit as end: status = end.code\n"
+        "print(status, 'torch' in sys.modules)"
+    )
+    result = run_anew("-c", code)
+    status = 0 if "--help" in options else 2
+    assert result.stdout.splitlines()[-1] == f"{status} False", result.stderr
+
+
 def test_scripts_import_the_project_and_not_a_namesake(tmp_path) -> None:
     """A folder `train` of someone else's on the path does not win."""
     (tmp_path / "train").mkdir()

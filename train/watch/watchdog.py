@@ -46,7 +46,7 @@ class Beat:
     """Counts the beats: one that does not rise is that of a process that is stopped or gone."""
 
 
-class Heart:
+class Watchdog:
     """Watches the ranks of a run under torchrun; every rank must make one."""
 
     def __init__(self, world: World, stall_s: float) -> None:
@@ -74,7 +74,7 @@ class Heart:
             self._beat(0.0)
         except RuntimeError as error:
             raise UserError(f"the launcher's store cannot be reached: {error}") from error
-        self._thread = threading.Thread(target=self._watch, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     def at(self, step: int, doing: str) -> None:
@@ -100,7 +100,7 @@ class Heart:
         start = torch.tensor([time.time_ns()], device=self._world.device)
         if self._world.world_size > 1:
             dist.broadcast(start, 0)
-        return dist.PrefixStore(f"oodino-heart-{start.item()}", store)
+        return dist.PrefixStore(f"oodino-watchdog-{start.item()}", store)
 
     def _watch(self) -> None:
         try:
