@@ -27,6 +27,15 @@ from train.losses import (
     student_log_p,
     teacher_p,
 )
+from train.metrics import (
+    KL,
+    LOSS,
+    NEGATIVE_ENTROPY,
+    NEGATIVE_KL,
+    POSITIVE,
+    POSITIVE_ENTROPY,
+    TEACHER_ENTROPY,
+)
 from train.networks.stochastic_depth import draw_branch_scales
 from train.schedules import StepValues
 from train.state import TrainState
@@ -34,6 +43,8 @@ from train.world import World
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """What the networks' matrix products are computed in."""
+CENTRE, TEACHER_P, DIRECTION = "centre", "teacher_p", "direction"
+"""Names of the means that `objective` returns besides metrics; the moving averages follow them."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +130,9 @@ def objective(
     """The loss of a micro-batch, and means over its images that are not differentiated.
 
     Returns:
-        The loss; and `loss`, `positive`, `negative_kl` (with negatives), `teacher_entropy`,
-        `kl`, `positive_entropy`, `negative_entropy`: scalars; `centre`: what the centre moves to,
-        [1, K]; `teacher_p`: the mean response to each prototype, [K]; `direction`: the mean of the
-        teacher's features at unit length, [d].
+        The loss; and by name its metrics (`train/metrics.py`: LOSS to NEGATIVE_ENTROPY), each [];
+        CENTRE: the value that the centre moves to, [1, K]; TEACHER_P: the teacher's mean response
+        to each prototype, [K]; DIRECTION: the mean of the teacher's features at unit length, [d].
     """
     # ---- forward: the student takes all views, the teacher the positive global ones ------------
     sources = len(part.global_views) - GLOBAL_VIEWS
@@ -150,17 +160,17 @@ def objective(
     loss = positive * (positive_terms(positives, q) if sums else 1)
     measured: dict[str, Tensor] = {}
     with torch.no_grad():
-        measured["teacher_entropy"] = torch.special.entr(q).sum(-1).mean()
-        measured["kl"] = positive - measured["teacher_entropy"]
-        measured["positive_entropy"] = entropy(positives)
+        measured[TEACHER_ENTROPY.key] = torch.special.entr(q).sum(-1).mean()
+        measured[KL.key] = positive - measured[TEACHER_ENTROPY.key]
+        measured[POSITIVE_ENTROPY.key] = entropy(positives)
     if sources:
         negatives = torch.cat([of_global[GLOBAL_VIEWS:], of_local[locals_:]])
         negative = negative_loss(negatives)
         weight = values.negative_weight * negative_share(config, state)
         loss = loss + weight * negative * (len(negatives) if sums else 1)
         with torch.no_grad():
-            measured["negative_kl"] = negative - math.log(config.head.prototypes)
-            measured["negative_entropy"] = entropy(negatives)
+            measured[NEGATIVE_KL.key] = negative - math.log(config.head.prototypes)
+            measured[NEGATIVE_ENTROPY.key] = entropy(negatives)
     if config.compat.loss_x1_5 and sources == 1:
         loss = 1.5 * loss
 
@@ -172,12 +182,12 @@ def objective(
     else:
         centre = teacher.mean((0, 1)).unsqueeze(0)
     return loss, {
-        "loss": loss,
-        "positive": positive,
+        LOSS.key: loss,
+        POSITIVE.key: positive,
         **measured,
-        "centre": centre,
-        "teacher_p": q.mean((0, 1)),
-        "direction": functional.normalize(features.float(), dim=-1).mean(0),
+        CENTRE: centre,
+        TEACHER_P: q.mean((0, 1)),
+        DIRECTION: functional.normalize(features.float(), dim=-1).mean(0),
     }
 
 

@@ -15,8 +15,9 @@ from dali_pipes.batch import Batch
 from train.config import RunConfig
 from train.ema import follow, update_teacher
 from train.loss_scale import all_finite
+from train.metrics import OCCUPIED, POSITIVE, SPREAD
 from train.networks.batch_norm import RunningStatistics
-from train.objective import micro_batches, objective
+from train.objective import CENTRE, DIRECTION, TEACHER_P, micro_batches, objective
 from train.optim import apply_schedule, clip_each, gradients_of, step_where
 from train.schedules import StepValues
 from train.state import TrainState, seed_step
@@ -33,7 +34,8 @@ class StepResult:
     """What a step says, as float32 tensors on the device, equal on all ranks."""
 
     values: Mapping[str, Tensor]
-    """Scalars: means over the images of all ranks; 0 in a step that was skipped."""
+    """Metrics by `key` (`train/metrics.py`): means over the images of all ranks, each []; 0 in a
+    step that was skipped."""
     counted: Tensor
     """[]: 1, or 0 for a step that was skipped."""
     control: Tensor
@@ -83,15 +85,15 @@ def train_step(
     step_where(state.optimizer, finite)
     state.optimizer.zero_grad()  # to None, and by apex too
     update_teacher(state.teacher, state.student, values.ema_momentum, finite)
-    follow(state.centre, means.pop("centre"), config.loss.centre_momentum, finite)
-    follow(state.usage, means.pop("teacher_p"), USAGE_MOMENTUM, finite)
-    follow(state.positive, means["positive"], POSITIVE_MOMENTUM, finite)
+    follow(state.centre, means.pop(CENTRE), config.loss.centre_momentum, finite)
+    follow(state.usage, means.pop(TEACHER_P), USAGE_MOMENTUM, finite)
+    follow(state.positive, means[POSITIVE.key], POSITIVE_MOMENTUM, finite)
     statistics.restore_unless(finite)
     state.scaler.update(finite)
     state.step += 1
 
-    means["spread"] = 1 - means.pop("direction").square().sum()
-    means["occupied"] = (state.usage > 1 / config.head.prototypes).sum().float()
+    means[SPREAD.key] = 1 - means.pop(DIRECTION).square().sum()
+    means[OCCUPIED.key] = (state.usage > 1 / config.head.prototypes).sum().float()
     return StepResult(
         values={name: torch.where(finite, value, 0) for name, value in means.items()},
         counted=finite.float(),

@@ -57,7 +57,7 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
             # A run that goes on has removed it meanwhile, and has a newer one.
     config = from_fields(state["config"])
     weights = part_of(networks, "teacher")
-    backbone = build_backbone(config, device)
+    backbone = build_backbone(config.model, config.views.global_px, device, compat=config.compat)
     backbone.load_state_dict(part_of(weights, "backbone"))
     head = Head(feature_width(backbone), config.head).to(device)
     head.load_state_dict(part_of(weights, "head"))

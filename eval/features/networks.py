@@ -9,14 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.eval_loader import EvalLoader, ImageSource
 from eval.config import ScoreConfig
 from eval.features.cache import FeatureCache
@@ -26,7 +25,7 @@ from eval.sets.opening import EvalSets
 from eval.versions import dali_version
 from shards.errors import UserError
 from shards.reader import ShardSet
-from train.config import ModelConfig, RunConfig
+from train.config import ModelConfig
 from train.networks.backbone import build_backbone, check_name
 from train.networks.model import untrained_backbone
 from train.networks.pretrained import load_init
@@ -185,11 +184,8 @@ def _of_timm(given: str, config: ScoreConfig, cache: FeatureCache, world: World)
         raise UserError(f"--backbone is {given}, of which timm does not know the size of its views")
     crop_px = own.input_size[-1]
     model = ModelConfig(name=name, init=file or "timm", drop_path=0.0)
-    described = RunConfig(
-        in_dist=Path(), out=Path(), model=model, views=ViewSpec(global_px=crop_px)
-    )
     try:
-        backbone = build_backbone(described, world.device)
+        backbone = build_backbone(model, crop_px, world.device)
         load_init(model, backbone)
     except UserError as error:
         raise UserError(f"--backbone is {given}: {error}") from error

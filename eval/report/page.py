@@ -32,11 +32,11 @@ from eval.results.tables import Row, Table, metric_cells, sheet_of, with_best, w
 from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import TEST
 from shards.reader import ShardSet
-from train.reports.curves import PANELS
+from train.metrics import NATS, PANELS, Metric
 from train.watch.collapse import looked_for_collapse
 
 TEMPLATE = "page.html.jinja"
-LEARNING_RATE = {"learning rate": {"lr": ""}}
+LEARNING_RATE = {"learning rate": (Metric("lr", label=""),)}
 ROC_CORNER = 25
 """Side of what is drawn again, larger, in %."""
 
@@ -179,17 +179,18 @@ def training_panels(
     warned = [report["step"] for report in reports if report.get("warnings")]
     ln_k = math.log(run_config["head"]["prototypes"]) if run_config else None
     panels = []
-    for label, of_panel in {**PANELS, **LEARNING_RATE}.items():
+    for label, metrics in {**PANELS, **LEARNING_RATE}.items():
         lines: list[Any] = []
         legend: list[tuple[Markup, str]] = []
-        for key, what in of_panel.items():
+        for metric in metrics:
+            key = metric.key
             found = [(r["step"], r[key]) for r in reports if r.get(key) is not None]
             finite = np.array([pair for pair in found if math.isfinite(pair[1])], np.float64)
             if len(finite):
-                legend.append((charts.swatch(charts.kind_of(len(lines))), what))
+                legend.append((charts.swatch(charts.kind_of(len(lines))), metric.label))
                 lines.append((finite[:, 0], finite[:, 1]))
         if lines:
-            level = ln_k if label.endswith("[nats]") else None
+            level = ln_k if metrics[0].unit == NATS else None
             if level is not None:
                 legend.append((charts.swatch("guide"), f"ln K = {level:.2f}"))
             panels.append((label, charts.training_chart(label, lines, warned, level), legend))

@@ -1,4 +1,4 @@
-"""What tests of the trainer ask for by name."""
+"""Fixtures of the training tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Networks, views and everything that a step computes in float64, for exact comparisons."""
+    """Compute networks, views and everything of a step in float64, for exact comparisons."""
     to_float32 = torch.Tensor.float
     monkeypatch.setattr(
         torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float32(x)

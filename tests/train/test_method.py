@@ -357,7 +357,7 @@ def test_apex_is_asked_for_by_name_and_recognised(monkeypatch, tmp_path) -> None
 
 def test_the_feature_is_the_cls_token_and_local_views_use_an_interpolated_grid() -> None:
     torch.manual_seed(0)
-    backbone = build_backbone(small_config(), CPU).eval()
+    backbone = build_backbone(small_config().model, 28, CPU).eval()
     with torch.no_grad():
         backbone.pos_embed.normal_()
         for side, tokens in ((28, 4), (14, 2)):

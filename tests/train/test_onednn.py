@@ -141,7 +141,7 @@ def test_a_graph_that_is_exported_has_torchs_layers() -> None:
 
 
 def test_a_backbone_on_a_cpu_uses_them(torch_calls) -> None:
-    backbone = build_backbone(demo_cpu(), CPU).eval()
+    backbone = build_backbone(demo_cpu().model, 28, CPU).eval()
     layers = [module for module in backbone.modules() if isinstance(module, nn.Linear)]
     assert layers
     assert all(type(layer) is Linear for layer in layers)

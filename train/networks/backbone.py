@@ -13,26 +13,45 @@ from timm.layers import DropPath, to_2tuple
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from dali_pipes.batch import ViewSpec
 from shards.errors import UserError
 from shards.terminal.mistakes import did_you_mean
-from train.config import RunConfig
+from train.config import CompatConfig, ModelConfig
 from train.networks.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.networks.onednn import use_onednn
 
 NAMES_SHOWN = 3
+NO_QUIRKS = CompatConfig()
 
 
-def build_backbone(config: RunConfig, device: torch.device, drop_path: float = 0.0) -> nn.Module:
-    """A network with fresh weights: [n, 3, s, s] -> [n, d], float32.
+def build_backbone(
+    model: ModelConfig,
+    view_px: int,
+    device: torch.device,
+    *,
+    drop_path: float = 0.0,
+    compat: CompatConfig = NO_QUIRKS,
+) -> nn.Module:
+    """Build a network with fresh weights: views [n, 3, s, s] -> features [n, d], float32.
 
-    Of a ViT with a class token, that token after the final LayerNorm; its position grid is that of
-    a global view and is interpolated for views of other sizes. Of a CNN, the mean over places.
+    The feature of a ViT with a class token is that token after the final LayerNorm. The feature of
+    a CNN is the mean over all places.
+
+    Args:
+        model: the network's name and sizes; `model.drop_path` is not read here.
+        view_px: side of the views, in pixels, that a ViT's position grid fits. For views of other
+            sizes the grid is interpolated.
+        device: where the network is.
+        drop_path: rate of stochastic depth.
+        compat: `dino_positions` and `dino_class_token` of the default ViT.
 
     Raises:
-        UserError: timm has no network `model.name`, or cannot make it as it is asked for.
+        UserError: timm has no network `model.name`, or cannot build it with these options.
     """
-    by_sizes = config.model.name == "vit"
-    backbone = _vit(config, drop_path) if by_sizes else _of_timm(config, drop_path)
+    if model.name == "vit":
+        backbone = _vit(model, view_px, drop_path, compat)
+    else:
+        backbone = _of_timm(model, view_px, drop_path)
     if device.type == "cpu":
         for module in backbone.modules():
             if hasattr(module, "fused_attn"):
@@ -70,17 +89,17 @@ def check_name(name: str, given: str) -> None:
 
 
 @torch.no_grad()
-def check_views(config: RunConfig, backbone: nn.Module) -> None:
+def check_views(name: str, views: ViewSpec, backbone: nn.Module) -> None:
     """Make sure that a network by name takes both sizes of view and returns one vector each.
 
     Raises:
         UserError: names the field and its value.
     """
-    name, device = config.model.name, next(backbone.parameters()).device
+    device = next(backbone.parameters()).device
     patch_px = to_2tuple(getattr(getattr(backbone, "patch_embed", None), "patch_size", 1))[0]
     backbone.eval()
     for field in ("global_px", "local_px"):
-        side_px = getattr(config.views, field)
+        side_px = getattr(views, field)
         if side_px % patch_px:
             raise UserError(
                 f"views.{field} is {side_px}, not a multiple of the patches of {patch_px} px of "
@@ -100,30 +119,30 @@ def check_views(config: RunConfig, backbone: nn.Module) -> None:
     backbone.train()
 
 
-def _vit(config: RunConfig, drop_path: float) -> nn.Module:
-    kind = DinoViT if config.compat.dino_positions else VisionTransformer
+def _vit(model: ModelConfig, view_px: int, drop_path: float, compat: CompatConfig) -> nn.Module:
+    kind = DinoViT if compat.dino_positions else VisionTransformer
     vit = kind(
-        img_size=config.views.global_px,
-        patch_size=config.model.patch_px,
-        embed_dim=config.model.width,
-        depth=config.model.depth,
-        num_heads=config.model.heads,
+        img_size=view_px,
+        patch_size=model.patch_px,
+        embed_dim=model.width,
+        depth=model.depth,
+        num_heads=model.heads,
         num_classes=0,
         global_pool="token",
         dynamic_img_size=True,
         drop_path_rate=drop_path,
     )
-    if config.compat.dino_class_token:
+    if compat.dino_class_token:
         nn.init.trunc_normal_(vit.cls_token, std=CLASS_TOKEN_STD)  # type: ignore[arg-type]
     return vit
 
 
-def _of_timm(config: RunConfig, drop_path: float) -> nn.Module:
-    name = config.model.name
+def _of_timm(model: ModelConfig, view_px: int, drop_path: float) -> nn.Module:
+    name = model.name
     check_name(name, f"model.name is {name}")
     # Only some networks have a size of their own, or know these names for views of several sizes.
     options: dict[str, Any] = {
-        "img_size": config.views.global_px,
+        "img_size": view_px,
         "dynamic_img_size": True,
         "strict_img_size": False,
     }
@@ -136,27 +155,27 @@ def _of_timm(config: RunConfig, drop_path: float) -> nn.Module:
         except TypeError as error:
             unknown = [option for option in options if f"'{option}'" in str(error)]
             if "drop_path_rate" in unknown:
-                raise _no_drop_path(config) from error
+                raise _no_drop_path(model) from error
             if not unknown:
                 raise UserError(f"model.name is {name}: {_line(error)}") from error
             for option in unknown:
                 del options[option]
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"model.name is {name}, which timm cannot make for views.global_px "
-                f"{config.views.global_px}: {_line(error)}"
+                f"model.name is {name}, which timm cannot make for views.global_px {view_px}: "
+                f"{_line(error)}"
             ) from error
     if drop_path and not any(isinstance(module, DropPath) for module in backbone.modules()):
-        raise _no_drop_path(config)
+        raise _no_drop_path(model)
     if isinstance(backbone, VisionTransformer) and backbone.has_class_token:
         backbone.reset_classifier(0, global_pool="token")
     return backbone
 
 
-def _no_drop_path(config: RunConfig) -> UserError:
+def _no_drop_path(model: ModelConfig) -> UserError:
     return UserError(
-        f"model.drop_path is {config.model.drop_path}, but model.name {config.model.name} has no "
-        "stochastic depth in timm; set --model.drop-path 0"
+        f"model.drop_path is {model.drop_path}, but model.name {model.name} has no stochastic "
+        " depth in timm; set --model.drop-path 0"
     )
 
 

@@ -25,7 +25,13 @@ class Network(nn.Module):
     def __init__(self, config: RunConfig, device: torch.device, drop_path: float) -> None:
         """A network with fresh weights."""
         super().__init__()
-        self.backbone = build_backbone(config, device, drop_path)
+        self.backbone = build_backbone(
+            config.model,
+            config.views.global_px,
+            device,
+            drop_path=drop_path,
+            compat=config.compat,
+        )
         self.head = Head(feature_width(self.backbone), config.head)
         self._recompute = config.model.recompute
         self.is_plain_vit = is_plain_vit(self.backbone)
@@ -79,7 +85,7 @@ def build_networks(config: RunConfig, device: torch.device) -> tuple[Network, Ne
 
 
 def _check(config: RunConfig, student: Network, device: torch.device) -> None:
-    check_views(config, student.backbone)
+    check_views(config.model.name, config.views, student.backbone)
     if config.precision != "fp32" and device.type == "cpu" and _pads(student.backbone):
         # Seen with torch 2.14 in bf16: the gradient of a 3 x 3 convolution of 1 x 1 places is
         # another one at each call, and sometimes not finite.

@@ -9,31 +9,21 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-PANELS: Mapping[str, Mapping[str, str]] = {
-    "loss [nats]": {"positive": "L_pos", "negative_kl": "L_neg - ln K", "kl": "KL to the teacher"},
-    "entropy [nats]": {
-        "teacher_entropy": "teacher",
-        "positive_entropy": "student, positives",
-        "negative_entropy": "student, negatives",
-    },
-    "prototypes in use": {"occupied": "of K"},
-    "spread of the features": {"spread": "0: all alike"},
-}
-"""Axis, and what it shows by its name in metrics.jsonl."""
+from train.metrics import NATS, PANELS, Metric
 
 
 def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path) -> None:
     """Draw the reports of a run, one or more lines of metrics.jsonl, as a PNG; dotted: ln K."""
     figure = Figure(figsize=(10, 6), layout="constrained")
-    for axes, (label, lines) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
-        for name, legend in lines.items():
-            if name in reports[-1]:
-                steps, values = _line(reports, name)
-                only_one = "." if len(steps) == 1 else ""  # which makes no line
-                axes.plot(steps, values, label=legend, linewidth=1.2, marker=only_one)
-        if label.endswith("[nats]"):
+    for axes, (title, metrics) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+        for metric in metrics:
+            if metric.key in reports[-1]:
+                steps, values = _line(reports, metric)
+                marker = "." if len(steps) == 1 else ""  # one point makes no line
+                axes.plot(steps, values, label=metric.label, linewidth=1.2, marker=marker)
+        if metrics[0].unit == NATS:
             axes.axhline(math.log(prototypes), color="gray", linestyle=":", label="ln K")
-        axes.set(xlabel="step", ylabel=label, ylim=(0, None))
+        axes.set(xlabel="step", ylabel=title, ylim=(0, None))
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     for report in reports:
@@ -42,7 +32,8 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
     figure.savefig(out, dpi=110)
 
 
-def _line(reports: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Steps and values, without those of reports that had none."""
-    found = [(report["step"], report[name]) for report in reports if report.get(name) is not None]
+def _line(reports: Sequence[Mapping[str, Any]], metric: Metric) -> tuple[list[float], list[float]]:
+    """Steps and values of the reports that have a value."""
+    key = metric.key
+    found = [(report["step"], report[key]) for report in reports if report.get(key) is not None]
     return [step for step, _ in found], [value for _, value in found]

@@ -21,6 +21,18 @@ from torch.utils.tensorboard import SummaryWriter
 from shards.disk import naming, replace_file
 from shards.terminal.console import Terminal
 from train.config import RunConfig
+from train.metrics import (
+    DATA_WAIT_PCT,
+    ETA_S,
+    IMAGES_PER_S,
+    LOSS,
+    NEGATIVE_KL,
+    OCCUPIED,
+    POSITIVE,
+    SKIPPED,
+    SPREAD,
+    TEACHER_ENTROPY,
+)
 from train.state import TrainState
 from train.step import StepResult
 from train.watch.collapse import Health
@@ -86,10 +98,10 @@ class Meters:
                 for name, value in zip(self._names, sums, strict=True)
             },
             **extra,
-            "skipped": self._steps - counted,
-            "images_per_s": rate * self._global_batch,
-            "data_wait_pct": 100 * self._wait_s / spent_s,
-            "eta_s": (self._total_steps - self._step) / rate,
+            SKIPPED.key: self._steps - counted,
+            IMAGES_PER_S.key: rate * self._global_batch,
+            DATA_WAIT_PCT.key: 100 * self._wait_s / spent_s,
+            ETA_S.key: (self._total_steps - self._step) / rate,
         }
         self._start_window()
         if self._world.is_main:
@@ -121,7 +133,7 @@ class Meters:
         if self._progress.console.is_terminal:
             self._progress.update(self._task, description=shown)
         else:
-            eta = f"{values['eta_s'] / 60:.1f} min left"
+            eta = f"{values[ETA_S.key] / 60:.1f} min left"
             print(f"step {self._step}/{self._total_steps}  {shown}  {eta}", flush=True)
 
 
@@ -141,12 +153,14 @@ def reports_of(path: Path) -> list[dict[str, Any]]:
 
 def progress_line(values: Mapping[str, float]) -> str:
     """The values that a person watches."""
-    negative = f"  L_neg-lnK {values['negative_kl']:.4f}" if "negative_kl" in values else ""
+    negative = ""
+    if NEGATIVE_KL.key in values:
+        negative = f"  L_neg-lnK {values[NEGATIVE_KL.key]:.4f}"
     return (
-        f"loss {values['loss']:.4f}  L_pos {values['positive']:.4f}{negative}  "
-        f"H_t {values['teacher_entropy']:.2f}  spread {values['spread']:.2f}  "
-        f"prototypes {values['occupied']:.0f}  "
-        f"{values['images_per_s']:.0f} img/s  data wait {values['data_wait_pct']:.1f}%"
+        f"loss {values[LOSS.key]:.4f}  L_pos {values[POSITIVE.key]:.4f}{negative}  "
+        f"H_t {values[TEACHER_ENTROPY.key]:.2f}  spread {values[SPREAD.key]:.2f}  "
+        f"prototypes {values[OCCUPIED.key]:.0f}  "
+        f"{values[IMAGES_PER_S.key]:.0f} img/s  data wait {values[DATA_WAIT_PCT.key]:.1f}%"
     )
 
 

@@ -10,6 +10,18 @@ from typing import Any
 from shards.disk import replace_file
 from train.config import RunConfig
 from train.launch import read_launch
+from train.metrics import (
+    DATA_WAIT_PCT,
+    IMAGES_PER_S,
+    KL,
+    LOSS,
+    NEGATIVE_KL,
+    OCCUPIED,
+    POSITIVE,
+    SKIPPED,
+    SPREAD,
+    TEACHER_ENTROPY,
+)
 from train.reports.curves import draw_curves
 from train.reports.meters import METRICS_FILE_NAME, reports_of
 from train.state import TrainState
@@ -18,10 +30,10 @@ from train.world import World
 
 CURVES = "curves.png"
 SHOWN = (
-    "loss positive negative_kl teacher_entropy kl occupied spread skipped images_per_s "
-    "data_wait_pct"
-).split()
-"""Values of the last report that the notes show."""
+    *(LOSS, POSITIVE, NEGATIVE_KL, TEACHER_ENTROPY, KL, OCCUPIED, SPREAD, SKIPPED),
+    *(IMAGES_PER_S, DATA_WAIT_PCT),
+)
+"""Metrics of the last report that the notes show."""
 
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
@@ -78,7 +90,7 @@ def notes(
         ("views", f"{config.views.global_px} and {config.views.local_px} px"),
         ("steps", f"{state.step} of {total_steps}, {config.global_batch} images each"),
         ("ranks", f"{world.world_size} ({world.device.type}, {config.precision})"),
-        *((name, f"{last[name]:.4g}") for name in SHOWN if last.get(name) is not None),
+        *((m.key, f"{last[m.key]:.4g}") for m in SHOWN if last.get(m.key) is not None),
     ]
     return "\n".join(
         [

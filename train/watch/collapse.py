@@ -15,6 +15,16 @@ import math
 from collections.abc import Mapping
 
 from train.config import RunConfig
+from train.metrics import (
+    NEGATIVE_ENTROPY,
+    NEGATIVE_KL,
+    OCCUPIED,
+    POSITIVE,
+    POSITIVE_ENTROPY,
+    SKIPPED,
+    SPREAD,
+    TEACHER_ENTROPY,
+)
 
 UNIFORM = 0.97
 """Of ln K: an entropy or a loss above it says that hardly anything is preferred."""
@@ -65,45 +75,45 @@ class Health:
         found = {}
         if self._skips_too_much(values):
             found["skipped steps"] = (
-                f"{values['skipped']:.0f} steps were skipped because something in them was not "
+                f"{values[SKIPPED.key]:.0f} steps were skipped because something in them was not "
                 "finite; try a lower --optim.lr-base or --precision fp32"
             )
         if values["step"] <= self._patience_steps:
             return found
         if self._is_point(values):
             found["collapse to a point"] = (
-                f"all images look alike to the network (feature spread {values['spread']:.3f}, "
-                f"{values['occupied']:.0f} prototypes in use): it has collapsed to a point; try a "
-                "lower --optim.lr-base, a --loss.centre-momentum of 0.9, or start again"
+                f"all images look alike to the network (feature spread {values[SPREAD.key]:.3f}, "
+                f"{values[OCCUPIED.key]:.0f} prototypes in use): it has collapsed to a point; try "
+                "a lower --optim.lr-base, a --loss.centre-momentum of 0.9, or start again"
             )
-        elif values["positive"] > UNIFORM * self._ln_k:
+        elif values[POSITIVE.key] > UNIFORM * self._ln_k:
             found["uniform response"] = self._uniform(values)
         elif self._mixes_up(values):
             found["negatives not told apart"] = (
                 "the negatives get responses as decided as the positives' (entropies "
-                f"{values['negative_entropy']:.2f} and {values['positive_entropy']:.2f}): try a "
-                "higher --loss.negative-weight or other --negatives"
+                f"{values[NEGATIVE_ENTROPY.key]:.2f} and {values[POSITIVE_ENTROPY.key]:.2f}): try "
+                "a higher --loss.negative-weight or other --negatives"
             )
         return found
 
     def _skips_too_much(self, values: Mapping[str, float]) -> bool:
         if self._config.precision != "fp16":
-            return values["skipped"] > 0
+            return values[SKIPPED.key] > 0
         # Its scale is found, and tried again from time to time, by skipping a step.
-        often = values["skipped"] > OVERFLOWS * self._config.log_steps
+        often = values[SKIPPED.key] > OVERFLOWS * self._config.log_steps
         return values["step"] > self._patience_steps and often
 
     def _uniform(self, values: Mapping[str, float]) -> str:
         stuck = (
-            f"L_pos is {values['positive']:.2f}, at ln K = {self._ln_k:.2f}: the network prefers "
+            f"L_pos is {values[POSITIVE.key]:.2f}, at ln K = {self._ln_k:.2f}: the network prefers "
             "no prototype"
         )
         config = self._config
         remedies = []
-        if values.get("negative_kl", math.inf) < (1 - UNIFORM) * self._ln_k:
+        if values.get(NEGATIVE_KL.key, math.inf) < (1 - UNIFORM) * self._ln_k:
             weight = config.loss.negative_weight
             remedies.append(f"a lower --loss.negative-weight than {weight:g} (or a warm-up of it)")
-        if values["teacher_entropy"] > UNIFORM * self._ln_k:
+        if values[TEACHER_ENTROPY.key] > UNIFORM * self._ln_k:
             remedies.append(
                 f"a lower --loss.teacher-temp-start than {config.loss.teacher_temp_start:g}"
             )
@@ -112,12 +122,12 @@ class Health:
 
     def _is_point(self, values: Mapping[str, float]) -> bool:
         return (
-            values["spread"] < NARROW_SPREAD
-            or values["positive"] < POINT_LOSS * self._ln_k
-            or values["occupied"] < min(FEW_PROTOTYPES, self._config.head.prototypes / 40)
+            values[SPREAD.key] < NARROW_SPREAD
+            or values[POSITIVE.key] < POINT_LOSS * self._ln_k
+            or values[OCCUPIED.key] < min(FEW_PROTOTYPES, self._config.head.prototypes / 40)
         )
 
     def _mixes_up(self, values: Mapping[str, float]) -> bool:
-        if "negative_entropy" not in values:
+        if NEGATIVE_ENTROPY.key not in values:
             return False
-        return values["negative_entropy"] < values["positive_entropy"]
+        return values[NEGATIVE_ENTROPY.key] < values[POSITIVE_ENTROPY.key]

@@ -1,0 +1,68 @@
+"""The metrics that a run reports, one row each: key in the files, label, unit, and panel.
+
+Whoever computes, judges or shows a metric takes its name from here. Besides these a report has the
+step, the epoch and the scheduled values (`train/schedules.py`) under their own names.
+
+Legend: K prototypes, L_pos and L_neg the parts of the loss (paper, Eq. 3 and 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NATS = "nats"
+LOSSES, ENTROPIES = f"loss [{NATS}]", f"entropy [{NATS}]"
+"""Panels of several metrics."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value that every report of a run has."""
+
+    key: str
+    """The name in metrics.jsonl and in TensorBoard."""
+    label: str
+    """The name in a legend or a table, for people."""
+    unit: str = ""
+    """The unit; empty for a count or a fraction."""
+    panel: str = ""
+    """The title of the panel of curves.png that shows it; empty if none does."""
+
+
+LOSS = Metric("loss", "loss", NATS)
+"""The loss that is minimised."""
+POSITIVE = Metric("positive", "L_pos", NATS, panel=LOSSES)
+"""L_pos, as a mean over pairs of views."""
+NEGATIVE_KL = Metric("negative_kl", "L_neg - ln K", NATS, panel=LOSSES)
+"""L_neg less its least value: the divergence from the uniform response. Absent without negatives.
+"""
+KL = Metric("kl", "KL to the teacher", NATS, panel=LOSSES)
+"""The divergence of the student's response from the teacher's."""
+TEACHER_ENTROPY = Metric("teacher_entropy", "teacher", NATS, panel=ENTROPIES)
+"""Mean entropy of the teacher's response."""
+POSITIVE_ENTROPY = Metric("positive_entropy", "student, positives", NATS, panel=ENTROPIES)
+"""Mean entropy of the student's response to positive views."""
+NEGATIVE_ENTROPY = Metric("negative_entropy", "student, negatives", NATS, panel=ENTROPIES)
+"""Mean entropy of the student's response to negative views. Absent without negatives."""
+OCCUPIED = Metric("occupied", "of K", panel="prototypes in use")
+"""Number of prototypes whose running mean response is above 1 / K."""
+SPREAD = Metric("spread", "0: all alike", panel="spread of the features")
+"""Spread of the teacher's features at unit length: 0 = all equal, 1 = all directions alike."""
+SKIPPED = Metric("skipped", "skipped steps")
+"""Number of steps since the last report that were skipped because they were not finite."""
+IMAGES_PER_S = Metric("images_per_s", "throughput", "images/s")
+"""Training images a second, over all ranks."""
+DATA_WAIT_PCT = Metric("data_wait_pct", "wait for views", "%")
+"""Share of the time that the host waited for views."""
+ETA_S = Metric("eta_s", "time left", "s")
+"""Time until the last step at the current rate."""
+
+METRICS = (
+    *(LOSS, POSITIVE, NEGATIVE_KL, KL, TEACHER_ENTROPY, POSITIVE_ENTROPY, NEGATIVE_ENTROPY),
+    *(OCCUPIED, SPREAD, SKIPPED, IMAGES_PER_S, DATA_WAIT_PCT, ETA_S),
+)
+PANELS = {
+    panel: tuple(metric for metric in METRICS if metric.panel == panel)
+    for panel in (LOSSES, ENTROPIES, OCCUPIED.panel, SPREAD.panel)
+}
+"""The metrics of each panel of curves.png, by its title."""
