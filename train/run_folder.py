@@ -1,11 +1,12 @@
-"""The folder of a run: its configuration in config.json, whose folder it is, who writes to it."""
+"""The folder of a run: config.json, command.json, and the check whose folder it is."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from train.world import World  # imports torch, which reading a configuration does not need
 
 CONFIG = "config.json"
+COMMAND = "command.json"
 PARTIAL = "config.partial"
 """What a start that was killed may leave."""
 
@@ -164,6 +166,23 @@ def start_run(config: RunConfig) -> None:
     path = config.out / CONFIG
     if not path.exists():
         replace_file(path, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
+
+
+def write_command(out: Path, words: Sequence[str]) -> None:
+    """Write the words of the shell command that trains a run into its folder."""
+    replace_file(out / COMMAND, [(json.dumps({"command": list(words)}, indent=1) + "\n").encode()])
+
+
+def training_command(run: Path) -> str | None:
+    """Return the shell command that trained a run, or None if its folder has none that is whole.
+
+    Bytes of file names that are not UTF-8 become replacement characters.
+    """
+    try:
+        command = shlex.join(json.loads((run / COMMAND).read_bytes())["command"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return command.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def locked_run(out: Path, wait_s: float = LOCK_WAIT_S) -> contextlib.AbstractContextManager[None]:

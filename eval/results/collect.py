@@ -13,7 +13,6 @@ Columns are the OOD sets, `near` and `far` where the sets are grouped, `mean` ov
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +30,11 @@ from eval.versions import versions
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal.mistakes import did_you_mean
+from train.run_folder import training_command
 from train.teacher import LoadedTeacher
 from train.world import World
 
 FORMAT_VERSION = 2
-RUN_NOTES = "README.md"
-COMMAND = re.compile(r"^## (?:Made by|Go on with)\n\n    (.+)\n\Z", re.M | re.S)
-"""With which those of a run end."""
 Scores = Mapping[str, NDArray[np.float64]]
 """Set name -> float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more OOD."""
 Groups = Mapping[str, Sequence[str]]
@@ -201,16 +198,6 @@ def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -
         "device": world.device.type,
         "ranks": world.world_size,
     }
-
-
-def training_command(run: Path) -> str | None:
-    """The command of a run, as its README tells it; None if the run has none yet."""
-    try:
-        text = (run / RUN_NOTES).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = COMMAND.search(text)
-    return found[1] if found else None
 
 
 def protocol_name(sets: EvalSets) -> str:

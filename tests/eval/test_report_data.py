@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import PIL
 import pytest
 import scipy
-import torch
 
 from dali_pipes.batch import ViewSpec
 from eval.report.page_data import report_data
-from eval.results.collect import described, training_command, versions
+from eval.results.collect import described, versions
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
 from shards.building.build_plan import BuildRequest
@@ -25,9 +22,7 @@ from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set
 from tests.support.paths import ROOT
 from train.config import RunConfig
-from train.reports.run_notes import notes
 from train.teacher import LoadedTeacher
-from train.world import World
 
 SIDE_PX = 8
 
@@ -131,29 +126,6 @@ def test_how_pixels_of_each_set_came_to_be_is_known(tmp_path, folders):
         ["none", "raw", 0],
         ["pillow-bilinear", "jpg", 2],
     ]
-
-
-@pytest.mark.parametrize("steps", [9, 30])  # finished, and not
-def test_the_command_of_a_run_is_that_of_its_notes(tmp_path, monkeypatch, steps):
-    command = [
-        "train/main.py",
-        "auto",
-        "--out",
-        "a 'new'\nfolder",
-        "--in-dist",
-        "## Made by\n\n    x",
-    ]
-    monkeypatch.setattr("sys.argv", command)
-    config = RunConfig(in_dist=tmp_path, out=tmp_path)
-    state = cast(Any, SimpleNamespace(step=9))
-    told = [{"step": 9, "warnings": {"a": "## Made by"}}]
-    assert training_command(tmp_path) is None
-    text = notes(config, World(0, 1, torch.device("cpu")), state, steps, told)
-    (tmp_path / "README.md").write_text(text)
-    found = training_command(tmp_path)
-    assert found is not None and shlex.split(found) == ["python", *command]
-    (tmp_path / "README.md").write_text("# Something else\n\n    python train/main.py\n")
-    assert training_command(tmp_path) is None
 
 
 def test_versions_are_those_of_the_packages_themselves():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,13 @@ from train.checkpoint import Snapshot
 from train.config import RunConfig
 from train.main import main
 from train.recipes import RECIPES, parse_run
-from train.run_folder import check_ranks, start_run, to_fields
+from train.run_folder import (
+    check_ranks,
+    start_run,
+    to_fields,
+    training_command,
+    write_command,
+)
 from train.state import TrainState
 from train.world import World
 
@@ -81,6 +88,21 @@ def test_the_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monke
         ("fsync", tmp_path.name),
     ]
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
+
+
+def test_the_command_of_a_run_is_read_back_word_by_word(tmp_path) -> None:
+    words = ["python", "train/main.py", "--out", "a 'new'\nfolder", "--in-dist", "caf\udce9"]
+    assert training_command(tmp_path) is None
+    write_command(tmp_path, words)
+    command = training_command(tmp_path)
+    assert command is not None and shlex.split(command) == [*words[:-1], "caf\ufffd"]
+    command.encode()  # can be written as UTF-8
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"command": 3}', b'{"command": [1]}'])
+def test_a_damaged_command_is_no_error(tmp_path, damage) -> None:
+    (tmp_path / "command.json").write_bytes(damage)
+    assert training_command(tmp_path) is None
 
 
 # ---- ranks -------------------------------------------------------------------------------------

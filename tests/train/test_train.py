@@ -17,6 +17,7 @@ from tests.support.commands import run_command
 from tests.support.paths import ROOT
 from tests.support.train_cases import command_line, tensors_of, train
 from train.main import main
+from train.run_folder import training_command
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_a_run_writes_its_configuration_metrics_events_and_checkpoints(finished)
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *("config.json", "metrics.jsonl", "tensorboard", "checkpoints", "lock"),
-        *("README.md", "curves.png"),
+        *("README.md", "curves.png", "command.json"),
     }
 
 
@@ -72,6 +73,7 @@ def test_the_notes_of_a_run_say_how_it_ended_and_how_to_score_with_it(finished, 
         assert row in notes.splitlines(), row
     score, made_by = [line.strip() for line in notes.splitlines() if line.startswith("    ")]
     assert score.startswith(f"python eval/score.py {finished} --in-dist-train {gray_dir} ")
+    assert training_command(finished) == made_by
     command = shlex.split(made_by)
     assert command[0] == "python" and command[1].endswith("train/main.py")
     assert command[2:] == command_line(gray_dir, finished)

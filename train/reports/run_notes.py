@@ -24,6 +24,7 @@ from train.metrics import (
 )
 from train.reports.curves import draw_curves
 from train.reports.meters import METRICS_FILE_NAME, reports_of
+from train.run_folder import write_command
 from train.state import TrainState
 from train.watch.collapse import looked_for_collapse, looks_after_step
 from train.world import World
@@ -41,8 +42,22 @@ def write_notes(config: RunConfig, world: World, state: TrainState, total_steps:
     reports = reports_of(config.out / METRICS_FILE_NAME)
     if reports:
         draw_curves(reports, config.head.prototypes, config.out / CURVES)
-    text = notes(config, world, state, total_steps, reports)
+    command = command_words(world)
+    write_command(config.out, command)
+    text = notes(config, world, state, total_steps, reports, command)
     replace_file(config.out / "README.md", [text.encode(errors="surrogateescape")])
+
+
+def command_words(world: World) -> list[str]:
+    """Return the words of the shell command that started this process and the other ranks."""
+    if not world.under_torchrun:
+        return ["python", *sys.argv]
+    launch = read_launch()
+    words = ["torchrun", "--nproc-per-node", str(launch.local_world_size)]
+    if launch.machines > 1:
+        words += ["--nnodes", str(launch.machines)]
+        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "HOST:PORT"]
+    return [*words, *sys.argv]
 
 
 def notes(
@@ -51,6 +66,7 @@ def notes(
     state: TrainState,
     total_steps: int,
     reports: Sequence[Mapping[str, Any]],
+    command: Sequence[str],
 ) -> str:
     """The text, in Markdown."""
     last = reports[-1] if reports else {}
@@ -77,12 +93,6 @@ def notes(
         f", lambda {config.loss.negative_weight:g}" if config.strategy != "none" else ""
     )
     finished = state.step == total_steps
-    launcher = "python "
-    if world.under_torchrun:
-        launch = read_launch()
-        launcher = f"torchrun --nproc-per-node {launch.local_world_size} "
-        if launch.machines > 1:
-            launcher += f"--nnodes {launch.machines} --rdzv-backend c10d --rdzv-endpoint HOST:PORT "
     rows = [
         ("images", f"`{config.in_dist}`" + (f", auxiliary `{config.aux}`" if config.aux else "")),
         ("negatives", negatives),
@@ -118,7 +128,7 @@ def notes(
             "",
             "## Made by" if finished else "## Go on with",
             "",
-            f"    {launcher}{shlex.join(sys.argv)}",
+            f"    {shlex.join(command)}",
             "",
         ]
     )
