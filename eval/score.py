@@ -21,7 +21,7 @@ sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
 from collections.abc import Sequence
 
-from eval.config import ScoreConfig
+from eval.config import ImagesConfig, ScoreConfig
 from eval.results.output_folder import check_replaceable
 from shards.terminal import cli
 
@@ -34,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: an option, a set, the run or the output folder is not as it must be; nothing
             is written then.
     """
-    config = cli.parse(ScoreConfig, argv)
-    config.check()
+    options: ScoreConfig = cli.parse(ScoreConfig, argv)
+    config = options.chosen()
     check_replaceable(config.out)
     command = sys.argv[1:] if argv is None else list(argv)
-    # Imported here: torch and all that comes with it take seconds, which --help need not wait for.
-    if config.images is not None:
+    # Imported here, because torch takes seconds to import: --help and mistakes answer before.
+    if isinstance(config, ImagesConfig):
         from eval.score_images import score_images
 
         score_images(config, command)

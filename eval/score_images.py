@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.audits.sample_sizes import check_calibration
-from eval.config import ScoreConfig
+from eval.config import ImagesConfig
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.detector import IMAGES, Detector
@@ -26,7 +26,7 @@ from shards.errors import UserError
 from train.launch import read_launch
 
 
-def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
+def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
     """Score the files of `config.images` and write the output folder.
 
     Args:
@@ -37,11 +37,9 @@ def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
         UserError: the folder, a set or the run is not as it must be, the rate cannot be promised,
             or no file can be read; nothing is written then.
     """
-    assert config.images is not None
     if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")
-    assert config.in_dist is not None
-    for line in check_calibration(config.in_dist[1], config.fpr):
+    for line in check_calibration(config.calibration, config.fpr):
         print(f"warning: {line}", file=sys.stderr)
     names, reads = folder_images(config.images)
     print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
@@ -56,7 +54,7 @@ def score_images(config: ScoreConfig, command: Sequence[str]) -> None:
 
 
 def _results(
-    config: ScoreConfig, detector: Detector, verdicts: Verdicts, command: Sequence[str]
+    config: ImagesConfig, detector: Detector, verdicts: Verdicts, command: Sequence[str]
 ) -> dict[str, Any]:
     calibrated_on = len(detector.calibration_scores)
     scored = len(verdicts.score) - len(verdicts.errors)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from rich.text import Text
@@ -15,8 +15,8 @@ from rich.text import Text
 from eval.audits.headline_probes import probes
 from eval.audits.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
 from eval.audits.shortcuts import audit
-from eval.config import ScoreConfig
-from eval.features.networks import PIXEL, TEACHER, all_features
+from eval.config import FeaturesConfig, SetsConfig
+from eval.features.networks import PIXEL, TEACHER, Features, all_features
 from eval.report.page import write_report
 from eval.report.page_data import report_data
 from eval.results.collect import Method, collect, grouped, settings, write_scores
@@ -44,7 +44,7 @@ STALL_S = 600.0
 """How long ranks wait for each other."""
 
 
-def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
+def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> None:
     """Score the sets by every network that is asked for, and write the output folder.
 
     Args:
@@ -66,19 +66,20 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
 
         # ------------------------------------------------------------- sets and networks
         files = [FeatureFile.read(path, world.device) for path in config.features]
-        if config.in_dist is None:
-            sets = sets_of(files)
+        if isinstance(config, FeaturesConfig):
+            sets, run = sets_of(files), None
         else:
-            sets = open_sets(*config.in_dist, config.ood, stack, allow_overlap=config.allow_overlap)
+            in_dist, run = (config.in_dist_train, config.in_dist_test), config.run
+            sets = open_sets(*in_dist, config.ood, stack, allow_overlap=config.allow_overlap)
         _check_equal_sets(sets, files, world)
         for file in files:
             file.check(sets.counts)
         groups = grouped(config.near, sets)
-        teacher = load_teacher(config.run, world.device) if config.run else None
+        teacher = load_teacher(run, world.device) if run else None
         if teacher is not None:
             # A run that is still training may have written a newer one between two ranks.
             checkpoint = f"step {teacher.step}, {teacher.sha256}"
-            world.check_equal(f"the newest checkpoint of {config.run}", checkpoint)
+            world.check_equal(f"the newest checkpoint of {run}", checkpoint)
         lines = check_neighbours(config.k, sets.counts[BANK])
         equal = sets_of_equal_images(sets, files)
         for line in [*itertools.chain(*sizes_that_say_little(sets.counts, equal)), *lines]:
@@ -88,7 +89,12 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
         # ------------------------------------------------------------- features and scores
         methods: dict[str, Method] = {}
         count = sum(sets.counts.values())
-        for network in all_features(config, teacher, files, world):
+        networks: Iterable[Features] = (
+            files
+            if isinstance(config, FeaturesConfig)
+            else all_features(config, teacher, files, world)
+        )
+        for network in networks:
             tell(f"{network.label}: features and scores of {count:,} images")
             features = network.of_sets(sets)
             scores = all_scores(
@@ -119,11 +125,11 @@ def score_sets(config: ScoreConfig, command: Sequence[str]) -> None:
             shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
             overlap=overlap,
             equal=equal,
-            settings=settings(config, world, teacher),
+            settings=settings(config, run, world, teacher),
             command=command,
         )
         sheet = sheet_of(results)
-        shown = report_data(results, in_detail, sets, features, config.run, teacher, tell)
+        shown = report_data(results, in_detail, sets, features, run, teacher, tell)
         with complete_folder(config.out) as folder:
             (folder / SCORES_FOLDER).mkdir()
             for name, of_set in in_detail.items():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
 from dali_pipes.eval_loader import EvalLoader, ImageSource
-from eval.config import ScoreConfig
+from eval.config import CommonConfig, DetectorConfig, SetsConfig
 from eval.features.cache import FeatureCache
 from eval.features.embed import embed, pixel_features
 from eval.sets.feature_file import FeatureFile
@@ -80,7 +80,7 @@ class Network:
 
 
 def all_features(
-    config: ScoreConfig,
+    config: SetsConfig,
     teacher: LoadedTeacher | None,
     files: Sequence[FeatureFile],
     world: World,
@@ -93,32 +93,36 @@ def all_features(
         UserError: a network cannot be had, or two have one label; names the option.
     """
     _check_labels(config, files)
-    cache = _cache(config)
+    cache = cache_of(config)
     if config.baselines:
-        yield _pixels(cache, world)
+        yield _pixel_network(cache, world)
     if config.baselines and teacher is not None:
         network = untrained_backbone(teacher.config, world.device)
         crop_px = teacher.config.views.global_px
-        yield _of_network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
+        yield _network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
     for name in config.backbone:
-        yield _of_timm(name, config, cache, world)
+        yield _timm_network(name, config, cache, world)
     yield from files
     if teacher is not None:
-        yield of_teacher(teacher, config, world, cache)
+        yield teacher_network(teacher, config, world, cache)
 
 
-def of_teacher(
-    teacher: LoadedTeacher, config: ScoreConfig, world: World, cache: FeatureCache | None = None
+def teacher_network(
+    teacher: LoadedTeacher, config: CommonConfig, world: World, cache: FeatureCache
 ) -> Network:
-    """The teacher's features, kept in `cache`, or else where the command says."""
-    cache = cache or _cache(config)
+    """Return what makes the features of a run's teacher."""
     crop_px = teacher.config.views.global_px
     label, weights = LABELS[TEACHER], teacher.sha256
     network = teacher.backbone
-    return _of_network(TEACHER, label, network, crop_px, config, cache, world, weights=weights)
+    return _network(TEACHER, label, network, crop_px, config, cache, world, weights=weights)
 
 
-def _check_labels(config: ScoreConfig, files: Sequence[FeatureFile]) -> None:
+def cache_of(config: SetsConfig | DetectorConfig) -> FeatureCache:
+    """Return the cache in the folder of --cache, by default in RUN/features; without a run none."""
+    return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
+
+
+def _check_labels(config: SetsConfig, files: Sequence[FeatureFile]) -> None:
     """The rows of a table differ in their labels; those of networks do, so files must too."""
     taken = {*LABELS.values(), *(_timm_name(given) for given in config.backbone)}
     for file in files:
@@ -128,19 +132,19 @@ def _check_labels(config: ScoreConfig, files: Sequence[FeatureFile]) -> None:
             )
 
 
-def _pixels(cache: FeatureCache, world: World) -> Network:
+def _pixel_network(cache: FeatureCache, world: World) -> Network:
     def features(images: ImageSource, ids: range) -> Tensor:
         return pixel_features(images, ids).to(world.device)
 
     return Network(PIXEL, LABELS[PIXEL], features, cache, world)
 
 
-def _of_network(
+def _network(
     key: str,
     label: str,
     network: nn.Module,
     crop_px: int,
-    config: ScoreConfig,
+    config: CommonConfig,
     cache: FeatureCache,
     world: World,
     *,
@@ -164,15 +168,11 @@ def _of_network(
     return Network(key, label, features, cache, world, depends_on)
 
 
-def _cache(config: ScoreConfig) -> FeatureCache:
-    return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
-
-
 def _timm_name(given: str) -> str:
     return given.removeprefix("timm:").partition("@")[0]
 
 
-def _of_timm(given: str, config: ScoreConfig, cache: FeatureCache, world: World) -> Network:
+def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
     """`timm:NAME`, with the weights that timm has for it, or `timm:NAME@FILE` with those of a file.
 
     Views have the size and the normalisation of the network's own configuration.
@@ -193,7 +193,7 @@ def _of_timm(given: str, config: ScoreConfig, cache: FeatureCache, world: World)
     weights = _digest(network)
     world.check_equal(f"--backbone is {given}", weights)
     key = f"timm:{name}"
-    return _of_network(key, name, network, crop_px, config, cache, world, weights=weights)
+    return _network(key, name, network, crop_px, config, cache, world, weights=weights)
 
 
 class _Normalised(nn.Module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from eval.config import TAU, Folder
+from eval.config import FPR, TAU, DetectorConfig, Device, Folder, OptionalFolder
 from shards.errors import UserError
 
 FULL = "full"
@@ -32,11 +32,11 @@ class ExportConfig:
     """New file."""
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
     """Shard sets of OOD images, on which the loss of AUROC by a compressed bank is measured."""
-    fpr: float = 0.05
+    fpr: float = FPR
     """False-positive rate at which the file decides unless another is asked for."""
     bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
     """All features of the bank, or N weighted centres of them."""
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     """Where features are computed. The file is held against them on a CPU, where a GPU's rounding
     of resized images may count as a difference; auto = cuda if there is one, quicker for a large
     bank."""
@@ -47,8 +47,22 @@ class ExportConfig:
     allow_overlap: bool = False
     """Take sets that share images, or that the run was trained on, and record how many. Images of
     the bank are left out of the calibration."""
-    cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    cache: OptionalFolder = None
     """Folder that keeps features; by default RUN/features."""
+
+    @property
+    def detector(self) -> DetectorConfig:
+        """The configuration of the detector that is exported."""
+        return DetectorConfig(
+            run=self.run,
+            in_dist_train=self.in_dist_train,
+            calibration=self.calibration,
+            allow_overlap=self.allow_overlap,
+            device=self.device,
+            batch=self.batch,
+            tau=self.tau,
+            cache=self.cache,
+        )
 
     def check(self) -> int:
         """The number of centres that are asked for; 0 = the full bank.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.config import ScoreConfig
+from eval.config import TablesConfig
 from eval.metrics import mean_of_sets, measure
 from eval.results.paper_tables import groups_of
 from eval.sets.leakage import Shared
@@ -182,14 +182,16 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
     return groups_of(protocol_name(sets), sets.manifests[TEST].name, sets.ood_names)
 
 
-def settings(config: ScoreConfig, world: World, teacher: LoadedTeacher | None) -> dict[str, Any]:
+def settings(
+    config: TablesConfig, run: Path | None, world: World, teacher: LoadedTeacher | None
+) -> dict[str, Any]:
     """What shapes the numbers besides sets and networks, and how the teacher was trained."""
     trained: dict[str, Any] = {}
-    if config.run is not None and teacher is not None:
+    if run is not None and teacher is not None:
         aux = teacher.config.aux
         trained["negatives"] = teacher.config.strategy
         trained["aux"] = aux.name if aux else None
-        trained["training_command"] = training_command(config.run)
+        trained["training_command"] = training_command(run)
     return {
         **trained,
         "precision": config.precision,

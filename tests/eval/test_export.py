@@ -19,7 +19,7 @@ from dali_pipes.eval_loader import EvalLoader
 from eval.decisions.images import Pixels
 from eval.export import main
 from eval.exported import Header, Model
-from eval.onnx_export import graph
+from eval.onnx_export import detector_file, graph
 from eval.onnx_export.bank_compression import compressed_bank, full_bank
 from shards.errors import UserError
 from shards.reader import ShardSet
@@ -250,8 +250,8 @@ def test_an_export_without_a_package(tmp_path, monkeypatch, package) -> None:
 def test_more_than_a_file_can_hold(rgb, tmp_path, monkeypatch) -> None:
     case, path = rgb
     weights = sum(p.nbytes for p in case.detector(device="cpu").teacher.backbone.parameters())
-    monkeypatch.setattr("eval.export.to_onnx", None)  # which comes later
-    monkeypatch.setattr("eval.export.MOST_BYTES", weights + 50 * 32 * 4)
+    monkeypatch.setattr(detector_file, "to_onnx", None)  # which comes later
+    monkeypatch.setattr(detector_file, "MOST_BYTES", weights + 50 * 32 * 4)
     with pytest.raises(UserError, match="--bank is full: .* by --bank N"):
         main(command(case, tmp_path / "out.onnx"))
 
@@ -261,7 +261,7 @@ def test_calibration_images_of_the_bank_are_recorded_if_allowed(rgb, tmp_path, m
     mixed = np.concatenate([pixels_of(case.calibration, 20), pixels_of(case.train, 2)])
     shared = build_npy_set(tmp_path, "mixed", mixed)
     own = RunCase(case.run, case.train, shared, case.other)
-    monkeypatch.setattr("eval.export.to_onnx", lambda *_: onnx.load(path))  # of the same bank
+    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))  # of the same bank
     with pytest.raises(UserError, match="2 of in-dist-test are in in-dist-train too"):
         main(command(own, tmp_path / "out.onnx"))
     main(command(own, tmp_path / "out.onnx", "--allow-overlap"))
@@ -281,7 +281,7 @@ def test_ood_sets_are_looked_at_as_in_a_scoring(rgb, tmp_path, monkeypatch, caps
     teacher = load_teacher(case.run, torch.device("cpu"))
     aux = json.loads((case.other / "manifest.json").read_text())["~sha256"]
     with_aux = dataclasses.replace(teacher, manifests={**teacher.manifests, "aux": aux})
-    monkeypatch.setattr("eval.export.to_onnx", lambda *_: onnx.load(path))  # of the same bank
+    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))  # of the same bank
 
     out = tmp_path / "out.onnx"
     with pytest.raises(UserError, match=r"1 of leaky are in in-dist-train too .*; 2 of leaky are"):
@@ -310,7 +310,7 @@ def test_a_file_with_other_scores_is_not_written(rgb, tmp_path, monkeypatch) -> 
     (weights,) = [i for i in model.graph.initializer if i.name == "log_weights"]
     values = onnx.numpy_helper.to_array(weights)
     weights.CopyFrom(onnx.numpy_helper.from_array(values - 2e-4, weights.name))
-    monkeypatch.setattr("eval.export.to_onnx", lambda *_: model)
+    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: model)
     with pytest.raises(UserError, match="not written: onnxruntime gives calibration image"):
         main(command(case, tmp_path / "out.onnx"))
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from eval.config import ScoreConfig
+from eval.config import SetsConfig
 from eval.decisions.images import Pixels
 from eval.features.networks import Network, all_features
 from eval.sets.feature_file import FeatureFile
@@ -24,8 +24,9 @@ SIDE_PX = 160
 """Of timm's `test_` networks, so that nothing is resized."""
 
 
-def options(**given) -> ScoreConfig:
-    return ScoreConfig(in_dist_train=Path(), in_dist_test=Path(), out=Path(), batch=4, **given)
+def options(**given) -> SetsConfig:
+    folders = {"in_dist_train": Path(), "in_dist_test": Path(), "out": Path()}
+    return SetsConfig(**folders, ood=(), batch=4, **given)
 
 
 def random_images(count: int) -> np.ndarray:

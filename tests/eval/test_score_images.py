@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.config import ScoreConfig
+from eval.config import ImagesConfig
 from eval.detector import Detector
 from eval.score_images import score_images
 from shards.errors import UserError
@@ -46,9 +46,9 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def options(case: RunCase, images: Path, out: Path, **more) -> ScoreConfig:
-    sets = {"in_dist_train": case.train, "in_dist_test": case.calibration}
-    return ScoreConfig(run=case.run, **sets, images=images, out=out, device="cpu", **more)
+def options(case: RunCase, images: Path, out: Path, **more) -> ImagesConfig:
+    sets = {"in_dist_train": case.train, "calibration": case.calibration}
+    return ImagesConfig(run=case.run, **sets, images=images, out=out, device="cpu", **more)
 
 
 def rows(path: Path) -> list[list[str]]:

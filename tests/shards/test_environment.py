@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 
-from eval.config import ScoreConfig
+from eval.config import ImagesConfig
 from eval.score_images import score_images
 from shards.errors import UserError
 from shards.terminal import environment
@@ -103,12 +102,14 @@ def test_ranks_that_cannot_meet_are_a_users_error(given) -> None:
 
 
 def test_own_images_are_for_one_process(given, tmp_path) -> None:
+    names = ("run", "in_dist_train", "calibration", "images", "out")
+    config = ImagesConfig(**{name: tmp_path / name for name in names})
     given({**RANK_1_OF_2, "WORLD_SIZE": "none"})
     with pytest.raises(UserError, match="^WORLD_SIZE is 'none'"):
-        score_images(ScoreConfig(images=Path("x"), out=tmp_path / "out"), [])
+        score_images(config, [])
     given(RANK_1_OF_2)
     with pytest.raises(UserError, match="one process"):
-        score_images(ScoreConfig(images=Path("x"), out=tmp_path / "out"), [])
+        score_images(config, [])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""The story of `python eval/export.py`: make the ONNX file of a detector, check it, write it.
+
+The file is written only if onnxruntime gives the calibration images the scores that torch and DALI
+give them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from contextlib import ExitStack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.audits.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
+from eval.decisions.conformal import Calibration
+from eval.detector import Detector
+from eval.exported import FORMAT_VERSION, Header, Model
+from eval.intervals import Interval
+from eval.metrics import auroc, auroc_interval
+from eval.onnx_export.bank_compression import Bank, compressed_bank, full_bank
+from eval.onnx_export.config import ExportConfig
+from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
+from eval.results.collect import described
+from eval.sets.leakage import check_overlap
+from eval.sets.opening import TEST, EvalSets, open_sets
+from shards.disk import write_new_file
+from shards.errors import UserError
+from shards.reader import ShardSet
+
+TOLERANCE = 1e-4
+"""Between a score by torch and DALI and the same by onnxruntime."""
+MOST_BYTES = 2**31 - 2**26
+"""Of weights and bank: protobuf's limit, less what graph and metadata may take."""
+
+
+def write_detector_file(config: ExportConfig) -> None:
+    """Make the ONNX file that the options ask for, check it and put it in place.
+
+    Raises:
+        UserError: a set or the run is not as it must be, the bank is too large or too small, or
+            onnxruntime gives other scores; nothing is written then.
+    """
+    centres = config.check()
+    _warn_of_sizes(config)
+    detector = Detector.of(config.detector)
+    detector.calibration.check_fpr(config.fpr)
+    overlap = _overlap(config, detector)
+
+    bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)
+    network = PixelsToScore(
+        detector.teacher.backbone,
+        bank,
+        config.tau,
+        detector.rule.size_px,
+        detector.teacher.config.views.global_px,
+    )
+    _check_size(config, network)
+    aurocs = _aurocs(config, detector, bank)
+    for name, (full, kept) in aurocs.items():
+        value, low, high = (100 * full[end] for end in ("value", "low", "high"))
+        change = f", compressed {100 * kept:.2f} ({100 * kept - value:+.2f})" if centres else ""
+        print(f"{name}: AUROC {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){change}")
+
+    model = to_onnx(network, detector.rule)
+    scores = _checked_scores(config, detector, bank, model.SerializeToString())
+    header = Header(
+        format_version=FORMAT_VERSION,
+        fpr=config.fpr,
+        threshold=Calibration(scores).threshold(config.fpr),
+        calibration_scores=np.sort(scores).tolist(),
+        **dataclasses.asdict(detector.rule),
+        tau=config.tau,
+        bank={
+            "features": len(detector.bank),
+            "centres": len(bank.centres),
+            "auroc": {
+                name: {"full": full["value"], "kept": kept} for name, (full, kept) in aurocs.items()
+            },
+            "overlap": overlap,
+        },
+        checkpoint=detector.described["checkpoint"],
+        manifests=detector.described["manifests"],
+    )
+    content = with_metadata(model, header.to_metadata())
+    write_new_file(config.out, [content])
+    print(
+        f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
+        f"{len(detector.bank):,} features"
+    )
+
+
+def _warn_of_sizes(config: ExportConfig) -> None:
+    """Refuse, or tell, what the numbers of images cannot say."""
+    lines = check_calibration(config.calibration, config.fpr)
+    if config.ood:
+        with ExitStack() as stack:
+            sets = _opened(config, stack)
+            hopeless, little = sizes_that_say_little(sets.counts, sets_of_equal_images(sets))
+            lines += [*hopeless, *little]
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _overlap(config: ExportConfig, detector: Detector) -> dict[str, int]:
+    """What all sets share, for the header; refused unless it is allowed."""
+    if not config.ood:
+        return detector.described["overlap"]  # of bank and calibration set
+    with ExitStack() as stack:
+        sets = _opened(config, stack)
+        overlap = check_overlap(sets, detector.teacher, allow_overlap=config.allow_overlap)
+        return described(sets, detector.teacher, overlap)["overlap"]
+
+
+def _opened(config: ExportConfig, stack: ExitStack) -> EvalSets:
+    in_dist = config.in_dist_train, config.calibration
+    return open_sets(*in_dist, config.ood, stack, allow_overlap=config.allow_overlap)
+
+
+def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"--bank is {config.bank}: network and bank are {size / 1e9:.2f} GB, and an ONNX file "
+            f"takes {MOST_BYTES / 1e9:.2f} at most; keep a smaller number of centres by --bank N"
+        )
+
+
+def _aurocs(
+    config: ExportConfig, detector: Detector, bank: Bank
+) -> dict[str, tuple[Interval, float]]:
+    """AUROC of each OOD set against the calibration set: by the full bank, and by `bank`."""
+    found = {}
+    of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
+    with ExitStack() as stack:
+        for name, shards in _opened(config, stack).ood.items():
+            features = detector.network.of_shards(shards)
+            full = detector.score_features(features, name)
+            found[name] = (
+                auroc_interval(detector.calibration_scores, full),
+                auroc(of_calibration, bank.scores(features, config.tau, name)),
+            )
+    return found
+
+
+def _checked_scores(
+    config: ExportConfig, detector: Detector, bank: Bank, model: bytes
+) -> NDArray[np.float32]:
+    """Scores by onnxruntime of the images that the detector is calibrated on, in their order.
+
+    Raises:
+        UserError: one is not what torch and DALI give.
+    """
+    expected = bank.scores(detector.calibration_features, config.tau, TEST)
+    runtime = Model(model)
+    parts = []
+    with ShardSet.open(config.calibration) as shards:
+        for first in range(0, len(detector.calibration_ids), config.batch):
+            ids = detector.calibration_ids[first : first + config.batch]
+            parts.append(runtime.score(shards.read(ids)))
+    scores = np.concatenate(parts)
+    difference = np.abs(scores - expected)
+    worst = int(np.argmax(difference))
+    if not difference[worst] <= TOLERANCE:
+        raise UserError(
+            f"{config.out}: not written: onnxruntime gives calibration image "
+            f"{detector.calibration_ids[worst]} the score {scores[worst]:.6f}, expected "
+            f"{expected[worst]:.6f}"
+        )
+    print(f"scores of {len(scores):,} images differ by {difference[worst]:.1e} at most")
+    return scores
