@@ -5,6 +5,7 @@ Exit status 1 when any drill found a failure.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import tempfile
@@ -16,52 +17,31 @@ from pathlib import Path
 
 from shards.errors import UserError
 from shards.terminal import cli
-from tests.faults import (
-    builders,
-    checkpoint_damage,
-    checkpoint_readers,
-    damage,
-    disk_faults,
-    epochs,
-    health,
-    kills,
-    mutants,
-    names,
-    not_finite,
-    open_readers,
-    rejects,
-    reproducible,
-    save_phases,
-    scoring,
-    stops,
-    training_kills,
-    training_ranks,
-    world_changes,
-)
 from tests.faults.trial import Drill, Trial
 
-DRILLS: dict[str, Drill] = {
-    "kills": kills.drill,
-    "disk_faults": disk_faults.drill,
-    "builders": builders.drill,
-    "reproducible": reproducible.drill,
-    "names": names.drill,
-    "mutants": mutants.drill,
-    "rejects": rejects.drill,
-    "damage": damage.drill,
-    "epochs": epochs.drill,
-    "open_readers": open_readers.drill,
-    "health": health.drill,
-    "checkpoint_damage": checkpoint_damage.drill,
-    "checkpoint_readers": checkpoint_readers.drill,
-    "save_phases": save_phases.drill,
-    "training_kills": training_kills.drill,
-    "training_ranks": training_ranks.drill,
-    "world_changes": world_changes.drill,
-    "stops": stops.drill,
-    "not_finite": not_finite.drill,
-    "scoring": scoring.drill,
-}
+DRILLS = (
+    "kills",
+    "disk_faults",
+    "builders",
+    "reproducible",
+    "names",
+    "mutants",
+    "rejects",
+    "damage",
+    "epochs",
+    "open_readers",
+    "health",
+    "checkpoint_damage",
+    "checkpoint_readers",
+    "save_phases",
+    "training_kills",
+    "training_ranks",
+    "world_changes",
+    "stops",
+    "not_finite",
+    "scoring",
+)
+"""Names of the drills, in the order in which they run: the drill X is `tests.faults.X.drill`."""
 SHOWN_FAILURES = 10
 
 
@@ -75,6 +55,11 @@ class DrillRequest:
     """Names of drills; by default all."""
     seed: int = 0
     """Of everything that is drawn."""
+
+
+def drill_of(name: str) -> Drill:
+    """Import a drill; only then, because most of them need torch, which takes seconds to import."""
+    return importlib.import_module(f"tests.faults.{name}").drill
 
 
 def run_drill(drill: Drill, request: DrillRequest) -> tuple[dict[str, object], Trial]:
@@ -102,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     failures, start_s = 0, time.monotonic()
     print(f"{'drill':<18}{'checks':>8}  {'result':<10}{'seconds':>8}", flush=True)
     for name in request.only or DRILLS:
-        figures, trial = run_drill(DRILLS[name], request)
+        figures, trial = run_drill(drill_of(name), request)
         results[name] = figures
         failures += len(trial.failures)
         result = f"{len(trial.failures)} failed" if trial.failures else "ok"

@@ -72,7 +72,7 @@ def command(job: Mapping[str, Any]) -> None:
 
 
 def run_anew(
-    *arguments: object, ranks: int = 0, cwd: Path = ROOT
+    *arguments: object, ranks: int = 0, cwd: Path = ROOT, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of this Python as a user starts it, under torchrun if there are `ranks`.
 
@@ -87,6 +87,7 @@ def run_anew(
         [*launcher, *map(str, arguments)],
         cwd=cwd,
         env=environment,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

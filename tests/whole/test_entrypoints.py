@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import json
+
 import pytest
 
+from tests.support.command_starts import Start
 from tests.support.commands import run_anew
 from tests.support.paths import ROOT
 
 COMMANDS = {
     "train/main.py": "demo-cpu",
+    "train/main.py demo-cpu": "--optim.lr-base",
+    "-m train.preview": "demo-cpu",
+    "-m train.preview demo-cpu": "--optim.lr-base",
     "eval/score.py": "--in-dist-train",
     "-m eval.score": "--in-dist-train",
     "eval/export.py": "--calibration",
     "-m eval.exported": "FOLDER",
+    "-m eval.compare": "--columns",
     "-m shards.build": "--size-px",
     "-m shards.sets": "--protocol",
     "-m shards.verify": "--full",
@@ -20,15 +28,43 @@ COMMANDS = {
     "-m shards.info": "--sheet",
     "-m shards.sample.remake": "--part",
     "-m dali_pipes.preview": "--negatives",
-    "-m train.preview": "demo-cpu",
+    "-m tests.faults": "--only",
 }
+"""Every command of the project -> a word of its help."""
+MISTYPED = "--no-such-option"
+SLOW_TO_IMPORT = {"torch", "timm", "nvidia", "sklearn", "matplotlib"}
+"""Packages that take 0.5 s of CPU or more to import, torch 3 s."""
+
+
+@functools.cache
+def starts() -> dict[tuple[str, str], Start]:
+    """Start every command with --help, and with an option that it does not have."""
+    asked = [(command, option) for command in COMMANDS for option in ("--help", MISTYPED)]
+    lines = json.dumps([[*command.split(), option] for command, option in asked])
+    result = run_anew("-m", "tests.support.command_starts", stdin=lines)
+    found = [Start(**fields) for fields in json.loads(result.stdout)]
+    return dict(zip(asked, found, strict=True))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_shown_from_the_root(command) -> None:
-    result = run_anew(*command.split(), "--help")
-    assert result.returncode == 0, result.stderr
-    assert COMMANDS[command] in result.stdout
+    help_ = starts()[command, "--help"]
+    assert help_.status == 0, help_.output
+    assert COMMANDS[command] in help_.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_does_not_exist_is_named(command) -> None:
+    refused = starts()[command, MISTYPED]
+    assert refused.status == 2 and refused.output.startswith("error: "), refused.output
+    assert MISTYPED in refused.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_are_read_before_torch_is_imported(command) -> None:
+    for option in ("--help", MISTYPED):
+        imported = SLOW_TO_IMPORT & {*starts()[command, option].packages}
+        assert not imported, (option, imported)
 
 
 @pytest.mark.parametrize("script", ["train/main.py", "eval/score.py", "eval/export.py"])
@@ -47,22 +83,6 @@ def test_a_recipe_explains_its_fields() -> None:
     text = " ".join(result.stdout.replace("│", " ").split())
     for words in ("--loss.teacher-temp-start", "paper, section 4", "CIFAR100 92.51", "Eq. 5"):
         assert words in text, words
-
-
-@pytest.mark.parametrize("command", ["train/main.py", "-m train.preview"])
-@pytest.mark.parametrize("options", ["--help", "demo-cpu --help", "demo-cpu --seeed 3"])
-def test_help_and_mistakes_do_not_wait_for_torch(command, options) -> None:
-    *module, name = command.split()
-    run = "module" if module else "path"
-    code = (
-        f"import sys, runpy; sys.argv = {['', *options.split()]!r}\n"
-        f"try: runpy.run_{run}({name!r}, run_name='__main__')\n"
-        "except SystemExit as end: status = end.code\n"
-        "print(status, 'torch' in sys.modules)"
-    )
-    result = run_anew("-c", code)
-    status = 0 if "--help" in options else 2
-    assert result.stdout.splitlines()[-1] == f"{status} False", result.stderr
 
 
 def test_scripts_import_the_project_and_not_a_namesake(tmp_path) -> None:

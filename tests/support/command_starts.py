@@ -1,0 +1,68 @@
+"""Start commands of the project as `python COMMAND` does, and tell what each one printed.
+
+    python -m tests.support.command_starts < COMMANDS > STARTS
+
+COMMANDS is a list of command lines in JSON, STARTS a list of the fields of `Start`. Each command
+runs in a fork of this process, which has imported nothing but the standard library. A fork costs
+less than a new process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.support.fork_server import in_child
+
+
+@dataclass(frozen=True)
+class Start:
+    """One command that ran until it ended."""
+
+    status: int
+    """Exit status."""
+    output: str
+    """The text that it printed, to stdout and stderr."""
+    packages: list[str]
+    """Names of the top-level packages that it had imported at the end."""
+
+
+def start(command: list[str], folder: Path) -> Start:
+    """Run a command in a fork; what it tells passes through files in `folder`."""
+    output, packages = folder / "output", folder / "packages"
+
+    def body() -> None:
+        with output.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        try:
+            _run(command)
+        finally:
+            names = {name.partition(".")[0] for name in sys.modules}
+            packages.write_text(json.dumps(sorted(names)))
+
+    child = os.fork()
+    if child == 0:
+        in_child(body)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Start(status, output.read_text(), json.loads(packages.read_text()))
+
+
+def _run(command: list[str]) -> None:
+    if command[0] == "-m":
+        sys.path[0], sys.argv = os.getcwd(), command[1:]
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0], sys.argv = str(Path(command[0]).parent.absolute()), command
+        runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        starts = [asdict(start(command, Path(name))) for command in json.load(sys.stdin)]
+    json.dump(starts, sys.stdout)
