@@ -156,7 +156,7 @@ def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
     crops: list[list[np.ndarray]] = []
     for step in range(LIMIT_STEPS):
         crops.append([])
-        for group in plan.draws(step):
+        for group in plan.params(step):
             kind, side_px = group.group.kind, group.group.side_px
             for number in range(group.group.count):
                 draw = group.view[number]

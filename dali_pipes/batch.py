@@ -1,7 +1,7 @@
-"""The contract between the loader and the trainer: what views are asked for, and what a step gets.
+"""The contract between loader and trainer: the views that a run asks for, and the batch of a step.
 
-Legend: B images a rank, S negative sources, N local views, G and L the sides of a global and a
-local view in pixels.
+Legend: B images a rank, S negative branches, N local views, G and L the sides of a global and a
+local view in pixels. A negative branch makes negative views of one set of images (`negatives.py`).
 """
 
 from __future__ import annotations
@@ -15,81 +15,87 @@ if TYPE_CHECKING:  # command lines are parsed with this module, before torch is 
     from torch import Tensor
 
 GLOBAL_VIEWS = 2
-"""Positive global views of an image (paper, section 4); a negative source has one."""
+"""Positive global views of an image (paper, section 4); a negative branch makes one."""
 
 RGB_MEAN = (123.675, 116.28, 103.53)
 RGB_STD = (58.395, 57.12, 57.375)
-"""ImageNet's statistics in levels of 0..255; views are normalised with them whatever the data."""
+"""ImageNet's mean and standard deviation, in levels of 0..255. All views are normalised with them,
+whatever the data set."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the luma (ITU-R 601, as in Pillow)."""
+"""Weights of red, green and blue in the luma (ITU-R 601, the same as Pillow's)."""
 
 BLUR_MOST_PX = 20.0
-"""Strongest blur of a view, as a deviation."""
+"""Strongest blur of a view: its standard deviation in pixels."""
 
 BLACK = tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
 WHITE = tuple((255 - mean) / std for mean, std in zip(RGB_MEAN, RGB_STD, strict=True))
-"""Levels 0 and 255 in a normalised view, by channel."""
+"""Values of the levels 0 and 255 in a normalised view, by channel."""
 
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """How many views, how large, and the ranges of the transformations T (method: DINO's).
+    """Number and size of the views, and the ranges of the transformations T (DINO's).
 
-    Ranges are uniform. Scales are fractions of the image's area. Probabilities are per view.
+    Values are drawn uniformly from a range. Scales are fractions of the image's area.
+    Probabilities are per view.
     """
 
     global_px: int = 256
-    """Side G of a global view, in pixels; also the size that evaluation uses."""
+    """Side G of a global view, in pixels; evaluation uses this size too."""
     local_px: int = 128
     """Side L of a local view, in pixels."""
     local_views: int = 8
-    """N, of the positive images and of each negative source (paper, section 4)."""
+    """Number N of local views of an image, for positives and for each negative branch (paper,
+    section 4)."""
     global_scale: tuple[float, float] = (0.4, 1.0)
-    """Area of a global crop."""
+    """Area of a global crop, as a fraction of the image's area."""
     local_scale: tuple[float, float] = (0.15, 0.4)
-    """Area of a local crop."""
+    """Area of a local crop, as a fraction of the image's area."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Width over height of a crop, log-uniform."""
+    """Width of a crop divided by its height, log-uniform in this range."""
     flip_p: float = 0.5
     """Probability of a horizontal flip."""
     jitter_p: float = 0.8
     """Probability of colour jitter."""
     brightness: float = 0.4
-    """The brightness factor is drawn from 1 -+ this."""
+    """The brightness factor is drawn from 1 -+ this value."""
     contrast: float = 0.4
-    """The contrast factor, about the view's mean luma, is drawn from 1 -+ this."""
+    """The contrast factor, about the view's mean luma, is drawn from 1 -+ this value."""
     saturation: float = 0.2
-    """The saturation factor is drawn from 1 -+ this."""
+    """The saturation factor is drawn from 1 -+ this value."""
     hue_deg: float = 36.0
-    """The hue turns by an angle within -+ this (torchvision's 0.1 of a full turn)."""
+    """The hue turns by an angle within -+ this value (36 = torchvision's 0.1 of a full turn)."""
     gray_p: float = 0.2
-    """Probability of losing all colour."""
+    """Probability that a view becomes gray."""
     blur_p: tuple[float, float, float] = (1.0, 0.1, 0.5)
-    """Probability of Gaussian blur: first global view, second global view, local views."""
+    """Probability of Gaussian blur for the first global view, the second global view and the local
+    views."""
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
     """Standard deviation of the blur, in pixels of the view."""
     solarize_p: float = 0.2
-    """Probability of inverting levels of 128 and more, in the second global view."""
+    """Probability of solarization (levels of 128 and more are inverted) in the second global
+    view."""
     photometric_space: Literal["auto", "source", "view"] = "auto"
-    """Whether jitter and blur act on the crop before its resize (fewer pixels to touch when a small
-    source is enlarged; the blur is scaled with the crop) or on the resized view."""
+    """Place of jitter and blur. source = they act on the crop before its resize, which is faster
+    when small images are enlarged (the blur is scaled with the crop). view = they act on the
+    resized view. auto = source for images up to the size of a local view."""
 
     shift_space: Literal["view", "source"] = "view"
-    """Whether the transformation of a negative source acts on its views (as the authors' code) or
-    on its images, before the crop."""
+    """Place of the shifting transformation of negatives. view = it acts on the views, as in the
+    authors' code; source = it acts on the whole images, before the crop."""
 
-    def works_in_source_space(self, source_px: int) -> bool:
-        """Whether jitter and blur act before the resize, for sources of this side."""
+    def works_in_source_space(self, image_px: int) -> bool:
+        """Return True if jitter and blur act before the resize, for images of this side."""
         if self.photometric_space == "auto":
-            return source_px <= self.local_px
+            return image_px <= self.local_px
         return self.photometric_space == "source"
 
     def check(self) -> None:
-        """Refuse values that no view can be made from.
+        """Refuse values from which no view can be made.
 
         Raises:
-            UserError: names the field and its value.
+            UserError: a value is out of range; the message names the field.
         """
         for field in ("global_px", "local_px"):
             if getattr(self, field) < 1:
@@ -121,11 +127,11 @@ class ViewSpec:
 class Batch:
     """All views of one step on one rank, view-major, normalised, on the training device.
 
-    They are of the loader's dtype, float32 or bfloat16. How their pixels lie in memory is the
-    engine's choice: channel after channel, or all channels of a pixel together.
+    Their dtype is the loader's, float32 or bfloat16. Their memory format is the engine's choice:
+    contiguous or channels-last.
 
-    The positive views come first, then those of each negative source in the strategy's order, so
-    that the student takes all views of one size in one forward pass without a copy.
+    The positive views come first, then the views of each negative branch in the strategy's order.
+    So the student takes all views of one size in one forward pass without a copy.
     """
 
     step: int
@@ -134,36 +140,36 @@ class Batch:
     local_views: Tensor
     """[N * (1 + S), B, 3, L, L]"""
     in_dist_ids: Tensor
-    """int64 [B] on the CPU: the images behind the positive views (and in-dist negatives)."""
+    """int64 [B] on the CPU: sample ids of the positive views (and of in-dist negatives)."""
     aux_ids: Tensor | None
-    """int64 [B] on the CPU: the images behind auxiliary negatives; None without an aux stream."""
+    """int64 [B] on the CPU: sample ids of auxiliary negatives; None without an aux stream."""
 
     @property
-    def negative_sources(self) -> int:
-        """S."""
+    def negative_branches(self) -> int:
+        """S, the number of negative branches."""
         return self.global_views.shape[0] - GLOBAL_VIEWS
 
     @property
     def local_positives(self) -> int:
-        """N."""
-        return self.local_views.shape[0] // (1 + self.negative_sources)
+        """N, the number of local views of an image."""
+        return self.local_views.shape[0] // (1 + self.negative_branches)
 
     @property
     def pos_global(self) -> Tensor:
-        """[2, B, 3, G, G]: what the teacher sees."""
+        """Positive global views, [2, B, 3, G, G]; the teacher sees these alone."""
         return self.global_views[:GLOBAL_VIEWS]
 
     @property
     def pos_local(self) -> Tensor:
-        """[N, B, 3, L, L]."""
+        """Positive local views, [N, B, 3, L, L]."""
         return self.local_views[: self.local_positives]
 
     @property
     def neg_global(self) -> Tensor:
-        """[S, B, 3, G, G]: one view a source."""
+        """Negative global views, [S, B, 3, G, G]: one for each branch."""
         return self.global_views[GLOBAL_VIEWS:]
 
     @property
     def neg_local(self) -> Tensor:
-        """[N * S, B, 3, L, L]: source after source."""
+        """Negative local views, [N * S, B, 3, L, L]: branch after branch."""
         return self.local_views[self.local_positives :]

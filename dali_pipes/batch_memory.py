@@ -1,7 +1,7 @@
-"""Memory for batches that is used again once nobody holds the batch that was in it.
+"""Memory of batches on the CPU, reused after the batch in it is no longer referenced.
 
-A fresh tensor of a hundred megabytes is given to a process page by page as it is first written,
-which takes as long as making the views in it. On a GPU torch's allocator sees to this already.
+The operating system maps a new tensor of a hundred megabytes page by page when it is first written.
+This takes as long as making the views. On a GPU torch's caching allocator already reuses memory.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 
 
 class BatchMemory:
-    """Hands out tensors on a device; the memory of each comes back when its last view is gone."""
+    """Allocates tensors on a device, and reuses their memory after their last view is deleted."""
 
     def __init__(self, device: torch.device) -> None:
-        """Nothing is held yet."""
+        """Start without any memory."""
         self._device = device
         self._free: dict[int, list[np.ndarray]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Like `torch.empty`."""
+        """Return an uninitialised tensor, as `torch.empty` does."""
         size = math.prod(shape) * dtype.itemsize
         if self._device.type != "cpu" or size == 0:
             return torch.empty(shape, dtype=dtype, device=self._device)
         free = self._free.setdefault(size, [])
         memory = free.pop() if free else np.empty(size, np.uint8)
-        # Whatever shares the tensor's storage keeps this array alive, which nothing else holds: its
-        # end is the last view's. (`memory` lives on, in the callback.)
+        # Only the tensor's storage references this array, so it is deleted with the last view of
+        # the tensor. `memory` itself stays alive in the callback.
         lent = memory[:]
         weakref.finalize(lent, free.append, memory).atexit = False
         return torch.from_numpy(lent).view(dtype).view(shape)

@@ -1,9 +1,9 @@
-"""Pillow's Gaussian blur as the kernel that it amounts to.
+"""The kernel of Pillow's Gaussian blur.
 
-Pillow blurs by three box filters whose width has a fraction: 2 l + 1 whole pixels and two of weight
-a at the ends, so chosen that the three together have the variance asked for. Their convolution is
-smooth and has exactly that variance at any deviation, also far below a pixel, which is what is left
-of a view's blur in the pixels of a small source.
+Pillow blurs by three box filters of fractional width: 2 l + 1 whole pixels, and a pixel of weight a
+at each end. l and a are chosen such that the three filters together have the requested variance.
+Their convolution is smooth and has exactly this variance for any standard deviation, also far below
+a pixel. Such small deviations are usual where the blur of a view acts on a small input image.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 BOXES = 3
 
 NEGLIGIBLE = 1e-4
-"""Weights below this are left out."""
+"""Weights below this value are set to 0."""
 
 
 def blur_kernels(sigma_px: np.ndarray) -> np.ndarray:
-    """Kernels that sum to 1, all as wide as the widest: [...] -> float64 [..., n]; 0 = no blur.
+    """Return kernels that sum to 1, padded to the widest: [...] -> float64 [..., n]; 0 = no blur.
 
-    A kernel is the same, to the last bit, whatever the others of its batch are: all sums here are
-    taken one weight after the other, so that zeros around it do not change them.
+    A kernel is the same, to the last bit, for any other kernels in its batch: all sums add one
+    weight after the other, so zeros around a kernel do not change them.
     """
     variance = np.square(sigma_px.astype(np.float64)) / BOXES
     whole = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)  # l

@@ -1,4 +1,4 @@
-"""The evaluation loader: what the scorer sees of all this."""
+"""The evaluation loader: images resized and normalised by DALI, in order of their ids."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from dali_pipes.dali.engine import dali_stream, pipeline_options
 
 
 class ImageSource(Protocol):
-    """Images of one size by id, 0 .. len-1: a `ShardSet`, or what a user has in memory."""
+    """Images of one size by id, 0 .. len-1: a `ShardSet`, or a user's images in memory."""
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Number of channels, 1 or 3."""
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Int64 [B] -> uint8 [B, H, W, C]."""
+        """Return the images of some ids: int64 [B] -> uint8 [B, H, W, C]."""
 
 
 class EvalLoader:
-    """One pass over images in order of id: (ids int64 [B] on the CPU, images [B, 3, G, G])."""
+    """One pass over images in order of id.
+
+    A batch is (ids int64 [B] on the CPU, images float32 [B, 3, G, G] on the device).
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class EvalLoader:
         num_threads: int = 2,
         ids: range | None = None,
     ) -> None:
-        """The images of `ids`, all by default, come out at `crop_px` squared.
+        """Load the images of `ids` (all by default), resized to squares of side `crop_px`.
 
         The last batch may be smaller.
         """
@@ -49,11 +52,11 @@ class EvalLoader:
         self._num_threads = num_threads
 
     def __len__(self) -> int:
-        """Batches in the pass."""
+        """Return the number of batches in the pass."""
         return -(-len(self._all) // self._batch)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Start a pass."""
+        """Start a pass and yield its batches."""
         if not self._all:
             return
         from nvidia.dali.plugin.pytorch import feed_ndarray

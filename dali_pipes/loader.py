@@ -1,7 +1,7 @@
-"""The training loader: what the trainer sees of all this.
+"""The training loader: the only part of this package that the trainer calls.
 
-It hands out torch tensors on the training device that are not touched again while they are held:
-batch k stays as it is while batch k + 1 is made.
+It returns torch tensors on the training device. A batch that is still referenced is never written
+to: batch k stays as it is while batch k + 1 is made.
 """
 
 from __future__ import annotations
@@ -22,21 +22,26 @@ from shards.reader import ShardSet
 
 
 class ViewEngine(Protocol):
-    """Makes all views of a step; steps are asked for in order, until a run resumes at another."""
+    """Makes all views of a step. Steps come in order, except when a run resumes at another step."""
 
     def views(self, step: int) -> tuple[Tensor, Tensor]:
-        """Global views [2 + S, B, 3, G, G] and local views [N (1 + S), B, 3, L, L], as in `Batch`.
+        """Return global views [2 + S, B, 3, G, G] and local views [N (1 + S), B, 3, L, L].
+
+        Their order is the order in `Batch`.
 
         Raises:
             UserError: an image cannot be read or decoded.
         """
 
     def close(self) -> None:
-        """Drop what was prepared."""
+        """Drop the views that are prepared for the next steps."""
 
 
 class TrainLoader:
-    """Endless iterator of `Batch`, one a step; its whole state is the number of the next step."""
+    """Endless iterator of `Batch`, one for each step.
+
+    Its whole state is the number of the next step.
+    """
 
     def __init__(
         self,
@@ -49,11 +54,11 @@ class TrainLoader:
         config: LoaderConfig | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Check the request and start the engine that it asks for; views are of `dtype`.
+        """Check the request and start its engine; the views have the dtype `dtype`.
 
         Raises:
-            UserError: the views, the strategy, the batch and the sets do not fit each other, or do
-                not fit into the memory that they may take.
+            UserError: the views, the strategy, the batch and the sets do not fit each other, or
+                the pixels of a resident reader need more memory than allowed.
         """
         config = config or LoaderConfig()
         spec.check()
@@ -63,19 +68,19 @@ class TrainLoader:
         except UserError as error:
             raise UserError(f"{in_dist.directory}: {error}") from error
         self._plan = StepPlan(in_dist, aux, spec, negatives, order)
-        source_px = max(self._plan.height, self._plan.width)
-        self.engine = config.engine_for(source_px, spec)
-        """Which engine makes the views."""
+        image_px = max(self._plan.height, self._plan.width)
+        self.engine = config.engine_for(image_px, spec)
+        """Name of the engine that makes the views."""
         self._engine = _start(self.engine, self._plan, config, dtype, device)
         self._identity = self._describe(negatives, config.reader)
         self._step = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """The loader is its own iterator."""
+        """Return the loader, which is its own iterator."""
         return self
 
     def __next__(self) -> Batch:
-        """The views of the next step; waits for them if they are not ready."""
+        """Return the views of the next step; wait until they are ready."""
         ids = self._plan.ids(self._step)
         global_views, local_views = self._engine.views(self._step)
         batch = Batch(
@@ -89,17 +94,17 @@ class TrainLoader:
         return batch
 
     def state_dict(self) -> dict[str, object]:
-        """Position, and all that it is a position in."""
+        """Return the position, and a description of the images and views that it belongs to."""
         return {"step": self._step, **self._identity}
 
     def load_state_dict(self, state: dict[str, object], *, elastic: bool = False) -> None:
-        """Go on from a saved position; with `elastic`, also on another number of ranks.
+        """Continue at a saved position; with `elastic`, also with another number of ranks.
 
-        The sample ids and draws of a step are those of any number of ranks.
+        The sample ids and the parameters of a step do not depend on the number of ranks.
 
         Raises:
-            UserError: the state is of other images, views, seed, batch or number of ranks, or of
-                another engine or version of DALI.
+            UserError: the state belongs to other images, views, seed, batch or number of ranks, or
+                to another engine or version of DALI.
         """
         step = state.get("step")
         if not isinstance(step, int) or step < 0:
@@ -124,7 +129,7 @@ class TrainLoader:
         self._step = step
 
     def close(self) -> None:
-        """Drop what was prepared."""
+        """Drop the views that are prepared for the next steps."""
         self._engine.close()
 
     def _describe(self, negatives: str, reader: str) -> dict[str, object]:
@@ -139,14 +144,14 @@ class TrainLoader:
             "manifests": {name: shards.manifest.sha256 for name, shards in sets.items()},
         }
         for name, value in dataclasses.asdict(self._plan.spec).items():
-            # Lists, as they come back from a checkpoint.
+            # A list, because a checkpoint returns tuples as lists.
             identity[f"views.{name}"] = list(value) if isinstance(value, tuple) else value
         if self.engine == "dali":
-            from dali_pipes.dali.engine import dali_version
+            from dali_pipes.dali.version import dali_version
 
             identity["dali"] = dali_version()
             if any(shards.manifest.encoding != "raw" for shards in sets.values()):
-                identity["reader"] = reader  # one has DALI decode, the other Pillow
+                identity["reader"] = reader  # DALI decodes for one, Pillow for the other
         return identity
 
 
@@ -167,6 +172,6 @@ def _start(
 
 
 def _shortened(digests: object) -> str:
-    """The manifests' digests by stream, as far as one compares them by eye."""
+    """Return the first characters of the manifests' digests, by stream."""
     assert isinstance(digests, Mapping)
     return ", ".join(f"{stream} {digest[:12]}" for stream, digest in digests.items())

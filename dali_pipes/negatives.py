@@ -1,30 +1,31 @@
-"""The negatives: which images they are made of, and how they are shifted (paper, section 4.1).
+"""Strategies for negatives: which images they use, and which shifts (paper, section 4.1).
 
-A strategy is written as one word of text, the value of `negatives`:
+A strategy is one word of text, the value of the option `negatives`:
 
-    rot-in                  own images, rotated
+    rot-in                  in-distribution images, rotated
     rot                     auxiliary images, rotated: the paper's "Rot. ImgN"
     rot-in+rot              both, each with its own views; also called `combined`
-    rot-in|pixperm-in       one of the two for each image, as likely
-    3*rot-in|pixperm-in     the first thrice as often
-    rot-in|perm-16-in+aux   such a mix, and auxiliary images as they are
+    rot-in|pixperm-in       one of the two for each image, with equal probability
+    3*rot-in|pixperm-in     the first three times as often as the second
+    rot-in|perm-16-in+aux   a mix of two, and auxiliary images as they are
     none                    no negatives: plain DINO
 
-`+` adds a source: one global and N local negative views of each image more. `|` mixes within a
-source: each image takes one of the terms at a step, for all its views of that step, by weight. A
-term is a name of `dali_pipes/shifts/table.py`:
+`+` separates negative branches. Each branch adds one global and N local negative views of each
+image. `|` mixes terms within a branch: at a step, each image takes one of the terms for all its
+views, with probabilities proportional to the weights. A term is a name of
+`dali_pipes/shifts/table.py`:
 
     aux                         auxiliary images as they are
     rot, rot90x4                turned by 90, 180 or 270 degrees; `rot90x4` also by 0
     rot-any                     turned by any angle, with black corners
-    rot-any-early               the same, before the view's colours change and it is blurred
-    perm-4, perm-9, perm-16...  cut into so many equal squares, in a random order
+    rot-any-early               the same, but before colour jitter and blur
+    perm-4, perm-9, perm-16...  cut into 4, 9, 16... equal squares, in a random order
     pixperm                     all pixels in a random order
     cutperm                     top and bottom halves swapped, left and right halves, or both
-    blur                        blurred, strongly
+    blur                        strongly blurred
 
-made of auxiliary images, or with `-in` at its end of in-distribution images (all but `aux`). The
-parameters of a term (which turn, which order) are drawn anew for every view.
+A term uses auxiliary images, or in-distribution images if it ends with `-in` (`aux` cannot). The
+parameters of a term, such as the turn or the order, are drawn anew for every view.
 
 To add a transformation, see `dali_pipes/shifts/__init__.py`.
 """
@@ -51,42 +52,42 @@ Stream = Literal["in-dist", "aux"]
 T = TypeVar("T")
 
 Part = Literal["all", "early", "late"]
-"""Which of a source's terms: those whose shift is `early`, the others, or all."""
+"""Some of a branch's terms: the terms whose shift is `early`, the other terms, or all."""
 
 CHOICE = "choice"
-"""Name, among a source's parameters, of the number of each image's alternative: int32 [B]."""
+"""Name of the parameter of a branch that has the number of each image's term: int32 [B]."""
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A term: images of one stream, shifted."""
+    """A term of a strategy: images of one stream, and their shift."""
 
     stream: Stream
     shift: str
-    """A name that `shift_named` takes."""
+    """Name of the shift, as `shift_named` takes it."""
     weight: float = 1.0
-    """Share of the images of its source: above 0, at most 1."""
+    """Share of the branch's images that take this term: above 0, at most 1."""
 
     @property
     def name(self) -> str:
-        """The term without its weight."""
+        """The term as text, without its weight."""
         return self.shift + ("-in" if self.stream == "in-dist" else "")
 
 
 @dataclass(frozen=True)
-class NegativeSource:
-    """What gives one global and N local negative views of each of B images.
+class NegativeBranch:
+    """A branch that makes one global and N local negative views of each of B images.
 
-    The parameters of a view are those of all alternatives, each name after the alternative's
-    number and a dot ("0.turns"), and with more than one alternative also `CHOICE`.
+    Its parameters are the parameters of all alternatives. A name is the alternative's number, a
+    dot and the name in its shift ("0.turns"). With several alternatives there is also `CHOICE`.
     """
 
     alternatives: tuple[Alternative, ...]
-    """Their weights sum to 1."""
+    """The terms; their weights sum to 1."""
 
     @property
     def name(self) -> str:
-        """The terms as `parse_negatives` takes them, with their shares where they differ."""
+        """The terms as `parse_negatives` takes them, with their weights if these differ."""
         terms = self.alternatives
         if len({term.weight for term in terms}) == 1:
             return "|".join(term.name for term in terms)
@@ -94,24 +95,24 @@ class NegativeSource:
 
     @property
     def streams(self) -> frozenset[Stream]:
-        """The streams that it reads."""
+        """The streams from which the branch takes images."""
         return frozenset(term.stream for term in self.alternatives)
 
     @property
     def early(self) -> bool:
-        """Whether a term shifts the resized crop, before colours and blur."""
+        """True if a term shifts the resized crop, before colour jitter and blur."""
         return bool(self._terms("early"))
 
     def choose(self, rng: np.random.Generator, batch: int) -> np.ndarray:
-        """The number of the alternative of each image at a step: int32 [B]."""
+        """Draw the number of the alternative of each image at a step: int32 [B]."""
         weights = [term.weight for term in self.alternatives]
         return rng.choice(len(weights), batch, p=weights).astype(np.int32)
 
     def draw(self, rng: np.random.Generator, batch: int, side_px: int) -> Params:
-        """The parameters, but for `CHOICE`, of one view of each image.
+        """Draw the parameters of one view of each image, without `CHOICE`.
 
         Raises:
-            UserError: views of `side_px` pixels cannot be cut as an alternative asks.
+            UserError: views of `side_px` pixels cannot be cut as an alternative requires.
         """
         return {
             f"{number}.{name}": values
@@ -120,7 +121,7 @@ class NegativeSource:
         }
 
     def params_of(self, params: Params, part: Part) -> Params:
-        """Those of `params` that the terms of a part need."""
+        """Return the parameters that the terms of a part need."""
         prefixes = tuple(f"{number}." for number, _ in self._terms(part))
         return {
             name: values
@@ -129,9 +130,9 @@ class NegativeSource:
         }
 
     def turns(self, params: Params) -> np.ndarray:
-        """Quarter turns of each image, int32, 0 where its alternative is something else.
+        """Return the quarter turns of each image, int32; 0 if its alternative is another shift.
 
-        In the shape of the parameters, whatever it is; a single 0 where no alternative turns.
+        The shape is that of the parameters, or [] with the value 0 if no alternative turns.
         """
         turns = np.zeros((), np.int32)
         for number in range(len(self.alternatives)):
@@ -143,9 +144,9 @@ class NegativeSource:
     def graph(
         self, view: DataNode, params: Mapping[str, DataNode], side_px: int, part: Part = "all"
     ) -> DataNode:
-        """View uint8 HWC, parameters on the CPU -> view uint8 HWC; see `Shift.graph`.
+        """Shift a view: uint8 HWC, parameters on the CPU -> uint8 HWC; see `Shift.graph`.
 
-        Images whose term is not of `part` stay as they are.
+        Images whose term does not belong to `part` stay as they are.
         """
         shifted = view
         for number, term in self._terms(part):
@@ -165,13 +166,12 @@ class NegativeSource:
         skip_turns: bool = False,
         part: Part = "all",
     ) -> Tensor:
-        """Views [B, C, s, s] -> the same, shifted; see `Shift.tensor`.
+        """Shift views [B, C, s, s]; see `Shift.tensor`.
 
-        Images whose term is not of `part` stay as they are.
-
-        Keep `CHOICE` on the CPU: the rows of an alternative are found there, and a GPU is not
-        waited for. With `skip_turns`, all is done but the quarter turns that `turns` gives: where
-        that is nothing, the result is the input itself.
+        Images whose term does not belong to `part` stay as they are. With `skip_turns` the quarter
+        turns of `turns` are left out, and the result is the input itself if there is no other
+        shift. Keep `CHOICE` on the CPU: the images of an alternative are found there, so that a
+        GPU is not waited for.
         """
         from dali_pipes.transfer import to_device
 
@@ -193,7 +193,7 @@ class NegativeSource:
         return shifted
 
     def _terms(self, part: Part) -> list[tuple[int, Alternative]]:
-        """The terms of a part, each with its number."""
+        """Return the terms of a part, each with its number."""
         return [
             (number, term)
             for number, term in enumerate(self.alternatives)
@@ -202,7 +202,7 @@ class NegativeSource:
 
 
 def _own(params: Mapping[str, T], number: int) -> dict[str, T]:
-    """The parameters of an alternative, by their names in its shift."""
+    """Return the parameters of an alternative, by their names in its shift."""
     prefix = f"{number}."
     return {
         name.removeprefix(prefix): values
@@ -211,37 +211,37 @@ def _own(params: Mapping[str, T], number: int) -> dict[str, T]:
     }
 
 
-def needs_aux(sources: Sequence[NegativeSource]) -> bool:
-    """Whether any source reads the auxiliary stream."""
-    return any("aux" in source.streams for source in sources)
+def needs_aux(branches: Sequence[NegativeBranch]) -> bool:
+    """Return True if any branch takes images of the auxiliary stream."""
+    return any("aux" in branch.streams for branch in branches)
 
 
-def parse_negatives(text: str) -> tuple[NegativeSource, ...]:
-    """The sources of a strategy; its grammar is at the top of this file.
+def parse_negatives(text: str) -> tuple[NegativeBranch, ...]:
+    """Return the negative branches of a strategy; its grammar is at the top of this file.
 
     Raises:
-        UserError: the text is none; the message names it and the term that is wrong.
+        UserError: the text is not a strategy; the message names it and the wrong term.
     """
     if text == "none":
         return ()
     try:
-        sources = "rot-in+rot" if text == "combined" else text
-        return tuple(_source(source) for source in sources.split("+"))
+        branches = "rot-in+rot" if text == "combined" else text
+        return tuple(_branch(branch) for branch in branches.split("+"))
     except UserError as error:
         raise UserError(f"negatives={text}: {error}") from None
 
 
-def _source(text: str) -> NegativeSource:
+def _branch(text: str) -> NegativeBranch:
     weights: dict[tuple[Stream, str], float] = {}
     for term in text.split("|"):
         stream, shift, weight = _term(term)
         if (stream, shift) in weights:
-            raise UserError(f"{term!r} is a second time in one source; give it a weight")
+            raise UserError(f"{term!r} occurs twice in one branch; give it a weight instead")
         weights[stream, shift] = weight
-    # Relative to the largest first: a sum of huge weights is infinite.
+    # Divided by the largest weight first, because the sum of huge weights would be infinite.
     largest = max(weights.values())
     total = math.fsum(weight / largest for weight in weights.values())
-    return NegativeSource(
+    return NegativeBranch(
         tuple(
             Alternative(stream, shift, weight / largest / total)
             for (stream, shift), weight in weights.items()
@@ -250,7 +250,7 @@ def _source(text: str) -> NegativeSource:
 
 
 def _term(term: str) -> tuple[Stream, str, float]:
-    """Stream, shift and weight."""
+    """Return the stream, the shift and the weight of a term."""
     weight_text, star, name = term.rpartition("*")
     try:
         weight = float(weight_text) if star else 1.0
@@ -260,9 +260,9 @@ def _term(term: str) -> tuple[Stream, str, float]:
         raise UserError(f"{term!r} has the weight {weight_text!r}, expected a number above 0")
     name = name.strip()
     if name in ("none", "combined"):
-        raise UserError(f"{name!r} stands alone, without + or | or a weight")
+        raise UserError(f"{name!r} stands alone, without +, | or a weight")
     if name == "aux-in":
-        raise UserError("'aux-in' would be the positives: shift them, as rot-in does")
+        raise UserError("'aux-in' would be the positive images; shift them, for example by rot-in")
     shift = name.removesuffix("-in")
     shift_named(shift)
     return ("aux" if shift == name else "in-dist"), shift, weight

@@ -1,8 +1,9 @@
-"""Levels of finished views by ImageNet's mean and deviation, and what is done to them in that form.
+"""Normalised views: conversion from and to levels, and the operations on them.
 
-Nothing here waits for a GPU: what is constant is copied there once, the rest without waiting.
+Views are normalised by ImageNet's mean and standard deviation. Nothing here waits for a GPU:
+constants are copied once, other values without waiting.
 
-Legend: n views, s their side.
+Legend: n views, s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE
 from dali_pipes.transfer import to_device
 
 PER_LEVEL = tuple(1 / std for std in RGB_STD)
-"""One level in a normalised view, by channel."""
+"""Size of one level in a normalised view, by channel."""
 
 CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
-"""Levels that are worked on at once: on a CPU as many as its caches hold in float32."""
+"""Number of levels that are processed at once: on a CPU, as many as fit its caches in float32."""
 
 
 @functools.cache
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Float32 [len(values)] on a device; shared, so not to be written to."""
+    """Return float32 [len(values)] on a device. The tensor is shared: do not write to it."""
     return torch.tensor(values, device=device)
 
 
 def normalize(levels: Tensor, out: Tensor) -> None:
-    """Levels, uint8 [n, s, s, 1 or 3] -> normalised, into `out` [n, s, s, 3] of a float dtype."""
+    """Normalise levels, uint8 [n, s, s, 1 or 3], into `out` [n, s, s, 3] of a float dtype."""
     side_px = out.shape[1]
     scale = constant(PER_LEVEL, out.device).repeat(side_px)
     offset = constant(BLACK, out.device).repeat(side_px)
@@ -46,16 +47,16 @@ def normalize(levels: Tensor, out: Tensor) -> None:
 
 
 def levels_of(views: Tensor) -> np.ndarray:
-    """Normalised [..., 3, s, s] -> levels [..., s, s, 3], unrounded."""
+    """Return the levels [..., s, s, 3] of normalised views [..., 3, s, s], not rounded."""
     pixels = views.float().cpu().movedim(-3, -1).numpy()
     return pixels * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
 def clip_and_solarize_(views: Tensor, solarize: np.ndarray) -> None:
-    """Normalised views [n, 3, ...] to black at least and white at most, in place.
+    """Clip normalised views [n, 3, ...] to black and white, in place, and solarize some of them.
 
-    Those of `solarize` (bool [n]) have their levels of 128 and more inverted: such a level is above
-    its inverse, any other is not.
+    Views where `solarize` (bool [n]) is True have their levels of 128 and more inverted. These are
+    the levels that are larger than their inverse, so the smaller of both is taken.
     """
     solarized = to_device(np.flatnonzero(solarize), views.device)
     for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):

@@ -35,7 +35,7 @@ SHOWN_PX = 112
 
 @dataclass(frozen=True)
 class PreviewConfig:
-    """What to draw."""
+    """The set, the views and the size of the preview."""
 
     shards: tyro.conf.Positional[Path]
     """Folder of in-distribution shards."""

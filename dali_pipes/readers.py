@@ -1,8 +1,8 @@
-"""Where the images of a step come from: streamed from the shards, or held in memory.
+"""Readers of the images of a step: from the shards, or from memory.
 
-Samples are read with one positioned read each, straight from the tars by the offsets of their
-index: any order at no cost, hence a truly global shuffle, and a file that is cut under a running
-job is an error that names the shard where a mapped file is a crash.
+Each sample is read by one positioned read, directly from its tar, at the offset in the index. So
+any order costs the same, and the shuffle is global. A memory-mapped file would crash the process
+when a shard is cut off during a run; here this is an error that names the shard.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ READ_AT_ONCE = 4096
 
 
 class Reader(Protocol):
-    """Pixels by sample id."""
+    """A source of pixels by sample id."""
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """uint8 [B, H, W, C] of the samples `ids` (int64 [B])."""
+        """Return the pixels of the samples `ids` (int64 [B]): uint8 [B, H, W, C]."""
 
 
 class StreamReader:
-    """Reads (and decodes) the samples of each step from the shards."""
+    """Reads, and decodes, the samples of each step from the shards."""
 
     def __init__(self, shards: ShardSet) -> None:
         """Read from an open set."""
         self._shards = shards
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """See `Reader`; on the CPU."""
+        """Return pixels on the CPU; see `Reader`."""
         return torch.from_numpy(self._shards.read(ids))
 
 
 class EncodedReader:
-    """Reads the samples of each step from the shards and leaves decoding to who asks."""
+    """Reads the samples of each step from the shards; the caller decodes them."""
 
     def __init__(self, shards: ShardSet) -> None:
         """Read from an open set of encoded images."""
         self._shards = shards
 
     def read(self, ids: np.ndarray) -> list[np.ndarray]:
-        """The files of the samples `ids` (int64 [B]): each uint8 [bytes]."""
+        """Return the image files of the samples `ids` (int64 [B]): each uint8 [bytes]."""
         return self._shards.read_files(ids)
 
 
 class ResidentReader:
-    """Holds all pixels of a set on a device; its shards are not read again."""
+    """Holds all pixels of a set on a device and reads its shards only once."""
 
     def __init__(self, shards: ShardSet, device: torch.device) -> None:
         """Check every byte of the shards against the manifest, and load them.
@@ -71,7 +71,7 @@ class ResidentReader:
             self._pixels[part[0] : part[-1] + 1] = torch.from_numpy(shards.read(part.numpy()))
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """See `Reader`; on its device."""
+        """Return pixels on the reader's device; see `Reader`."""
         if self._pixels.device.type == "cpu":
             return torch.from_numpy(self._pixels.numpy()[ids])
         return self._pixels[to_device(ids, self._pixels.device)]
@@ -80,10 +80,10 @@ class ResidentReader:
 def open_readers(
     sets: Mapping[str, ShardSet], config: LoaderConfig, device: torch.device
 ) -> dict[str, Reader]:
-    """A reader of pixels for each stream, as configured; resident ones on `device`.
+    """Return the configured reader of pixels for each stream; resident pixels are on `device`.
 
     Raises:
-        UserError: the pixels take more than the budget, or a shard is not as it was built.
+        UserError: the pixels need more memory than allowed, or a shard is not as it was built.
     """
     if config.reader == "stream":
         return {stream: StreamReader(shards) for stream, shards in sets.items()}

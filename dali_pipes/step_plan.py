@@ -1,7 +1,10 @@
-"""What a step is made of, as a pure function of its number: sample ids, and the draws of all views.
+"""The plan of a step: its sample ids and the parameters of all its views, from its number alone.
 
-Both view engines read it. The draws are those of the global batch, sliced by rank, so that they do
-not depend on the number of ranks; those of the positive views do not depend on the negatives.
+Both view engines read it. Parameters are drawn for the global batch and then sliced by rank, so
+that they do not depend on the number of ranks. The parameters of the positive views do not depend
+on the negatives.
+
+Legend: B images a rank, V views of an image in a group, C channels, s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dali_pipes.batch import GLOBAL_VIEWS, ViewSpec
-from dali_pipes.negatives import CHOICE, NegativeSource, Part, needs_aux, parse_negatives
+from dali_pipes.negatives import CHOICE, NegativeBranch, Part, needs_aux, parse_negatives
 from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewKind, ViewParams, draw_view_params
 from shards.errors import UserError
@@ -22,7 +25,7 @@ from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
 from shards.reader import ShardSet
 
 VIEW_DRAWS, CHOICES = 2, 3
-"""Second words of the seeds of draws; those below are the orders of the streams."""
+"""The second word of the seed of each kind of draw; 0 and 1 are the orders of the streams."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class StreamOrder:
     rank: int = 0
     world_size: int = 1
     aux_replayed: bool = False
-    """Whether each pass over the in-dist set sees the same auxiliary images in the same order, as
-    the authors' code does: its sampler starts anew and is never told to reshuffle."""
+    """True if each pass over the in-dist set sees the same auxiliary images in the same order. The
+    authors' code does this: its sampler starts anew and is never told to reshuffle."""
 
     @property
     def rank_part(self) -> slice:
@@ -45,14 +48,14 @@ class StreamOrder:
 
 @dataclass(frozen=True)
 class ViewGroup:
-    """Views of one kind, of one set of images."""
+    """Views of one kind, made of one set of images."""
 
     kind: ViewKind
     count: int
-    """V."""
+    """V, the number of views of each image."""
     side_px: int
-    source: int | None = None
-    """Which negative source they are of; None = positive views."""
+    branch: int | None = None
+    """Number of the negative branch that the views belong to; None = positive views."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +64,28 @@ class GroupParams:
 
     group: ViewGroup
     view: ViewParams
-    """[V, B, ...]"""
+    """Parameters of the transformations T, [V, B, ...]."""
     from_aux: np.ndarray
-    """bool [B]: which of its images are of the auxiliary stream; the others are in-dist."""
+    """bool [B]: True for images of the auxiliary stream, False for in-dist images."""
     shift: Mapping[str, np.ndarray]
-    """Those of the negative source: [V, B, ...]; empty for positive views."""
+    """Parameters of the negative branch, [V, B, ...]; empty for positive views."""
 
-    negative: NegativeSource | None = None
-    """That source; None of positive views."""
+    negative: NegativeBranch | None = None
+    """The negative branch; None for positive views."""
 
     @property
     def turns(self) -> np.ndarray:
-        """Quarter turns of negative views: integers [V, B], 0 where they are shifted otherwise."""
+        """Quarter turns of negative views: integers [V, B], 0 for views with another shift."""
         assert self.negative is not None
         return np.broadcast_to(self.negative.turns(self.shift), self.view.flip.shape)
 
     @property
     def early(self) -> bool:
-        """Whether some of its images are shifted before colours and blur."""
+        """True if some of the images are shifted before colour jitter and blur."""
         return self.negative is not None and self.negative.early
 
     def one_by_one(self) -> Iterator[GroupParams]:
-        """The draws of each of its V views."""
+        """Yield the parameters of each of the V views."""
         for number in range(self.group.count):
             part = slice(number, number + 1)
             yield GroupParams(
@@ -96,7 +99,7 @@ class GroupParams:
     def shifted(
         self, views: Tensor, black: Tensor, *, skip_turns: bool = False, part: Part = "all"
     ) -> Tensor:
-        """All V B negative views [V B, C, s, s], shifted as drawn; see `NegativeSource.tensor`."""
+        """Return all negative views [V B, C, s, s] shifted; see `NegativeBranch.tensor`."""
         assert self.negative is not None
         params = {
             name: to_device(
@@ -109,7 +112,7 @@ class GroupParams:
 
 
 class StepPlan:
-    """Sample ids and draws by step."""
+    """The sample ids and the parameters of each step."""
 
     def __init__(
         self,
@@ -119,15 +122,16 @@ class StepPlan:
         negatives: str,
         order: StreamOrder,
     ) -> None:
-        """Plan the views and check that the streams can feed them.
+        """Plan the views and check that the streams have the images for them.
 
         Raises:
-            UserError: a stream is missing, unused or of another shape than the other.
+            UserError: the auxiliary stream is missing, not used or of another image shape, or
+                images or views of this size cannot be shifted.
         """
-        self.sources = parse_negatives(negatives)
-        if needs_aux(self.sources) and aux is None:
+        self.branches = parse_negatives(negatives)
+        if needs_aux(self.branches) and aux is None:
             raise UserError(f"negatives={negatives} needs auxiliary images: name them with --aux")
-        if aux is not None and not needs_aux(self.sources):
+        if aux is not None and not needs_aux(self.branches):
             raise UserError(f"{aux.directory}: negatives={negatives} reads no auxiliary images")
         self.sets = {"in-dist": in_dist}
         self.height, self.width, self.channels = in_dist.manifest.sample_shape
@@ -139,12 +143,12 @@ class StepPlan:
                     f"{aux.directory}: images are {there}, those of {in_dist.directory} {here} "
                     "(height, width, channels); build the auxiliary shards at the same size"
                 )
-        if self.sources and spec.shift_space == "source" and self.height != self.width:
+        if self.branches and spec.shift_space == "source" and self.height != self.width:
             raise UserError(
                 f"views.shift_space is source, but the images of {in_dist.directory} are "
                 f"{self.height} x {self.width} px; only square ones can be shifted"
             )
-        if spec.shift_space == "source" and any(source.early for source in self.sources):
+        if spec.shift_space == "source" and any(branch.early for branch in self.branches):
             raise UserError(
                 f"negatives={negatives}: rot-any-early turns resized crops, but views.shift_space "
                 "is source; leave it at view, or take rot-any (without compat.rot_any_early)"
@@ -152,38 +156,38 @@ class StepPlan:
         self.spec = spec
         self.order = order
         self.batch = len(range(order.global_batch)[order.rank_part])
-        """B, images a rank."""
-        self.global_groups, self.local_groups = plan_views(spec, self.sources)
+        """B, the number of images on this rank."""
+        self.global_groups, self.local_groups = plan_views(spec, self.branches)
         for group in self.groups:
-            if group.source is not None:  # what a side cannot be cut into is found here
+            if group.branch is not None:  # refuse a side that cannot be cut before the first step
                 try:
-                    self._shift(np.random.default_rng(0), group, batch=1)
+                    self._draw_shift(np.random.default_rng(0), group, batch=1)
                 except UserError as error:
                     raise UserError(f"negatives={negatives}: {error}") from error
 
     @property
     def groups(self) -> list[ViewGroup]:
-        """All groups: first the global views, then the local ones, each in the order of `Batch`."""
+        """All groups: the global views, then the local views, each in the order of `Batch`."""
         return self.global_groups + self.local_groups
 
     def ids(self, step: int) -> dict[str, np.ndarray]:
-        """This rank's sample ids at `step`, by stream: int64 [B]."""
+        """Return this rank's sample ids at `step`, by stream: int64 [B]."""
         order = self.order
         batch, seed, part = order.global_batch, order.seed, order.rank_part
         ids = {"in-dist": in_dist_ids(len(self.sets["in-dist"]), batch, seed, step)[part]}
         if "aux" in self.sets:
             if order.aux_replayed:
                 step %= steps_per_epoch(len(self.sets["in-dist"]), batch)
-                # A smaller set comes again in the same order, its last incomplete batch left out.
+                # A smaller set is repeated in the same order, without its last incomplete batch.
                 step %= max(1, len(self.sets["aux"]) // batch)
             ids["aux"] = aux_ids(len(self.sets["aux"]), batch, seed, step)[part]
         return ids
 
-    def draws(self, step: int) -> list[GroupParams]:
-        """This rank's draws at `step`, for each of `groups`."""
+    def params(self, step: int) -> list[GroupParams]:
+        """Draw this rank's parameters at `step`, for each of `groups`."""
         choices = [
-            source.choose(self._rng(CHOICES, step, number), self.order.global_batch)
-            for number, source in enumerate(self.sources)
+            branch.choose(self._rng(CHOICES, step, number), self.order.global_batch)
+            for number, branch in enumerate(self.branches)
         ]
         return [
             self._draw(self._rng(VIEW_DRAWS, step, number), group, choices)
@@ -191,10 +195,10 @@ class StepPlan:
         ]
 
     def _seeds(self) -> list[int]:
-        """A number for each of `groups` that does not depend on which others there are."""
+        """Return a number for each group that does not depend on which other groups there are."""
         kinds: dict[ViewKind, int] = {"global-1": 0, "global-2": 1, "global-any": 1, "local": 2}
         return [
-            kinds[group.kind] + (0 if group.source is None else 2 + 2 * group.source)
+            kinds[group.kind] + (0 if group.branch is None else 2 + 2 * group.branch)
             for group in self.groups
         ]
 
@@ -209,39 +213,39 @@ class StepPlan:
         view = draw_view_params(rng, self.spec, group.kind, shape, (self.height, self.width))
         from_aux = np.zeros(batch, bool)
         shift: dict[str, np.ndarray] = {}
-        source = None
-        if group.source is not None:
-            source, choice = self.sources[group.source], choices[group.source]
-            from_aux = np.array([term.stream == "aux" for term in source.alternatives])[choice]
+        branch = None
+        if group.branch is not None:
+            branch, choice = self.branches[group.branch], choices[group.branch]
+            from_aux = np.array([term.stream == "aux" for term in branch.alternatives])[choice]
             shift = {
                 name: values.reshape(*shape, *values.shape[1:])[:, part]
-                for name, values in self._shift(rng, group, group.count * batch).items()
+                for name, values in self._draw_shift(rng, group, group.count * batch).items()
             }
-            if len(source.alternatives) > 1:
+            if len(branch.alternatives) > 1:
                 shift[CHOICE] = np.tile(choice[part], (group.count, 1))
-        return GroupParams(group, view[:, part], from_aux[part], shift, source)
+        return GroupParams(group, view[:, part], from_aux[part], shift, branch)
 
-    def _shift(
+    def _draw_shift(
         self, rng: np.random.Generator, group: ViewGroup, batch: int
     ) -> Mapping[str, np.ndarray]:
-        assert group.source is not None
+        assert group.branch is not None
         side_px = group.side_px if self.spec.shift_space == "view" else self.height
-        return self.sources[group.source].draw(rng, batch, side_px)
+        return self.branches[group.branch].draw(rng, batch, side_px)
 
 
 def plan_views(
-    spec: ViewSpec, sources: tuple[NegativeSource, ...]
+    spec: ViewSpec, branches: tuple[NegativeBranch, ...]
 ) -> tuple[list[ViewGroup], list[ViewGroup]]:
-    """Groups of global and of local views in the order of `Batch`: positives, source by source."""
+    """Return the groups of global and of local views: positive views, then branch by branch."""
     global_groups = [
         ViewGroup("global-1", 1, spec.global_px),
         ViewGroup("global-2", 1, spec.global_px),
-        *(ViewGroup("global-any", 1, spec.global_px, number) for number in range(len(sources))),
+        *(ViewGroup("global-any", 1, spec.global_px, number) for number in range(len(branches))),
     ]
-    assert sum(group.count for group in global_groups) == GLOBAL_VIEWS + len(sources)
+    assert sum(group.count for group in global_groups) == GLOBAL_VIEWS + len(branches)
     if not spec.local_views:
         return global_groups, []
     return global_groups, [
-        ViewGroup("local", spec.local_views, spec.local_px, source)
-        for source in (None, *range(len(sources)))
+        ViewGroup("local", spec.local_views, spec.local_px, branch)
+        for branch in (None, *range(len(branches)))
     ]

@@ -1,4 +1,4 @@
-"""How what is made on the host comes to the device."""
+"""The copy of host values to the device."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """An array, or a tensor of the host, on a device; a GPU's queue is not waited for."""
+    """Return an array, or a tensor of the host, on a device, without waiting for a GPU's queue."""
     host = torch.as_tensor(values)
     if device.type == "cuda" and host.device.type == "cpu":
-        host = host.pin_memory()  # else the copy would wait for what is queued before it
+        # A copy from pageable memory would wait for the work that is queued before it.
+        host = host.pin_memory()
     return host.to(device, non_blocking=True)

@@ -1,12 +1,12 @@
-"""Every random parameter of a view, drawn on the host from (seed, stream, step) and nothing else.
+"""Every random parameter of a view, drawn on the host from the seed and the step alone.
 
-The draws are made for the global batch and sliced by rank: two ranks never share a draw, a run that
-resumes at a step sees what it would have seen, and so does one with another number of ranks. The
-graph that consumes them has no randomness of its own, which also makes it comparable, pixel by
-pixel, with any other implementation given the same parameters.
+The parameters are drawn for the global batch and sliced by rank. Two ranks never share a draw. A
+run that resumes at a step, with any number of ranks, sees the same parameters as a run that was not
+interrupted. The view engines have no randomness of their own, so their views can be compared, pixel
+by pixel, with any other implementation that gets the same parameters.
 
-The laws are torchvision's (RandomResizedCrop, ColorJitter, RandomGrayscale) and DINO's choice of
-blur and solarize per kind of view.
+The distributions are torchvision's (RandomResizedCrop, ColorJitter, RandomGrayscale); blur and
+solarization depend on the kind of view, as in DINO.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import numpy as np
 from dali_pipes.batch import ViewSpec
 
 ViewKind = Literal["global-1", "global-2", "global-any", "local"]
-"""The global views differ in blur and solarize; a negative one is like either, half the time."""
+"""The two positive global views differ in blur and solarization. "global-any", a negative global
+view, has the distribution of either with probability 1/2."""
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
-"""The operations of colour jitter, by their number in a `ViewParams.jitter_order`."""
+"""The operations of colour jitter; `ViewParams.jitter_order` counts them from 0."""
 
 CROP_TRIES = 10
-"""Draws before torchvision's RandomResizedCrop falls back to a central crop."""
+"""Number of draws after which torchvision's RandomResizedCrop takes a central crop."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class ViewParams:
     """The parameters of views; shape [...] is [B], or [V, B] for V views of each of B images."""
 
     crop_start: np.ndarray
-    """int32 [..., 2]: top, left in source pixels."""
+    """int32 [..., 2]: top and left, in pixels of the input image."""
     crop_shape: np.ndarray
-    """int32 [..., 2]: height, width in source pixels."""
+    """int32 [..., 2]: height and width, in pixels of the input image."""
     flip: np.ndarray
     """int32: 1 = mirrored left to right."""
     brightness: np.ndarray
@@ -49,28 +50,28 @@ class ViewParams:
     hue_deg: np.ndarray
     """float32: angle in degrees (never a fraction of a turn)."""
     jitter_order: np.ndarray
-    """uint8 [..., 4]: the operations of `JITTER` in the order in which they are applied."""
+    """uint8 [..., 4]: numbers in `JITTER`, in the order in which the operations are applied."""
     gray: np.ndarray
-    """bool: all colour lost, after the jitter."""
+    """bool: True = all colour is removed, after the jitter."""
     blur_sigma_px: np.ndarray
-    """float32: in pixels of the view; 0 = no blur."""
+    """float32: standard deviation in pixels of the view; 0 = no blur."""
     solarize: np.ndarray
-    """bool."""
+    """bool: True = levels of 128 and more are inverted."""
 
     def __getitem__(self, part: int | slice | np.ndarray | tuple) -> ViewParams:
-        """The parameters of some of the views."""
+        """Return the parameters of some of the views."""
         return ViewParams(*(getattr(self, field.name)[part] for field in fields(self)))
 
     def flatten(self) -> ViewParams:
-        """[V, B] -> [V * B]."""
+        """Return the parameters with the axes [V, B] joined to [V * B]."""
         arrays = (getattr(self, field.name) for field in fields(self))
         return ViewParams(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
 
 
-def join_params(draws: Sequence[ViewParams]) -> ViewParams:
-    """Views [V1, B], [V2, B], ... -> all of them, [V1 + V2 + ..., B]."""
+def join_params(parts: Sequence[ViewParams]) -> ViewParams:
+    """Join the parameters of views [V1, B], [V2, B], ... to [V1 + V2 + ..., B]."""
     names = [field.name for field in fields(ViewParams)]
-    return ViewParams(*(np.concatenate([getattr(draw, name) for draw in draws]) for name in names))
+    return ViewParams(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def draw_view_params(
@@ -78,11 +79,14 @@ def draw_view_params(
     spec: ViewSpec,
     kind: ViewKind,
     shape: tuple[int, ...],
-    source_hw: tuple[int, int],
+    image_hw: tuple[int, int],
 ) -> ViewParams:
-    """Draw views of one kind, of images of height, width `source_hw`; all arrays are [*shape]."""
+    """Draw the parameters of views of one kind; all arrays are [*shape].
+
+    `image_hw` is the height and width of the input images, in pixels.
+    """
     scale = spec.local_scale if kind == "local" else spec.global_scale
-    crop_start, crop_shape = draw_crops(rng, shape, source_hw, scale, spec.crop_ratio)
+    crop_start, crop_shape = draw_crops(rng, shape, image_hw, scale, spec.crop_ratio)
     jitter = rng.random(shape) < spec.jitter_p
     brightness, contrast, saturation, hue_deg = (
         np.where(jitter, rng.uniform(middle - half, middle + half, shape), middle)
@@ -115,16 +119,17 @@ def draw_view_params(
 def draw_crops(
     rng: np.random.Generator,
     shape: tuple[int, ...],
-    source_hw: tuple[int, int],
+    image_hw: tuple[int, int],
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crop boxes by the law of torchvision's RandomResizedCrop.
+    """Draw crop boxes from the distribution of torchvision's RandomResizedCrop.
 
     Returns:
-        Start (top, left) and shape (height, width) in source pixels, each int32 [*shape, 2].
+        Start (top, left) and shape (height, width) in pixels of the input image, each int32
+        [*shape, 2].
     """
-    height, width = source_hw
+    height, width = image_hw
     area = height * width * rng.uniform(*scale, (*shape, CROP_TRIES))
     log_ratio = math.log(ratio[0]), math.log(ratio[1])
     aspect = np.exp(rng.uniform(*log_ratio, (*shape, CROP_TRIES)))

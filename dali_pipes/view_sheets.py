@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from dali_pipes.batch import Batch
-from dali_pipes.negatives import NegativeSource
+from dali_pipes.negatives import NegativeBranch
 from dali_pipes.normalised import levels_of
 
 MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
@@ -19,7 +19,7 @@ Column = tuple[str, Sequence[Image.Image]]
 
 
 def view_columns(
-    images: np.ndarray, batch: Batch, sources: Sequence[NegativeSource]
+    images: np.ndarray, batch: Batch, sources: Sequence[NegativeBranch]
 ) -> list[Column]:
     """Return the input images, uint8 [B, H, W, C], and then all views of `batch`, as columns."""
     columns = [input_column(images, batch.global_views.shape[-1])]

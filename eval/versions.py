@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from dali_pipes.dali.version import dali_version
+
 PACKAGES = ("oodino", "timm", "numpy", "scipy", "scikit-learn", "pillow")
-DALI = "nvidia-dali"
-"""How the names of its packages begin; there is one for each version of CUDA."""
 
 
 def versions() -> dict[str, str]:
@@ -22,9 +22,3 @@ def versions() -> dict[str, str]:
             continue  # oodino itself, in a checkout that was not installed
     dali = dali_version()
     return {**found, "dali": dali} if dali else found
-
-
-def dali_version() -> str:
-    """DALI's, which is not imported for it; "" where it is not installed."""
-    found = (one.version for one in distributions() if (one.name or "").startswith(DALI))
-    return next(found, "")

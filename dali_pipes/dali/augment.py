@@ -1,11 +1,12 @@
-"""The transformations T as DALI graph functions of one view; one code for the CPU and the GPU.
+"""The transformations T as DALI graph functions of one view, the same for the CPU and the GPU.
 
-A view is uint8 HWC with C = 1 or 3 channels throughout. Traps live here: antialiasing always on,
-crops cut out before the resize (DALI's region-of-interest resize reads outside of them).
+A view is uint8 HWC with C = 1 or 3 channels throughout. Two details matter: antialiasing is always
+on, and a crop is cut out before its resize, because DALI's region-of-interest resize also reads
+pixels outside the crop.
 
-The operators were chosen by their cost on a CPU, where those with a result in uint8 differ a lot:
-`filter` blurs 5 to 7 times faster than `gaussian_blur`, and has Pillow's border; the mirroring is
-free in `resize`; colours change in the graph only where crops are smaller than views.
+The operators were chosen by their cost on a CPU, where operators with a uint8 result differ a lot:
+`filter` blurs 5 to 7 times faster than `gaussian_blur`, and treats borders as Pillow does; `resize`
+mirrors at no cost; colours change in the graph only if crops are smaller than views.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD
 SOLARIZED = [level if level < 128 else 255 - level for level in range(256)]
 
 Params = Mapping[str, DataNode]
-"""The arrays of `graph_params`, on the CPU."""
+"""The arrays of `graph_params` as nodes on the CPU."""
 
 
 def view_of(
@@ -30,10 +31,10 @@ def view_of(
     in_source_space: bool,
     early: Callable[[DataNode], DataNode] | None = None,
 ) -> DataNode:
-    """One view: crop, flip, blur, in source space also jitter, gray and solarize.
+    """Make one view: crop, flip, blur, and in source space also jitter, gray and solarize.
 
-    In view space these three are left to `colour.colour_normalized`: they commute with the blur.
-    What is shifted `early`, before them and the blur, is for view space only.
+    In view space `colour.colour_normalized` does the last three later; they commute with the blur.
+    `early` is a shift that acts before jitter and blur, in view space only.
     """
     view = fn.slice(image, params["crop_start"], params["crop_shape"], axes=[0, 1])
     if in_source_space:
@@ -49,7 +50,7 @@ def view_of(
 
 
 def decode(encoded: DataNode, channels: int, device: str) -> DataNode:
-    """Image files -> uint8 HWC; on the GPU too chroma is interpolated as libjpeg does it."""
+    """Decode image files to uint8 HWC; chroma is interpolated as libjpeg does, also on the GPU."""
     return fn.decoders.image(
         encoded,
         device="mixed" if device == "gpu" else "cpu",
@@ -59,12 +60,12 @@ def decode(encoded: DataNode, channels: int, device: str) -> DataNode:
 
 
 def resize(image: DataNode, size: DataNode | list[int]) -> DataNode:
-    """Bicubic, antialiased, to height and width; a negative width mirrors."""
+    """Resize to a height and width: bicubic, antialiased; a negative width mirrors the image."""
     return fn.resize(image, size=size, interp_type=types.INTERP_CUBIC, antialias=True)
 
 
 def colour(view: DataNode, params: Params) -> DataNode:
-    """Jitter and gray: two affine maps, each of the pixels and of their mean; see `colour.py`."""
+    """Apply jitter and gray: two affine maps of the pixels and their mean; see `colour.py`."""
     for number in range(2):
         mean = fn.reductions.mean(view, axes=[0, 1], keep_dims=True)
         of_mean = fn.coord_transform(mean, M=params[f"of_mean_{number}"])
@@ -74,7 +75,7 @@ def colour(view: DataNode, params: Params) -> DataNode:
 
 
 def blur(view: DataNode, params: Params) -> DataNode:
-    """By a kernel for the columns and one for the rows; edge pixels are repeated."""
+    """Blur by a kernel along the columns and one along the rows; edge pixels are repeated."""
     for name in ("blur_down", "blur_across"):
         kernel = params[name].gpu() if view.device == "gpu" else params[name]
         view = fn.filter(view, kernel, border="clamp")
@@ -82,14 +83,14 @@ def blur(view: DataNode, params: Params) -> DataNode:
 
 
 def solarize(view: DataNode, chosen: DataNode) -> DataNode:
-    """Invert the levels of 128 and more where `chosen`."""
+    """Invert the levels of 128 and more if `chosen` is True."""
     if chosen:
         view = fn.lookup_table(view, keys=list(range(256)), values=SOLARIZED, dtype=types.UINT8)
     return view
 
 
 def normalize(view: DataNode, channels: int) -> DataNode:
-    """To float32 [3, H, W] with ImageNet's mean and deviation; gray is repeated thrice."""
+    """Normalise to float32 [3, H, W] by ImageNet's statistics; gray is repeated three times."""
     if channels == 1:
         view = fn.color_space_conversion(view, image_type=types.GRAY, output_type=types.RGB)
     return fn.crop_mirror_normalize(

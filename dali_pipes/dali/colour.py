@@ -1,15 +1,15 @@
-"""Colour jitter and gray as affine maps of the pixels, and their application to finished views.
+"""Colour jitter and gray as affine maps of the pixels.
 
 Brightness, contrast, saturation, hue and gray are each affine in a pixel x and in the mean m of the
-view's pixels, so that any order of them is too:
+view's pixels. So is any sequence of them:
 
     x  ->  A x + D m        A, D: [C, C]
 
-A view has two such maps, with the levels clipped after each: brightness and contrast, which clip
-the most, are never in the same one. Apart from that, and from a hue that turns in YIQ instead of
-HSV, they are the operations one by one.
+A view has two such maps, and the levels are clipped after each. Brightness and contrast, which clip
+most, are never in the same map. Two things differ from applying the operations one by one: there
+are fewer clips, and the hue turns in YIQ instead of HSV.
 
-Legend: B images, C channels (3, or 1 of gray images), s side of a view.
+Legend: B images, C channels (3, or 1 of gray images), s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RGB_OF_YIQ = np.linalg.inv(YIQ)
 
 @dataclass(frozen=True)
 class ColourMap:
-    """One map of each view."""
+    """One affine map for each view."""
 
     of_pixel: np.ndarray
     """A: float32 [..., C, C]."""
@@ -39,22 +39,22 @@ class ColourMap:
     """D: float32 [..., C, C]."""
 
 
-def colour_maps(draw: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
-    """The two maps of each view, in the order in which they are applied."""
+def colour_maps(params: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
+    """Return the two maps of each view, in the order in which they are applied."""
     luma = np.array(LUMA) if channels == 3 else np.ones(1)
     to_luma = np.broadcast_to(luma, (channels, channels))
     keep = np.eye(channels)
-    factors = {name: getattr(draw, name)[..., None, None] for name in JITTER[:3]}
+    factors = {name: getattr(params, name)[..., None, None] for name in JITTER[:3]}
     operations = {
         "brightness": factors["brightness"] * keep,
         "contrast": factors["contrast"] * keep,
         "saturation": factors["saturation"] * (keep - to_luma) + to_luma,
-        "hue": hue_turn(draw.hue_deg) if channels == 3 else keep,
+        "hue": hue_turn(params.hue_deg) if channels == 3 else keep,
     }
-    order = np.moveaxis(draw.jitter_order, -1, 0)[..., None, None]
+    order = np.moveaxis(params.jitter_order, -1, 0)[..., None, None]
     places = [(order == JITTER.index(name)).argmax(0) for name in ("brightness", "contrast")]
     second_starts = np.maximum(*places)
-    of_pixel = np.broadcast_to(keep, (*draw.gray.shape, channels, channels))
+    of_pixel = np.broadcast_to(keep, (*params.gray.shape, channels, channels))
     of_mean = np.zeros_like(of_pixel)
     first_of_pixel, first_of_mean = of_pixel, of_mean
     for place, operation in enumerate(order):
@@ -66,7 +66,7 @@ def colour_maps(draw: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
         rest = np.where(operation == JITTER.index("contrast"), 1 - factors["contrast"], 0)
         of_mean = turn @ of_mean + rest * (to_luma @ (of_pixel + of_mean))
         of_pixel = turn @ of_pixel
-    last = np.where(draw.gray[..., None, None], to_luma, keep)
+    last = np.where(params.gray[..., None, None], to_luma, keep)
     return (
         ColourMap(first_of_pixel.astype(np.float32), first_of_mean.astype(np.float32)),
         ColourMap((last @ of_pixel).astype(np.float32), (last @ of_mean).astype(np.float32)),
@@ -74,7 +74,7 @@ def colour_maps(draw: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
 
 
 def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
-    """The rotation of the chroma in YIQ by an angle in degrees: [..., 3, 3] on RGB."""
+    """Return the matrix [..., 3, 3] on RGB that rotates the chroma in YIQ by an angle."""
     angle = np.deg2rad(angle_deg)
     rotation = np.zeros((*angle.shape, 3, 3))
     rotation[..., 0, 0] = 1
@@ -84,19 +84,19 @@ def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
     return RGB_OF_YIQ @ rotation @ YIQ
 
 
-def colour_normalized(levels: Tensor, draw: ViewParams, out: Tensor) -> None:
+def colour_normalized(levels: Tensor, params: ViewParams, out: Tensor) -> None:
     """Jitter, gray, solarize and normalise views; the normalisation is part of the second map.
 
     Args:
-        levels: uint8 [B, s, s, C], contiguous.
-        draw: parameters [B].
-        out: [B, 3, s, s] of a float dtype, contiguous; written to.
+        levels: Cropped, resized and blurred views, uint8 [B, s, s, C], contiguous.
+        params: Their parameters [B].
+        out: The result, [B, 3, s, s] of a float dtype, contiguous; written to.
     """
     device = out.device
     scale, offset = constant(PER_LEVEL, device)[:, None], constant(BLACK, device)[:, None]
     first, second = (
         [to_device(array, device) for array in (maps.of_pixel, maps.of_mean)]
-        for maps in colour_maps(draw, levels.shape[-1])
+        for maps in colour_maps(params, levels.shape[-1])
     )
     second = [array.expand(-1, 3, -1) * scale for array in second]
     images = max(1, CHUNK_LEVELS[device.type] // out[0].numel())
@@ -111,11 +111,11 @@ def colour_normalized(levels: Tensor, draw: ViewParams, out: Tensor) -> None:
         if out.dtype != torch.float32:
             views = torch.empty(finished.shape, device=device)
         torch.baddbmm(offset + of_mean @ _mean(pixels), of_pixel, pixels, out=views)
-        clip_and_solarize_(views, draw.solarize[part])
+        clip_and_solarize_(views, params.solarize[part])
         if views is not finished:
             finished.copy_(views)
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    """[n, C, P] -> [n, C, 1]."""
+    """Return the mean over the pixels: [n, C, P] -> [n, C, 1]."""
     return pixels.mean(2, keepdim=True)

@@ -1,6 +1,6 @@
-"""The view engine `dali`: a graph makes the views ahead, on DALI's threads or on the GPU.
+"""The view engine `dali`: a graph makes the views in advance, on DALI's threads or on the GPU.
 
-What it is fed is read and drawn on the caller's thread, a step or two ahead.
+Images are read and parameters drawn on the caller's thread, one or two steps ahead.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from shards.errors import UserError
 from shards.terminal.environment import usable_cpus
 
 PREFETCH_BATCHES = 2
+"""Number of batches that DALI prepares in advance."""
 
 
 class DaliEngine:
-    """See `loader.ViewEngine`."""
+    """The engine that makes views by a DALI graph; see `loader.ViewEngine`."""
 
     def __init__(
         self, plan: StepPlan, config: LoaderConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """The graph is built when the first views are asked for."""
+        """Open the readers; the graph is built when the first views are requested."""
         self._plan = plan
         self._readers: Mapping[str, Reader | EncodedReader]
         if config.reader == "stream" and all(
@@ -50,7 +51,7 @@ class DaliEngine:
         self._next_step = -1
 
     def views(self, step: int) -> tuple[Tensor, Tensor]:
-        """See `loader.ViewEngine`."""
+        """Return the views of a step; see `loader.ViewEngine`."""
         if step != self._next_step:
             self.close()
             self._pipeline = self._build(step)
@@ -59,20 +60,20 @@ class DaliEngine:
             outputs = self._pipeline.run(dali_stream(self._device))
         except RuntimeError as error:
             self.close()
-            self._name_what_cannot_be_decoded(step)
+            self._find_undecodable_image(step)
             folders = ", ".join(str(shards.directory) for shards in self._plan.sets.values())
             raise UserError(f"{folders}: DALI stopped near step {step}: {error}") from error
-        draws = self._inputs.take_params(step)
+        params = self._inputs.take_params(step)
         split = sum(group.count for group in self._plan.global_groups)
         count = len(self._plan.global_groups)
         with threads_beside(self._threads, self._device):
             return (
-                self._hand_over(outputs[:split], draws[:count], self._plan.spec.global_px),
-                self._hand_over(outputs[split:], draws[count:], self._plan.spec.local_px),
+                self._hand_over(outputs[:split], params[:count], self._plan.spec.global_px),
+                self._hand_over(outputs[split:], params[count:], self._plan.spec.local_px),
             )
 
     def close(self) -> None:
-        """Drop the graph and what it had prepared."""
+        """Drop the graph and the views that it has prepared."""
         self._pipeline = None
         self._next_step = -1
 
@@ -89,8 +90,8 @@ class DaliEngine:
         pipeline.build()
         return pipeline
 
-    def _hand_over(self, outputs: Sequence, draws: Sequence[GroupParams], side_px: int) -> Tensor:
-        """Views uint8 [B, s, s, C] each -> all of them finished, [V, B, 3, s, s]."""
+    def _hand_over(self, outputs: Sequence, params: Sequence[GroupParams], side_px: int) -> Tensor:
+        """Finish the graph's views, each uint8 [B, s, s, C]; return all as [V, B, 3, s, s]."""
         levels = [torch.from_dlpack(output.as_tensor()) for output in outputs]
         count, batch = len(levels), self._plan.batch
         if self._inputs.in_source_space:
@@ -99,7 +100,7 @@ class DaliEngine:
         else:
             views = self._memory.empty((count, batch, 3, side_px, side_px), self._dtype)
         start = 0
-        for group in draws:
+        for group in params:
             part = slice(start, start + group.group.count)
             start = part.stop
             if not self._inputs.in_source_space:
@@ -116,7 +117,7 @@ class DaliEngine:
         return views
 
     def _finish(self, levels: Sequence[Tensor], group: GroupParams, out: Tensor) -> Tensor:
-        """Colour a group's views of view space, and shift them; into `out` [V, B, 3, s, s]."""
+        """Colour and shift a group's views in view space, into `out` [V, B, 3, s, s]."""
         for number, (level, view) in enumerate(zip(levels, out, strict=True)):
             colour_normalized(level, group.view[number], view)
         if group.shift and not self._inputs.shifts_source:
@@ -126,11 +127,11 @@ class DaliEngine:
                 views.copy_(shifted)
         return out
 
-    def _name_what_cannot_be_decoded(self, step: int) -> None:
-        """Read the images that were asked for: DALI does not always say which one it was.
+    def _find_undecodable_image(self, step: int) -> None:
+        """Read the images of the prepared steps, because DALI does not always name the bad image.
 
         Raises:
-            UserError: one of them cannot be read or decoded.
+            UserError: an image cannot be read or decoded; the message names it.
         """
         for ahead in range(PREFETCH_BATCHES + 1):
             for stream, ids in self._plan.ids(step + ahead).items():
@@ -138,7 +139,7 @@ class DaliEngine:
 
 
 def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
-    """What all pipelines are made with."""
+    """Return the options that all pipelines share."""
     return {
         "num_threads": threads,
         "device_id": (device.index or 0) if device.type == "cuda" else None,
@@ -149,10 +150,10 @@ def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
 
 @contextmanager
 def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
-    """At most as many of torch's CPU threads as `busy` others leave cores, and at least one.
+    """Limit torch's CPU threads, within a block, to the cores that `busy` other threads leave free.
 
-    OpenMP threads wait busily, which takes the time of DALI's where there is no core for each: up
-    to five times the time for a batch on two cores.
+    At least one thread stays. OpenMP threads wait actively. Without a core for each thread they
+    take time from DALI's threads: a batch then took up to five times as long on two cores.
     """
     if device.type != "cpu":
         yield
@@ -165,13 +166,6 @@ def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(usual)
 
 
-def dali_version() -> str:
-    """The version whose operators make the views; others may round otherwise."""
-    import nvidia.dali
-
-    return str(nvidia.dali.__version__)
-
-
 def dali_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Torch's stream: DALI's results are ready, and their memory is free again, in its order."""
+    """Return torch's CUDA stream; DALI makes its results, and reuses their memory, in its order."""
     return torch.cuda.current_stream(device) if device.type == "cuda" else None

@@ -1,8 +1,9 @@
-"""The resize of the evaluation graph as a matrix, for those that have to do it without DALI.
+"""The resize of the evaluation graph as a matrix, for programs that resize without DALI.
 
-DALI's bicubic resize is linear but for its rounding at the end: first one axis, then the other,
-each by a matrix. Its weights are read off DALI itself, since they are looked up in a table and lie
-up to 4e-4 from the formula; beyond the border it repeats the edge, where Pillow leaves weights out.
+Except for the rounding at its end, DALI's bicubic resize is linear: a matrix along one axis, then a
+matrix along the other. The weights are measured with DALI itself, because it takes them from a
+table whose values differ from the formula by up to 4e-4. Beyond the border DALI repeats the edge
+pixel, where Pillow leaves weights out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dali_pipes.dali.augment import resize
 
 
 def resize_matrix(length_px: int, side_px: int) -> np.ndarray:
-    """What the evaluation graph does to an axis of `length_px`: float32 [side_px, length_px]."""
+    """Return the matrix that resizes an axis of `length_px`: float32 [side_px, length_px]."""
     impulses = np.eye(length_px, dtype=np.float32)[:, :, None]
     pipeline = _columns(impulses, [side_px, length_px], batch_size=1, num_threads=1, device_id=None)
     pipeline.build()
@@ -25,5 +26,5 @@ def resize_matrix(length_px: int, side_px: int) -> np.ndarray:
 
 @pipeline_def
 def _columns(image: np.ndarray, size: list[int]) -> DataNode:
-    """A float32 image [H, W, 1] at height and width `size`."""
+    """Resize a float32 image [H, W, 1] to height and width `size`."""
     return resize(fn.external_source(source=lambda _: image, batch=False, layout="HWC"), size)

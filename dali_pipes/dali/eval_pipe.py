@@ -1,4 +1,4 @@
-"""The evaluation graph: images -> the size of a global view, normalised; nothing random."""
+"""The evaluation graph: images resized to a global view and normalised, without randomness."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def eval_graph(
     channels: int,
     device: Literal["cpu", "gpu"],
 ) -> DataNode:
-    """Float32 [3, crop_px, crop_px] of each image of `read_batch(number)`: uint8 [B, H, W, C].
+    """Return float32 [3, crop_px, crop_px] for each image of batch after batch.
 
-    The graph ends where `read_batch` raises StopIteration.
+    `read_batch(number)` returns uint8 [B, H, W, C], and raises StopIteration after the last batch.
     """
     image = fn.external_source(source=read_batch, batch=True, layout="HWC")
     if device == "gpu":

@@ -1,4 +1,4 @@
-"""The training graph: the images of a step -> all its views, on the CPU or the GPU."""
+"""The training graph: it makes all views of a step from its images, on the CPU or the GPU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dali_pipes.dali.inputs import GraphInputs
 
 @pipeline_def(enable_conditionals=True)
 def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[DataNode, ...]:
-    """All views of `inputs.views`, each uint8 [side, side, C], in that order.
+    """Return all views of `inputs.views`, each uint8 [side, side, C], in that order.
 
-    In source space they are finished but for the normalisation. In view space their colours, and
-    the shift of negative views that is not early, are still to come (`colour.colour_normalized`).
+    In source space only the normalisation is missing. In view space the colours
+    (`colour.colour_normalized`) and the shifts that are not early are also missing.
     """
     images_count = len(inputs.streams)
     params_count = sum(len(view.positions) for view in inputs.views)
@@ -39,7 +39,7 @@ def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[Dat
         params = {name: nodes[position] for name, position in plan.positions.items()}
         image = images[plan.images]
         if plan.negative is not None and inputs.shifts_source:
-            image = plan.negative.graph(image, params, inputs.source_px)
+            image = plan.negative.graph(image, params, inputs.image_px)
         early = None
         if plan.negative is not None and plan.negative.early:
             early = partial(plan.negative.graph, params=params, side_px=plan.side_px, part="early")

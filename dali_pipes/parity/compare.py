@@ -89,29 +89,29 @@ def only(params: ViewParams, parts: Sequence[str], side_px: int) -> ViewParams:
 
 
 def compare_views(
-    engines: Sequence[Engine], config: ParityConfig, sources_px: Sequence[int] = (32, 256)
+    engines: Sequence[Engine], config: ParityConfig, images_px: Sequence[int] = (32, 256)
 ) -> Iterator[Row]:
     """Yield the rows of single operations and of whole views, for input images of these sides."""
     rng = np.random.default_rng(config.seed)
     always = replace(ViewSpec(), flip_p=1.0, jitter_p=1.0, gray_p=1.0, solarize_p=1.0)
-    for source_px in sources_px:
-        some = [engine for engine in engines if source_px in engine.sources_px]
-        hw, shape = (source_px, source_px), (config.images,)
+    for image_px in images_px:
+        some = [engine for engine in engines if image_px in engine.images_px]
+        hw, shape = (image_px, image_px), (config.images,)
         for channels, colours in ((3, "RGB"), (1, "gray")):
-            images = photographs(config.images, source_px, channels)
-            label = f"{source_px} px {colours}"
+            images = photographs(config.images, image_px, channels)
+            label = f"{image_px} px {colours}"
             params = draw_view_params(rng, always, "global-2", shape, hw)
             for operation in ALONE:
                 if channels == 1 and operation in ("saturation", "hue", "gray"):
                     continue
-                case = only(params, [operation], source_px)
-                yield from _compare(operation, label, some, images, case, source_px)
+                case = only(params, [operation], image_px)
+                yield from _compare(operation, label, some, images, case, image_px)
             for kind, side_px in SIDES.items():
                 params = draw_view_params(rng, ViewSpec(), kind, shape, hw)
                 for operation, parts in VIEWS.items():
                     if channels == 1 and "hue" in parts:
                         continue
-                    case = only(params, parts, source_px)
+                    case = only(params, parts, image_px)
                     early = None
                     if operation.endswith("early"):
                         early = shift_named(EARLY).draw(

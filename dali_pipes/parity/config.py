@@ -9,7 +9,7 @@ from shards.errors import UserError
 
 @dataclass(frozen=True)
 class ParityConfig:
-    """How much to compare."""
+    """The size of the comparison."""
 
     images: int = 64
     """Number of photographs in each row of the table; each has its own parameters."""

@@ -45,7 +45,7 @@ class Engine:
     view_with_hue: Limit
     """Limit for whole views whose hue turns; `STATED` if the engine does not turn it in HSV, as
     torchvision does."""
-    sources_px: tuple[int, ...]
+    images_px: tuple[int, ...]
     """Sides of the input images that the engine takes."""
 
 
@@ -56,12 +56,12 @@ def engines(devices: Sequence[str]) -> list[Engine]:
         for space in ("view", "source"):
             render = partial(render_by_dali, device=device, in_source_space=space == "source")
             name = f"dali {device}, {space}"
-            found.append(Engine(name, render, DALI_VIEW, STATED, sources_px=(32, 256)))
+            found.append(Engine(name, render, DALI_VIEW, STATED, images_px=(32, 256)))
         for dtype, mean in ((torch.float32, 0.5), (torch.bfloat16, 1.0)):
             view = Limit(mean=mean, view=3.0)
             render = partial(render_by_product, device=torch_device(device), dtype=dtype)
             name = f"product {device}, {str(dtype).removeprefix('torch.')}"
-            found.append(Engine(name, render, view, view, sources_px=(32,)))
+            found.append(Engine(name, render, view, view, images_px=(32,)))
     return found
 
 
@@ -126,9 +126,9 @@ def render_by_product(
 
 @cache
 def product_views(
-    source_px: int, side_px: int, dtype: torch.dtype, device: torch.device
+    image_px: int, side_px: int, dtype: torch.dtype, device: torch.device
 ) -> ProductViews:
     """Return the maker of views of a side; its tables are made once for all rows."""
     spec = ViewSpec()
     scale = spec.local_scale[0], spec.global_scale[1]
-    return ProductViews(spec, side_px, scale, (source_px, source_px), dtype, device)
+    return ProductViews(spec, side_px, scale, (image_px, image_px), dtype, device)

@@ -248,7 +248,7 @@ def _square(number: int, grid: int, square_px: int) -> tuple[slice, slice]:
 
 
 def strongly_blurred(view: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blur by a Gaussian that ends at three deviations, edges mirrored at pixel centres: uint8."""
+    """Blur by a Gaussian that ends at three deviations; edges mirrored about pixel centres."""
     radius = math.ceil(3 * sigma_px)
     levels = view.astype(np.float32)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Both forms of the shifting transformations, as functions of finished views.
+"""The two forms of the shifting transformations, as functions of finished views.
 
 Legend: B views, C channels, s the side of a view in pixels.
 """

@@ -1,5 +1,5 @@
-"""The view engine `product`: views of small images as batched matrix products.
+"""The view engine `product`: views of small images by batched matrix products.
 
-`engine.py` runs step by step; `views.py` makes the views of a step by the matrices of
-`operators.py` (crop, resize, flip, blur) and the colours of `jitter.py`.
+`engine.py` runs it step by step. `views.py` makes the views of a step, with the matrices of
+`operators.py` (resize and blur) and the colours of `jitter.py`.
 """

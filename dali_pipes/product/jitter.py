@@ -1,16 +1,16 @@
 """Colour jitter of many views at once, each with its own factors and its own order of operations.
 
-Legend: n views, C channels (3, or 1 of gray images), P pixels of a crop, padding included.
+Legend: n views, C channels (3, or 1 of gray images), P pixels of a crop with its padding.
 
-Brightness, contrast and saturation are one expression, with factor f and luma Y:
+Brightness, contrast and saturation have one form, with factor f and luma Y:
 
     brightness  x <- f x
     contrast    x <- f x + (1 - f) mean(Y)
     saturation  x <- f x + (1 - f) Y
 
-so that the operation which is a view's first, second, third or fourth can be applied to all views
-in one pass, whatever it is. Hue turns in exact HSV, on those views whose turn it is. Levels are
-0..1 and clipped after each operation, as in torchvision.
+So one pass applies the first operation of all views, whichever it is, the next pass the second, and
+so on. The hue turns in exact HSV, in each pass on the views that turn it in this pass. Levels are
+0..1 and are clipped after each operation, as in torchvision.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ CONTRAST, SATURATION, HUE = (JITTER.index(name) for name in ("contrast", "satura
 SEXTANT_DEG = 60.0
 
 
-def jitter_(pixels: Tensor, weights: Tensor, draw: ViewParams) -> Tensor:
+def jitter_(pixels: Tensor, weights: Tensor, params: ViewParams) -> Tensor:
     """Jitter, then gray, in place.
 
     Args:
         pixels: float32 [n, C, P], 0..1.
-        weights: float32 [n, P]: 1 / pixels of the crop within it, 0 in its padding.
-        draw: parameters [n].
+        weights: float32 [n, P]: 1 / (number of pixels of the crop), and 0 in its padding.
+        params: Parameters [n].
 
     Returns:
-        `pixels`. Not clipped after the last operation: the finished view is, and to resize before
-        that is nearer to jittering the resized view.
+        `pixels`, not clipped after the last operation. The finished view is clipped: a resize
+        before this clip is closer to jittering the resized view.
     """
     device = pixels.device
-    ones = np.ones_like(draw.brightness)
-    saturation, turn = draw.saturation, draw.hue_deg / np.float32(SEXTANT_DEG)
-    if pixels.shape[1] == 1:  # no colour to change
+    ones = np.ones_like(params.brightness)
+    saturation, turn = params.saturation, params.hue_deg / np.float32(SEXTANT_DEG)
+    if pixels.shape[1] == 1:  # gray images have no saturation and no hue
         saturation, turn = ones, np.zeros_like(turn)
-    by_operation = np.stack([draw.brightness, draw.contrast, saturation, ones], axis=1)
-    order = draw.jitter_order.astype(np.int64)
+    by_operation = np.stack([params.brightness, params.contrast, saturation, ones], axis=1)
+    order = params.jitter_order.astype(np.int64)
     factors = np.take_along_axis(by_operation, order, axis=1)
     for place, (operation, factor) in enumerate(zip(order.T, factors.T, strict=True)):
         if place:
@@ -63,14 +63,14 @@ def jitter_(pixels: Tensor, weights: Tensor, draw: ViewParams) -> Tensor:
             turned = turn_hue(pixels.index_select(0, rows), _column(turn[is_hue], device))
             pixels.index_copy_(0, rows, turned)
     if pixels.shape[1] == 3:
-        rows = _rows(draw.gray, device)
+        rows = _rows(params.gray, device)
         levels = luma(pixels.index_select(0, rows).clamp_(0, 1))
         pixels.index_copy_(0, rows, levels[:, None].expand(-1, 3, -1))
     return pixels
 
 
 def luma(pixels: Tensor) -> Tensor:
-    """[n, C, P] -> new [n, P]."""
+    """Return the luma as a new tensor: [n, C, P] -> [n, P]."""
     if pixels.shape[1] == 1:
         return pixels[:, 0].clone()
     red, green, blue = LUMA
@@ -81,9 +81,9 @@ def luma(pixels: Tensor) -> Tensor:
 def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue in HSV by `turn` [n, 1] sextants of 60 degrees: [n, 3, P], 0..1 -> the same.
 
-    With V the largest of the three levels and C its distance from the smallest, and the hue h in
-    sextants, the levels of red, green and blue are V - C clamp(2 - |(h + n) mod 6 - 2|, 0, 1) for
-    n = 5, 3 and 1: what the six cases of the usual conversion amount to.
+    Let V be the largest of the three levels, C its distance from the smallest, and h the hue in
+    sextants. Then red, green and blue are V - C clamp(2 - |(h + n) mod 6 - 2|, 0, 1) for n = 5, 3
+    and 1. This is equal to the six cases of the usual conversion.
     """
     red, green, blue = pixels.unbind(1)
     largest = torch.maximum(torch.maximum(red, green), blue)
@@ -100,7 +100,7 @@ def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
 
 
 def _rows(chosen: np.ndarray, device: torch.device) -> Tensor:
-    """The places where `chosen`, found on the host so that no device is waited for."""
+    """Return the indices where `chosen` is True, found on the host without waiting for a device."""
     return to_device(np.flatnonzero(chosen), device)
 
 

@@ -1,6 +1,6 @@
-"""Resizing and blurring along one axis as matrices, in a table by length of crop and by blur.
+"""Matrices that resize and blur along one axis, in a table by crop length and blur.
 
-Legend: s side of the view, K longest crop that is provided for, both in pixels.
+Legend: s the side of a view, K the longest crop of the table, both in pixels.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch import Tensor
 from dali_pipes.blur import blur_kernels
 
 BLUR_STEPS = 64
-"""Blurs that are tabulated, evenly from 0 to the strongest. A drawn sigma takes the nearest, at
-most 1/128 of the strongest away: 0.016 px for the paper's 2 px."""
+"""Number of steps of the tabulated blurs, from 0 to the strongest. A drawn sigma is rounded to the
+nearest step. The error is at most 1/128 of the strongest: 0.016 px for the paper's 2 px."""
 
 
 class OperatorTable:
-    """Matrices [s, K] that take a crop of n <= K pixels, padded to K, to a blurred view of s."""
+    """Matrices [s, K] that resize a crop of n <= K pixels, padded to K, to s pixels and blur it."""
 
     def __init__(
         self,
@@ -27,10 +27,10 @@ class OperatorTable:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """Make all matrices for crops of `lengths_px` (shortest, longest) and blurs to the max."""
+        """Make the matrices for crops of `lengths_px`, shortest and longest, and all blurs."""
         self._shortest, longest = lengths_px
         self.padded_px = -(-longest // 8) * 8
-        """K: the longest, rounded up to what matrix units like."""
+        """K, the longest crop rounded up to a multiple of 8, because matrix units prefer that."""
         self._sigma_step_px = sigma_max_px / BLUR_STEPS
         lengths = range(self._shortest, longest + 1)
         self._lengths = len(lengths)
@@ -43,7 +43,7 @@ class OperatorTable:
             self._matrices[step] = torch.from_numpy(blur @ resizes)
 
     def rows(self, length_px: np.ndarray, sigma_px: np.ndarray) -> np.ndarray:
-        """Where the operators for these crop lengths and blurs are in `matrices`: int64 [...]."""
+        """Return the rows of `matrices` for these crop lengths and blurs: int64 [...]."""
         if length_px.size:
             assert length_px.min() >= self._shortest
             assert length_px.max() < self._shortest + self._lengths
@@ -52,15 +52,16 @@ class OperatorTable:
 
     @property
     def matrices(self) -> Tensor:
-        """All operators, [rows, s, K]."""
+        """All matrices, [rows, s, K]."""
         return self._matrices.flatten(0, 1)
 
 
 def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
-    """Pillow's antialiased bicubic resize of one axis: float64 [side_px, length_px].
+    """Return the matrix of Pillow's bicubic resize of one axis: float64 [side_px, length_px].
 
-    A cubic convolution (a = -0.5) that is as wide as 4 pixels of the coarser of the two sides; the
-    weights beyond the border are left out and the others made to sum to 1.
+    It is a cubic convolution (a = -0.5), antialiased: its width is 4 pixels of the input or of the
+    output, whichever are larger. Weights beyond the border are left out, and the others are scaled
+    to sum to 1.
     """
     scale = length_px / side_px
     width = max(scale, 1.0)
@@ -73,7 +74,10 @@ def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
 
 
 def blur_matrix(side_px: int, sigma_px: float) -> np.ndarray:
-    """Pillow's Gaussian blur of one axis, edges repeated: float64 [side_px, side_px]."""
+    """Return the matrix of Pillow's Gaussian blur of one axis: float64 [side_px, side_px].
+
+    Edge pixels are repeated beyond the border.
+    """
     kernel = blur_kernels(np.array(sigma_px))
     reach = len(kernel) // 2
     matrix = np.zeros((side_px, side_px))

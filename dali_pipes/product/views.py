@@ -1,26 +1,26 @@
-"""The view engine `product`: for small sources, all views of a size as two batched matrix products.
+"""Views of small images by two batched matrix products for all views of a size.
 
-Cutting out a crop, mirroring it, resizing it and blurring the result are each linear and act on
-rows and on columns alike, so that one channel of a view is
+To crop, mirror, resize and blur are linear operations that act on rows and columns separately. So
+one channel of a view is
 
     V = Ry X Rx^T        X the crop [h, w],  Ry [s, h],  Rx [s, w],  V [s, s]
 
-where Ry is "resize h pixels to s, then blur" as a matrix, and Rx the same for the columns. Crops
-are padded to a common side K (the operators have zeros there), the operators come from a table
-(`operators.py`), and two batched products make all views: the work that matrix units are built for,
-and it starts from 10 to 100 times fewer numbers than the views have pixels.
+where Ry is the matrix of "resize h pixels to s, then blur", and Rx the same for the columns. Crops
+are padded to a common side K, where the operators have zeros. The operators come from a table
+(`operators.py`), and two batched products make all views. Matrix units are fast at this, and the
+crops have 10 to 100 times fewer pixels than the views.
 
-What is not linear acts either on the crop before (colour jitter, `jitter.py`) or on the view after
-(clipping, solarization, permutations). Scaling by ImageNet's mean and deviation commutes with the
-products, because the rows of the operators sum to 1, and is done on the crop. Mirroring and quarter
-turns commute with them too, because the operators are symmetric: they are a matter of which pixel
-of the source goes where in the crop, and cost nothing.
+Operations that are not linear act on the crop before (colour jitter, `jitter.py`) or on the view
+after (clipping, solarization, permutations). Normalisation acts on the crop: it commutes with the
+products, because the rows of the operators sum to 1. Mirroring and quarter turns commute with them
+too, because the operators are symmetric. They only change which pixel of the input image goes where
+in the crop, and cost nothing.
 
-What is shifted early, between resize and jitter, goes through the products twice: to be resized,
-and, shifted and jittered whole, to be blurred, which is a resize to the same size.
+Views with an early shift, between resize and jitter, pass through the products twice: first they
+are resized; then, shifted and jittered as a whole, they are blurred, by a resize to the same size.
 
-Legend: B images a rank, V views of an image, n = V B views, C channels of the source, s side of a
-view, K side of a padded crop.
+Legend: B images a rank, V views of an image, n = V B views, C channels of the input images, s the
+side of a view, K the side of a padded crop, both in pixels.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewParams, join_params
 
 CHUNK_VIEWS = 1024
-"""Views that are worked on at once: more are not faster, and take memory."""
+"""Number of views that are processed at once: more are not faster, and take more memory."""
 
 
 class ProductViews:
-    """Makes views of one size."""
+    """The maker of all views of one size."""
 
     def __init__(
         self,
         spec: ViewSpec,
         side_px: int,
         scale: tuple[float, float],
-        source_hw: tuple[int, int],
+        image_hw: tuple[int, int],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """Tabulate the operators for views of `side_px` and crops of these `scale`s."""
+        """Tabulate the operators for views of side `side_px` and crops in the range `scale`."""
         self._shifts_source = spec.shift_space == "source"
         self._device = device
-        self._source_width = source_hw[1]
+        self._image_width = image_hw[1]
         self._side_px, self._sigma_max_px = side_px, spec.blur_sigma_px[1]
-        lengths_px = crop_lengths(source_hw, scale, spec.crop_ratio)
+        lengths_px = crop_lengths(image_hw, scale, spec.crop_ratio)
         self._table = OperatorTable(side_px, lengths_px, self._sigma_max_px, dtype, device)
-        # From levels of 0..1.
+        # Normalisation of levels of 0..1.
         self._scale = 255 * constant(PER_LEVEL, device)[:, None]
         self._offset = constant(BLACK, device)[:, None]
 
@@ -77,8 +77,8 @@ class ProductViews:
         Args:
             images: uint8 [B, H, W, C] or [2 B, H, W, C] on the device: the in-distribution images
                 of the step, then the auxiliary ones.
-            groups: The draws; V views in total.
-            out: [V, B, 3, s, s] of the table's dtype, contiguous; written to.
+            groups: The parameters of all groups, V views in total.
+            out: The result, [V, B, 3, s, s] of the table's dtype, contiguous; written to.
         """
         planes = images.permute(0, 3, 1, 2)  # [images, C, H, W]
         image_of_view, turns_of_view = [], []
@@ -107,23 +107,23 @@ class ProductViews:
             if early:
                 self._make_early(levels, image, turns, alike, views)
             else:
-                draws = join_params([group.view for group in alike]).flatten()
-                self._make_late(levels, image, turns, draws, views)
+                params = join_params([group.view for group in alike]).flatten()
+                self._make_late(levels, image, turns, params, views)
 
         if not self._shifts_source:
             self._shift_views(groups, out)
 
     def _make_late(
-        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewParams, out: Tensor
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, params: ViewParams, out: Tensor
     ) -> None:
-        """Levels 0..1 [images, C, H W] -> views [n, 3, s, s] that nothing shifts before colours."""
+        """Make views [n, 3, s, s] without an early shift from levels 0..1 [images, C, H W]."""
         for start in range(0, len(out), CHUNK_VIEWS):
             part = slice(start, start + CHUNK_VIEWS)
-            crops, place = self._cut(levels, image[part], turns[part], draws[part])
-            crops = self._colour(crops, place.heights, place.widths, draws[part])
-            sigma_px = draws.blur_sigma_px[part]
+            crops, place = self._cut(levels, image[part], turns[part], params[part])
+            crops = self._colour(crops, place.heights, place.widths, params[part])
+            sigma_px = params.blur_sigma_px[part]
             self._resize(self._table, crops, place.heights, place.widths, sigma_px, out[part])
-            clip_and_solarize_(out[part], draws.solarize[part])
+            clip_and_solarize_(out[part], params.solarize[part])
 
     def _make_early(
         self,
@@ -133,27 +133,27 @@ class ProductViews:
         groups: Sequence[GroupParams],
         out: Tensor,
     ) -> None:
-        """The same of views that something shifts before colours and blur."""
+        """Make views [n, 3, s, s] with an early shift from levels 0..1 [images, C, H W]."""
         side_px, start = self._side_px, 0
         margin = self._blurs.padded_px - side_px
         for view in (view for group in groups for view in group.one_by_one()):
-            draws = view.view.flatten()
-            part = slice(start, start + len(draws.flip))
+            params = view.view.flatten()
+            part = slice(start, start + len(params.flip))
             start = part.stop
-            crops, place = self._cut(levels, image[part], turns[part], draws)
+            crops, place = self._cut(levels, image[part], turns[part], params)
             sharp = out.new_empty(len(crops), levels.shape[1], side_px, side_px)
-            unblurred = np.zeros_like(draws.blur_sigma_px)
+            unblurred = np.zeros_like(params.blur_sigma_px)
             self._resize(self._table, crops, place.heights, place.widths, unblurred, sharp)
             shifted = view.shifted(sharp.clamp_(0, 1), sharp.new_zeros(1), part="early")
             whole = np.full(len(crops), side_px)
             padded = pad(shifted.float(), (0, margin, 0, margin))
-            coloured = self._colour(padded, whole, whole, draws)
-            self._resize(self._blurs, coloured, whole, whole, draws.blur_sigma_px, out[part])
-            clip_and_solarize_(out[part], draws.solarize)
+            coloured = self._colour(padded, whole, whole, params)
+            self._resize(self._blurs, coloured, whole, whole, params.blur_sigma_px, out[part])
+            clip_and_solarize_(out[part], params.solarize)
 
     @cached_property
     def _blurs(self) -> OperatorTable:
-        """Operators that blur whole views."""
+        """The table of operators that blur whole views."""
         lengths_px = self._side_px, self._side_px
         matrices = self._table.matrices
         return OperatorTable(
@@ -161,26 +161,26 @@ class ProductViews:
         )
 
     def _cut(
-        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, draws: ViewParams
+        self, levels: Tensor, image: np.ndarray, turns: np.ndarray, params: ViewParams
     ) -> tuple[Tensor, CropPlace]:
-        """Levels 0..1 [images, C, H W] -> crops [n, C, K, K], and where they are."""
+        """Cut crops [n, C, K, K] out of levels 0..1 [images, C, H W]; return also their places."""
         side = self._table.padded_px
-        place = place_crops(draws, turns, self._source_width, side)
+        place = place_crops(params, turns, self._image_width, side)
         index = self._put(place.rows)[:, :, None] + self._put(place.columns)[:, None]
         index = index.view(len(image), 1, side * side).expand(-1, levels.shape[1], -1)
         crops = levels.index_select(0, self._put(image)).gather(2, index)
         return crops.unflatten(2, (side, side)), place
 
     def _colour(
-        self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, draws: ViewParams
+        self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, params: ViewParams
     ) -> Tensor:
-        """Levels 0..1 [n, C, K, K], changed in place -> jittered and normalised, [n, 3, K, K]."""
+        """Jitter levels 0..1 [n, C, K, K] in place; return them normalised, [n, 3, K, K]."""
         side = crops.shape[-1]
         pixels = crops.flatten(2)
         height, width = self._put(heights)[:, None], self._put(widths)[:, None]
         line = torch.arange(side, device=self._device)
         inside = (line < height)[:, :, None] & (line < width)[:, None]
-        jitter_(pixels, inside.flatten(1) / (height * width), draws)
+        jitter_(pixels, inside.flatten(1) / (height * width), params)
         return torch.addcmul(self._offset, pixels, self._scale).view(len(crops), 3, side, side)
 
     def _resize(
@@ -192,7 +192,7 @@ class ProductViews:
         sigma_px: np.ndarray,
         out: Tensor,
     ) -> None:
-        """Crops [n, C, K, K] -> resized and blurred, into `out` [n, C, s, s]."""
+        """Resize and blur crops [n, C, K, K], into `out` [n, C, s, s]."""
         count, channels, padded_px, _ = crops.shape
         side_px, matrices = out.shape[-1], table.matrices
         of_rows = table.rows(heights, sigma_px).repeat(channels)
@@ -208,7 +208,7 @@ class ProductViews:
         )
 
     def _shift_views(self, groups: Sequence[GroupParams], out: Tensor) -> None:
-        """Whatever of the negatives' transformations is neither early nor a quarter turn."""
+        """Apply the shifts of negative views that are neither early nor quarter turns."""
         black = constant(BLACK, self._device)
         start = 0
         for group in groups:
@@ -225,37 +225,37 @@ class ProductViews:
 
 @dataclass(frozen=True)
 class CropPlace:
-    """Where in its source each pixel of n padded crops lies, mirrored and turned as drawn.
+    """The place, in its input image, of each pixel of n padded crops, mirrored and turned.
 
-    Pixel (i, j) of a crop is pixel rows[i] + columns[j] of the source, counted row by row.
+    Pixel (i, j) of a crop is pixel rows[i] + columns[j] of the input image, counted row by row.
     """
 
     rows: np.ndarray
-    """int64 [n, K]; beyond the crop, its last pixel again."""
+    """int64 [n, K]; the crop's last row is repeated in the padding."""
     columns: np.ndarray
-    """int64 [n, K]"""
+    """int64 [n, K]; the crop's last column is repeated in the padding."""
     heights: np.ndarray
-    """int64 [n], after the turn."""
+    """int64 [n]: height of each crop in pixels, after the turn."""
     widths: np.ndarray
-    """int64 [n], after the turn."""
+    """int64 [n]: width of each crop in pixels, after the turn."""
 
 
 def place_crops(
-    draws: ViewParams, turns: np.ndarray, source_width: int, padded_px: int
+    params: ViewParams, turns: np.ndarray, image_width: int, padded_px: int
 ) -> CropPlace:
-    """The places of crops that are cut out, mirrored if drawn, and turned counter-clockwise.
+    """Return the places of crops that are mirrored and then turned counter-clockwise, as drawn.
 
-    Pixel (i, j) of a crop [h, w] after 0, 1, 2, 3 quarter turns is its pixel
-    (i, j), (j, w-1-i), (h-1-i, w-1-j), (h-1-j, i) before.
+    Pixel (i, j) of a crop [h, w] after 0, 1, 2 or 3 quarter turns is the pixel (i, j),
+    (j, w-1-i), (h-1-i, w-1-j) or (h-1-j, i) before the turn.
     """
-    top, left = draws.crop_start.T.astype(np.int64)[..., None]
-    height, width = draws.crop_shape.T.astype(np.int64)[..., None]
+    top, left = params.crop_start.T.astype(np.int64)[..., None]
+    height, width = params.crop_shape.T.astype(np.int64)[..., None]
     turns = turns[:, None]
     upside_down = turns >= 2
-    mirrored = ((turns == 1) | (turns == 2)) ^ (draws.flip[:, None] == 1)
+    mirrored = ((turns == 1) | (turns == 2)) ^ (params.flip[:, None] == 1)
     line = np.arange(padded_px)
     down, across = np.minimum(line, height - 1), np.minimum(line, width - 1)
-    y = source_width * (top + np.where(upside_down, height - 1 - down, down))
+    y = image_width * (top + np.where(upside_down, height - 1 - down, down))
     x = left + np.where(mirrored, width - 1 - across, across)
     odd = turns % 2 == 1
     return CropPlace(
@@ -267,12 +267,12 @@ def place_crops(
 
 
 def crop_lengths(
-    source_hw: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
+    image_hw: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int]:
-    """Shortest and longest side, in pixels, of the crops that `draw_crops` can draw."""
-    area = source_hw[0] * source_hw[1]
+    """Return the shortest and the longest side, in pixels, of crops that `draw_crops` can draw."""
+    area = image_hw[0] * image_hw[1]
     stretch = max(ratio[1], 1 / ratio[0])
     shortest = max(1, math.floor(math.sqrt(scale[0] * area / stretch)))
     longest = math.ceil(math.sqrt(scale[1] * area * stretch))
-    # A crop that does not fit is drawn again, and in the end it is as large as fits.
-    return min(shortest, *source_hw), longest if longest <= min(source_hw) else max(source_hw)
+    # A crop that does not fit is drawn again; after the last try it is the largest that fits.
+    return min(shortest, *image_hw), longest if longest <= min(image_hw) else max(image_hw)

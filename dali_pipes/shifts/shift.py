@@ -1,4 +1,4 @@
-"""What a shifting transformation consists of: a distribution of its parameters, and two forms.
+"""The parts of a shifting transformation: a distribution of its parameters, and two forms.
 
 The parameters are drawn on the host. The form `graph` is for the view engine `dali`, the form
 `tensor` for the view engine `product`; both give the same pixels. Each form imports DALI or torch

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD
+from dali_pipes.dali.version import dali_version
 from dali_pipes.eval_loader import EvalLoader, ImageSource
 from eval.config import CommonConfig, DetectorConfig, SetsConfig
 from eval.features.cache import FeatureCache
 from eval.features.embed import embed, pixel_features
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import EvalSets
-from eval.versions import dali_version
 from shards.errors import UserError
 from shards.reader import ShardSet
 from train.config import ModelConfig

@@ -41,9 +41,9 @@ def error(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     return float(difference.mean()), float(difference.max())
 
 
-def views(images: np.ndarray, draw: ViewParams, side_px: int, space: str) -> np.ndarray:
+def views(images: np.ndarray, params: ViewParams, side_px: int, space: str) -> np.ndarray:
     """Levels [B, side, side, C]."""
-    return render_by_dali(images, draw, side_px, device="cpu", in_source_space=space == "source")
+    return render_by_dali(images, params, side_px, device="cpu", in_source_space=space == "source")
 
 
 def unchanged(images: np.ndarray, **given: np.ndarray) -> ViewParams:
@@ -83,7 +83,7 @@ def test_nothing_outside_of_the_crop_is_read(space) -> None:
         "crop_start": np.full((COUNT, 2), 8, np.int32),
         "crop_shape": np.full((COUNT, 2), 16, np.int32),
     }
-    draw = unchanged(
+    params = unchanged(
         RGB,
         **box,
         blur_sigma_px=np.full(COUNT, 2, np.float32),
@@ -91,25 +91,25 @@ def test_nothing_outside_of_the_crop_is_read(space) -> None:
     )
     poisoned = 255 - RGB
     poisoned[:, 8:24, 8:24] = RGB[:, 8:24, 8:24]
-    assert (views(poisoned, draw, 64, space) == views(RGB, draw, 64, space)).all()
+    assert (views(poisoned, params, 64, space) == views(RGB, params, 64, space)).all()
 
 
 # Colours.
 
 
-def one_by_one(images: np.ndarray, draw: ViewParams) -> np.ndarray:
+def one_by_one(images: np.ndarray, params: ViewParams) -> np.ndarray:
     """Jitter but for the hue by torchvision, nothing clipped or rounded by us: float levels."""
     results = []
     for i, image in enumerate(torch.from_numpy(images).movedim(-1, 1).float() / 255):
-        for operation in draw.jitter_order[i]:
+        for operation in params.jitter_order[i]:
             match operation:
                 case 0:
-                    image = tv.adjust_brightness(image, float(draw.brightness[i]))
+                    image = tv.adjust_brightness(image, float(params.brightness[i]))
                 case 1:
-                    image = tv.adjust_contrast(image, float(draw.contrast[i]))
+                    image = tv.adjust_contrast(image, float(params.contrast[i]))
                 case 2:
-                    image = tv.adjust_saturation(image, float(draw.saturation[i]))
-        if draw.gray[i]:
+                    image = tv.adjust_saturation(image, float(params.saturation[i]))
+        if params.gray[i]:
             image = tv.rgb_to_grayscale(image, num_output_channels=3)
         results.append(255 * image.movedim(0, -1).numpy())
     return np.stack(results)
@@ -121,7 +121,7 @@ def test_jitter_in_each_of_its_orders_is_torchvisions(gray, space) -> None:
     muted = RGB // 3 + 64  # no operation clips
     rng = np.random.default_rng(0)
     factors = rng.uniform(0.6, 1.4, (3, len(ORDERS))).astype(np.float32)
-    draw = unchanged(
+    params = unchanged(
         muted,
         brightness=factors[0],
         contrast=factors[1],
@@ -129,8 +129,8 @@ def test_jitter_in_each_of_its_orders_is_torchvisions(gray, space) -> None:
         jitter_order=ORDERS,
         gray=np.full(COUNT, gray),
     )
-    ours = views(muted, draw, 32, space)
-    assert error(ours, one_by_one(muted, draw))[1] <= (2 if space == "source" else 0.5)
+    ours = views(muted, params, 32, space)
+    assert error(ours, one_by_one(muted, params))[1] <= (2 if space == "source" else 0.5)
 
 
 @BOTH
@@ -138,24 +138,24 @@ def test_jitter_in_each_of_its_orders_is_torchvisions(gray, space) -> None:
 def test_what_brightness_clips_is_lost_to_contrast(images, space) -> None:
     ones = np.ones(COUNT, np.float32)
     for order in ([0, 1, 2, 3], [1, 0, 2, 3]):
-        draw = unchanged(
+        params = unchanged(
             images,
             brightness=1.4 * ones,
             contrast=0.6 * ones,
             jitter_order=np.tile(np.array(order, np.uint8), (COUNT, 1)),
         )
-        expected = reference.reference_views(images, draw, images.shape[1])
-        ours = views(images, draw, images.shape[1], space)
+        expected = reference.reference_views(images, params, images.shape[1])
+        ours = views(images, params, images.shape[1], space)
         assert error(ours, expected)[0] < 0.5 and error(ours, expected)[1] <= 2
 
 
 def test_maps_of_gray_images_leave_colour_alone() -> None:
-    draw = draw_view_params(np.random.default_rng(1), ViewSpec(), "local", (2, 5), (28, 28))
-    for maps in colour_maps(draw, 1):
+    params = draw_view_params(np.random.default_rng(1), ViewSpec(), "local", (2, 5), (28, 28))
+    for maps in colour_maps(params, 1):
         assert maps.of_pixel.shape == maps.of_mean.shape == (2, 5, 1, 1)
-    first, second = colour_maps(draw, 1)
+    first, second = colour_maps(params, 1)
     at_mean = (first.of_pixel + first.of_mean) * (second.of_pixel + second.of_mean)
-    assert np.allclose(at_mean[..., 0, 0], draw.brightness)  # contrast turns about the mean
+    assert np.allclose(at_mean[..., 0, 0], params.brightness)  # contrast turns about the mean
 
 
 @SPACES
@@ -172,9 +172,9 @@ def test_hue_turns_by_degrees(space) -> None:
 
 def test_hue_keeps_the_luma() -> None:
     muted = RGB // 3 + 64
-    draw = unchanged(muted, hue_deg=np.linspace(-36, 36, COUNT, dtype=np.float32))
+    params = unchanged(muted, hue_deg=np.linspace(-36, 36, COUNT, dtype=np.float32))
     luma = np.array([0.299, 0.587, 0.114])
-    assert error(views(muted, draw, 32, "view") @ luma, muted @ luma)[1] < 0.01
+    assert error(views(muted, params, 32, "view") @ luma, muted @ luma)[1] < 0.01
 
 
 # Blur.
@@ -222,8 +222,8 @@ def test_blur_is_pillows_up_to_the_border(images) -> None:
 def test_the_two_spaces_agree(images, blur_p) -> None:
     spec = replace(ViewSpec(), blur_p=(blur_p,) * 3, solarize_p=0.0)
     hw = images.shape[1:3]
-    draw = draw_view_params(np.random.default_rng(6), spec, "global-1", (COUNT,), hw)
-    assert error(*(views(images, draw, 128, space) for space in ("source", "view")))[0] < 1.0
+    params = draw_view_params(np.random.default_rng(6), spec, "global-1", (COUNT,), hw)
+    assert error(*(views(images, params, 128, space) for space in ("source", "view")))[0] < 1.0
 
 
 # Solarize, normalise.
@@ -301,14 +301,14 @@ def test_the_gpu_graph_is_valid_without_a_gpu(channels, encoded, space) -> None:
 
     images = RGB[:1] if channels == 3 else GRAY[:1]
     in_source_space = space == "source"
-    draw = unchanged(images)
-    params = graph_params(draw, "global-2", 64, channels, in_source_space=in_source_space)
+    unmoved = unchanged(images)
+    arrays = graph_params(unmoved, "global-2", 64, channels, in_source_space=in_source_space)
 
     @pipeline_def(enable_conditionals=True, batch_size=1, num_threads=1, device_id=None)
     def graph():
         image = fn.external_source(name="image", layout="" if encoded else "HWC")
         image = augment.decode(image, channels, "gpu") if encoded else image.gpu()
-        nodes = {name: fn.external_source(name=name) for name in params}
+        nodes = {name: fn.external_source(name=name) for name in arrays}
         return augment.view_of(image, nodes, in_source_space=in_source_space)
 
     pipeline = graph()

@@ -44,7 +44,7 @@ def negatives(
     batch = next(loader)
     loader.close()
     plan = StepPlan(shards, None, spec, strategy, order)
-    groups = [draws for draws in plan.draws(0) if draws.negative is not None]
+    groups = [group for group in plan.params(0) if group.negative is not None]
     return list(zip(groups, [levels(batch.neg_global), levels(batch.neg_local)], strict=True))
 
 
@@ -66,16 +66,16 @@ def test_early_turns_make_the_views_of_the_authors(rgb_set, engine, spec, dtype)
     """To within what Pillow loses by its whole levels, which are cut off at each operation."""
     images = images_of(rgb_set, "rot-any-early-in")
     late = negatives(rgb_set, "rot-any-in", spec, engine)
-    for number, (draws, ours) in enumerate(
+    for number, (group, ours) in enumerate(
         negatives(rgb_set, "rot-any-early-in", spec, engine, dtype=dtype)
     ):
-        angles = draws.shift["0.angle_deg"]
+        angles = group.shift["0.angle_deg"]
         theirs = np.stack(
             [
                 [
                     public_negative(
                         image,
-                        PublicTransform.of(draws.view[view, i], float(angles[view, i])),
+                        PublicTransform.of(group.view[view, i], float(angles[view, i])),
                         ours.shape[2],
                     )
                     for i, image in enumerate(images)
@@ -112,18 +112,18 @@ def test_terms_of_one_source_may_be_early_and_late(rgb_set, engine) -> None:
     """Each image gets what its own term says, whatever the others of the source are."""
     strategy = "rot-any-early-in|perm-4-in|rot-in"
     images = images_of(rgb_set, strategy)
-    for draws, ours in negatives(rgb_set, strategy, NO_HUE, engine):
+    for group, ours in negatives(rgb_set, strategy, NO_HUE, engine):
         chosen = set()
         for view, shown in enumerate(ours):
             for i, image in enumerate(images):
-                term = int(draws.shift["choice"][view, i])
-                angle = float(draws.shift["0.angle_deg"][view, i]) if term == 0 else 0.0
-                of = PublicTransform.of(draws.view[view, i], angle)
+                term = int(group.shift["choice"][view, i])
+                angle = float(group.shift["0.angle_deg"][view, i]) if term == 0 else 0.0
+                of = PublicTransform.of(group.view[view, i], angle)
                 theirs = public_negative(image, of, shown.shape[1])
                 if term == 1:
-                    theirs = permuted(theirs, draws.shift["1.order"][view, i])
+                    theirs = permuted(theirs, group.shift["1.order"][view, i])
                 elif term == 2:
-                    theirs = turned(theirs, int(draws.shift["2.turns"][view, i]))
+                    theirs = turned(theirs, int(group.shift["2.turns"][view, i]))
                 assert np.abs(shown[i] - theirs).mean() < 9, (term, view, i)
                 chosen.add(term)
         assert chosen == {0, 1, 2}

@@ -1,4 +1,4 @@
-"""Strategies as text, and sources that mix shifts, against the references of each shift."""
+"""Strategies as text, and branches that mix shifts, against the references of each shift."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dali_pipes.negatives import CHOICE, NegativeSource, needs_aux, parse_negatives
+from dali_pipes.negatives import CHOICE, NegativeBranch, needs_aux, parse_negatives
 from dali_pipes.shifts.table import SHIFTS
 from shards.errors import UserError
 from tests.dali_pipes.test_shifts import (
@@ -25,24 +25,24 @@ from tests.support.view_cases import run_graph
 MIX = "2*rot|perm-4-in|aux|rot-any|pixperm-in|cutperm|blur|3*rot90x4-in"
 
 
-def only(text: str) -> NegativeSource:
-    (source,) = parse_negatives(text)
-    return source
+def only(text: str) -> NegativeBranch:
+    (branch,) = parse_negatives(text)
+    return branch
 
 
-def mixed(text: str, count: int) -> tuple[NegativeSource, dict[str, np.ndarray]]:
-    """A source, and parameters in which each alternative is chosen in turn."""
-    source = only(text)
-    params = dict(source.draw(np.random.default_rng(3), count, SIDE_PX))
-    params[CHOICE] = np.arange(count, dtype=np.int32) % len(source.alternatives)
-    return source, params
+def mixed(text: str, count: int) -> tuple[NegativeBranch, dict[str, np.ndarray]]:
+    """A branch, and parameters in which each alternative is chosen in turn."""
+    branch = only(text)
+    params = dict(branch.draw(np.random.default_rng(3), count, SIDE_PX))
+    params[CHOICE] = np.arange(count, dtype=np.int32) % len(branch.alternatives)
+    return branch, params
 
 
-def check_mix(source: NegativeSource, ours: np.ndarray, images: np.ndarray, params) -> None:
+def check_mix(branch: NegativeBranch, ours: np.ndarray, images: np.ndarray, params) -> None:
     """Each image equals the reference of its alternative."""
     chosen = params.get(CHOICE, np.zeros(len(images), np.int32))
     for number, (image, view, choice) in enumerate(zip(images, ours, chosen, strict=True)):
-        name = source.alternatives[choice].shift
+        name = branch.alternatives[choice].shift
         row = row_of(params, number)
         own = {key.partition(".")[2]: row[key] for key in row if key.startswith(f"{choice}.")}
         reference = REFERENCES[name](image, own).astype(np.float64)
@@ -50,7 +50,7 @@ def check_mix(source: NegativeSource, ours: np.ndarray, images: np.ndarray, para
 
 
 @pytest.mark.parametrize(
-    ("text", "sources"),
+    ("text", "branches"),
     [
         ("none", []),
         ("aux", ["aux aux 1"]),
@@ -69,13 +69,13 @@ def check_mix(source: NegativeSource, ours: np.ndarray, images: np.ndarray, para
         ("1e308*rot|1e308*aux", ["aux rot 0.5, aux aux 0.5"]),
     ],
 )
-def test_a_strategy_is_its_sources(text, sources) -> None:
+def test_a_strategy_is_its_sources(text, branches) -> None:
     parsed = [
-        ", ".join(f"{term.stream} {term.shift} {term.weight:g}" for term in source.alternatives)
-        for source in parse_negatives(text)
+        ", ".join(f"{term.stream} {term.shift} {term.weight:g}" for term in branch.alternatives)
+        for branch in parse_negatives(text)
     ]
-    assert parsed == sources
-    assert needs_aux(parse_negatives(text)) == any("aux " in source for source in sources)
+    assert parsed == branches
+    assert needs_aux(parse_negatives(text)) == any("aux " in branch for branch in branches)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_strategy_is_its_sources(text, sources) -> None:
         ("none+rot", "'none' stands alone"),
         ("rot|combined", "'combined' stands alone"),
         ("2*none", "'none' stands alone"),
-        ("rot|rot", "'rot' is a second time"),
-        ("rot-in|2*rot-in", r"'2\*rot-in' is a second time"),
+        ("rot|rot", "'rot' occurs twice"),
+        ("rot-in|2*rot-in", r"'2\*rot-in' occurs twice"),
         ("0*rot|aux", "weight '0'"),
         ("-1*rot|aux", "weight '-1'"),
         ("nan*rot|aux", "weight 'nan'"),
@@ -132,12 +132,12 @@ def test_a_source_tells_its_name_and_streams() -> None:
 
 def test_alternatives_are_chosen_by_weight() -> None:
     rng = np.random.default_rng(0)
-    source = only("3*rot-in|aux|4*blur")
-    choice = source.choose(rng, 40_000)
+    branch = only("3*rot-in|aux|4*blur")
+    choice = branch.choose(rng, 40_000)
     assert choice.dtype == np.int32
     shares = np.bincount(choice, minlength=3) / len(choice)
     assert np.abs(shares - [3 / 8, 1 / 8, 4 / 8]).max() < 0.01
-    assert (choice != source.choose(rng, 40_000)).any()
+    assert (choice != branch.choose(rng, 40_000)).any()
     assert (only("rot").choose(rng, 5) == np.zeros(5)).all()
 
 
@@ -160,34 +160,34 @@ def test_views_that_an_alternative_cannot_cut_are_refused() -> None:
 @pytest.mark.parametrize("text", [MIX, "rot-in", "perm-9"])
 def test_the_graph_shifts_each_image_as_chosen(text, channels) -> None:
     images = pictures(channels, count=24)
-    source, params = mixed(text, 24)
-    if len(source.alternatives) == 1:
+    branch, params = mixed(text, 24)
+    if len(branch.alternatives) == 1:
         del params[CHOICE]
-    ours = run_graph(images, lambda view, nodes: source.graph(view, nodes, SIDE_PX), params)
-    check_mix(source, ours, images, params)
+    ours = run_graph(images, lambda view, nodes: branch.graph(view, nodes, SIDE_PX), params)
+    check_mix(branch, ours, images, params)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("text", [MIX, "rot-in", "perm-9"])
 def test_the_tensor_form_shifts_each_image_as_chosen(text, channels) -> None:
     images = pictures(channels, count=24)
-    source, params = mixed(text, 24)
-    if len(source.alternatives) == 1:
+    branch, params = mixed(text, 24)
+    if len(branch.alternatives) == 1:
         del params[CHOICE]
     views = channels_first(images)
-    ours = source.tensor(views, tensors(params), torch.zeros(channels))
-    check_mix(source, channels_last(ours), images, params)
+    ours = branch.tensor(views, tensors(params), torch.zeros(channels))
+    check_mix(branch, channels_last(ours), images, params)
     assert torch.equal(views, channels_first(images))
 
 
 def test_an_alternative_that_no_image_takes_does_nothing() -> None:
     images = pictures(3, count=6)
-    source, params = mixed("rot|pixperm|blur", 6)
+    branch, params = mixed("rot|pixperm|blur", 6)
     params[CHOICE][:] = 1
-    ours = run_graph(images, lambda view, nodes: source.graph(view, nodes, SIDE_PX), params)
-    check_mix(source, ours, images, params)
-    ours = source.tensor(channels_first(images), tensors(params), torch.zeros(3))
-    check_mix(source, channels_last(ours), images, params)
+    ours = run_graph(images, lambda view, nodes: branch.graph(view, nodes, SIDE_PX), params)
+    check_mix(branch, ours, images, params)
+    ours = branch.tensor(channels_first(images), tensors(params), torch.zeros(3))
+    check_mix(branch, channels_last(ours), images, params)
 
 
 def test_black_follows_its_image() -> None:
@@ -206,15 +206,15 @@ def test_black_follows_its_image() -> None:
 def test_quarter_turns_can_be_left_to_others(text) -> None:
     """Those of `turns`, and all the rest by `tensor`, make the whole."""
     views, black = channels_first(pictures(3, count=24)), torch.zeros(3)
-    source, params = mixed(text, 24)
-    terms = [term.shift in ("rot", "rot90x4") for term in source.alternatives]
+    branch, params = mixed(text, 24)
+    terms = [term.shift in ("rot", "rot90x4") for term in branch.alternatives]
     turning = np.array(terms)[params[CHOICE]]
-    turns = source.turns(params)
+    turns = branch.turns(params)
     assert turns.dtype == np.int32
     turns = np.broadcast_to(turns, 24)
     assert not turns[~turning].any()
-    whole = source.tensor(views, tensors(params), black)
-    rest = source.tensor(views, tensors(params), black, skip_turns=True)
+    whole = branch.tensor(views, tensors(params), black)
+    rest = branch.tensor(views, tensors(params), black, skip_turns=True)
     assert torch.equal(rest[turning], views[turning])
     assert (rest is views) == all(terms)
     turned = [view.rot90(int(k), (1, 2)) for view, k in zip(rest, turns, strict=True)]
@@ -222,15 +222,15 @@ def test_quarter_turns_can_be_left_to_others(text) -> None:
 
 
 def test_turns_have_the_shape_of_their_parameters() -> None:
-    source, params = mixed("rot|aux|rot90x4", 24)
-    flat = source.turns(params)
+    branch, params = mixed("rot|aux|rot90x4", 24)
+    flat = branch.turns(params)
     views = {name: values.reshape(4, 6) for name, values in params.items()}
-    assert (source.turns(views) == flat.reshape(4, 6)).all() and flat.any()
+    assert (branch.turns(views) == flat.reshape(4, 6)).all() and flat.any()
     alone = {"0.turns": np.array([3, 1], np.int32)}
     assert (only("rot").turns(alone) == [3, 1]).all()
 
 
 def test_the_gpu_graph_of_a_mix_is_valid_without_a_gpu() -> None:
-    source, params = mixed(MIX, 1)
-    operators = gpu_operators(source, params)
+    branch, params = mixed(MIX, 1)
+    operators = gpu_operators(branch, params)
     assert {"Split", "Merge", "Rotate", "SequenceRearrange", "GaussianBlur"} <= operators

@@ -29,7 +29,7 @@ def oracle(
     def render(images: np.ndarray, params: ViewParams, side_px: int, early) -> np.ndarray:
         return reference.reference_views(images, change(params), side_px, "exact", early)
 
-    return Engine(name, render, LOOSE, LOOSE, sources_px=(32,))
+    return Engine(name, render, LOOSE, LOOSE, images_px=(32,))
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def is_near(row: Row) -> bool:
     return all(limit is None or value <= 2 * limit for value, limit in pairs)
 
 
-@pytest.mark.parametrize("source_px", [32, 256])
+@pytest.mark.parametrize("image_px", [32, 256])
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-def test_every_engine_makes_about_the_views_of_the_reference(engine, source_px) -> None:
-    rows = list(compare.compare_views([engine], FEW, (source_px,)))
+def test_every_engine_makes_about_the_views_of_the_reference(engine, image_px) -> None:
+    rows = list(compare.compare_views([engine], FEW, (image_px,)))
     assert not [row for row in rows if not is_near(row)]
-    assert bool(rows) == (source_px in engine.sources_px)
+    assert bool(rows) == (image_px in engine.images_px)
 
 
 def test_every_shift_equals_the_reference() -> None:

@@ -30,24 +30,24 @@ PLAIN = dataclasses.replace(
 
 def make(
     images: np.ndarray,
-    draws: list[GroupParams],
+    groups: list[GroupParams],
     spec: ViewSpec = PLAIN,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """All views of the groups, in levels: float [V, B, s, s, 3]."""
-    group = draws[0].group
+    group = groups[0].group
     scale = spec.local_scale if group.kind == "local" else spec.global_scale
     maker = ProductViews(spec, group.side_px, scale, images.shape[1:3], dtype, CPU)
-    shape = sum(draw.group.count for draw in draws), draws[0].view.flip.shape[1]
+    shape = sum(group.group.count for group in groups), groups[0].view.flip.shape[1]
     out = torch.empty(*shape, 3, group.side_px, group.side_px, dtype=dtype)
-    maker.make(torch.from_numpy(images), draws, out)
+    maker.make(torch.from_numpy(images), groups, out)
     return out.movedim(2, -1).double().numpy() * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
-def positive(draw: ViewParams, kind: str, side_px: int) -> list[GroupParams]:
-    """The draws [B] of one positive view."""
-    batch = len(draw.flip)
-    return [GroupParams(ViewGroup(kind, 1, side_px), draw[None], np.zeros(batch, bool), {})]
+def positive(params: ViewParams, kind: str, side_px: int) -> list[GroupParams]:
+    """The groups [B] of one positive view."""
+    batch = len(params.flip)
+    return [GroupParams(ViewGroup(kind, 1, side_px), params[None], np.zeros(batch, bool), {})]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -56,17 +56,17 @@ def test_views_are_those_of_the_reference(channels, dtype, limit) -> None:
     images = photographs(COUNT, 32, channels)
     spec, errors = ViewSpec(), []
     for seed, (kind, side_px) in enumerate([("global-1", 96), ("global-2", 64), ("local", 48)]):
-        draw = draw_view_params(np.random.default_rng(seed), spec, kind, (COUNT,), (32, 32))
-        ours = make(images, positive(draw, kind, side_px), spec, dtype=dtype)[0]
-        errors.append(np.abs(ours - reference_views(images, draw, side_px)).mean())
+        params = draw_view_params(np.random.default_rng(seed), spec, kind, (COUNT,), (32, 32))
+        ours = make(images, positive(params, kind, side_px), spec, dtype=dtype)[0]
+        errors.append(np.abs(ours - reference_views(images, params, side_px)).mean())
     assert np.mean(errors) < limit and max(errors) < 1.2 * limit
 
 
 def test_crops_of_sources_that_are_not_square() -> None:
     images = photographs(COUNT, 40, 3)[:, :24]
-    draw = draw_view_params(np.random.default_rng(0), PLAIN, "global-1", (COUNT,), (24, 40))
-    ours = make(images, positive(draw, "global-1", 48))[0]
-    error = np.abs(ours - reference_views(images, draw, 48))
+    params = draw_view_params(np.random.default_rng(0), PLAIN, "global-1", (COUNT,), (24, 40))
+    ours = make(images, positive(params, "global-1", 48))[0]
+    error = np.abs(ours - reference_views(images, params, 48))
     assert error.mean() < 0.35 and error.max() <= 12
 
 
@@ -126,22 +126,22 @@ def test_jitter_is_torchvisions_in_any_order(channels) -> None:
     """Whole images as crops, so that nothing but the jitter is compared."""
     images = photographs(200, 12, channels).astype(np.float32) / 255
     spec = dataclasses.replace(ViewSpec(), jitter_p=1.0)
-    draw = draw_view_params(np.random.default_rng(1), spec, "local", (200,), (12, 12))
+    params = draw_view_params(np.random.default_rng(1), spec, "local", (200,), (12, 12))
     pixels = torch.from_numpy(images).movedim(-1, 1).flatten(2).clone()
     weights = torch.full((200, 144), 1 / 144)
-    ours = jitter_(pixels, weights, draw).clamp(0, 1).view(200, channels, 12, 12)
+    ours = jitter_(pixels, weights, params).clamp(0, 1).view(200, channels, 12, 12)
     operations = {
-        0: lambda image, i: tv.adjust_brightness(image, float(draw.brightness[i])),
-        1: lambda image, i: tv.adjust_contrast(image, float(draw.contrast[i])),
-        2: lambda image, i: tv.adjust_saturation(image, float(draw.saturation[i])),
-        3: lambda image, i: tv.adjust_hue(image, float(draw.hue_deg[i]) / 360),
+        0: lambda image, i: tv.adjust_brightness(image, float(params.brightness[i])),
+        1: lambda image, i: tv.adjust_contrast(image, float(params.contrast[i])),
+        2: lambda image, i: tv.adjust_saturation(image, float(params.saturation[i])),
+        3: lambda image, i: tv.adjust_hue(image, float(params.hue_deg[i]) / 360),
     }
     for i in range(200):
         image = torch.from_numpy(images[i]).movedim(-1, 0)
-        for number in draw.jitter_order[i].tolist():
+        for number in params.jitter_order[i].tolist():
             if channels == 3 or number < 2:
                 image = operations[number](image, i)
-        if draw.gray[i] and channels == 3:
+        if params.gray[i] and channels == 3:
             image = tv.rgb_to_grayscale(image, 3)
         assert (ours[i] - image).abs().max() < 2e-4, i
 
@@ -151,40 +151,40 @@ def test_padding_does_not_count_for_the_contrast() -> None:
     padded = torch.cat([crop, torch.full((1, 3, 9), 7.0)], 2)
     weights = torch.cat([torch.full((1, 16), 1 / 16), torch.zeros(1, 9)], 1)
     spec = dataclasses.replace(ViewSpec(), jitter_p=1.0, hue_deg=0.0, gray_p=0.0)
-    draw = draw_view_params(np.random.default_rng(2), spec, "local", (1,), (4, 4))
-    alone = jitter_(crop.clone(), torch.full((1, 16), 1 / 16), draw)
-    assert torch.allclose(jitter_(padded, weights, draw)[..., :16], alone, atol=1e-6)
+    params = draw_view_params(np.random.default_rng(2), spec, "local", (1,), (4, 4))
+    alone = jitter_(crop.clone(), torch.full((1, 16), 1 / 16), params)
+    assert torch.allclose(jitter_(padded, weights, params)[..., :16], alone, atol=1e-6)
 
 
 def test_solarized_views_are_inverted_where_bright() -> None:
     images = photographs(COUNT, 32, 3)
-    draw = draw_view_params(np.random.default_rng(3), PLAIN, "global-2", (COUNT,), (32, 32))
+    params = draw_view_params(np.random.default_rng(3), PLAIN, "global-2", (COUNT,), (32, 32))
     chosen = np.arange(COUNT) % 3 == 0
-    bare = make(images, positive(draw, "global-2", 64))[0]
-    ours = make(images, positive(dataclasses.replace(draw, solarize=chosen), "global-2", 64))[0]
+    bare = make(images, positive(params, "global-2", 64))[0]
+    ours = make(images, positive(dataclasses.replace(params, solarize=chosen), "global-2", 64))[0]
     expected = np.where((bare >= 127.5) & chosen[:, None, None, None], 255 - bare, bare)
     assert np.abs(ours - expected).max() < 0.01
 
 
-def negative_draws(
+def negative_params(
     text: str, rng: np.random.Generator, side_px: int, spec: ViewSpec
 ) -> tuple[GroupParams, GroupParams]:
     """Three negative views of the source of `text`, and the same views unshifted."""
     (source,) = parse_negatives(text)
-    draw = draw_view_params(rng, spec, "local", (3, COUNT), (32, 32))
+    params = draw_view_params(rng, spec, "local", (3, COUNT), (32, 32))
     shift_px = side_px if spec.shift_space == "view" else 32
     shift = {
         name: values.reshape(3, COUNT, *values.shape[1:])
         for name, values in source.draw(rng, 3 * COUNT, shift_px).items()
     }
     in_dist = np.zeros(COUNT, bool)
-    shifted = GroupParams(ViewGroup("local", 3, side_px, 0), draw, in_dist, shift, source)
-    return shifted, GroupParams(ViewGroup("local", 3, side_px), draw, in_dist, {})
+    shifted = GroupParams(ViewGroup("local", 3, side_px, 0), params, in_dist, shift, source)
+    return shifted, GroupParams(ViewGroup("local", 3, side_px), params, in_dist, {})
 
 
 def test_quarter_turns_and_mirroring_equal_numpys() -> None:
     images = photographs(COUNT, 32, 3)
-    turned, upright = negative_draws("rot90x4-in", np.random.default_rng(4), 32, PLAIN)
+    turned, upright = negative_params("rot90x4-in", np.random.default_rng(4), 32, PLAIN)
     ours, bare = make(images, [turned]), make(images, [upright])
     turns = turned.shift["0.turns"]
     assert set(turns.ravel().tolist()) == {0, 1, 2, 3}
@@ -199,7 +199,7 @@ def test_quarter_turns_and_mirroring_equal_numpys() -> None:
 def test_permuted_negatives_are_their_views_permuted(grid) -> None:
     images = photographs(COUNT, 32, 3)
     text = f"perm-{grid * grid}-in"
-    shuffled, plain = negative_draws(text, np.random.default_rng(5), 32, PLAIN)
+    shuffled, plain = negative_params(text, np.random.default_rng(5), 32, PLAIN)
     ours, bare = make(images, [shuffled]), make(images, [plain])
     side = 32 // grid
     for view, i in ((0, 0), (1, 5), (2, 23)):
@@ -219,7 +219,7 @@ def test_permuted_negatives_are_their_views_permuted(grid) -> None:
 def test_in_source_space_the_source_is_shifted_before_the_crop() -> None:
     images = photographs(COUNT, 32, 3)
     spec = dataclasses.replace(PLAIN, shift_space="source")
-    shifted, plain = negative_draws("rot-in", np.random.default_rng(6), 48, spec)
+    shifted, plain = negative_params("rot-in", np.random.default_rng(6), 48, spec)
     ours = make(images, [shifted], spec)
     turns = shifted.shift["0.turns"]
     for view in range(3):
@@ -233,21 +233,21 @@ def test_in_source_space_the_source_is_shifted_before_the_crop() -> None:
 
 def test_auxiliary_images_come_after_the_in_distribution_ones() -> None:
     images = photographs(2 * COUNT, 32, 3)
-    draw = draw_view_params(np.random.default_rng(7), PLAIN, "global-1", (COUNT,), (32, 32))
+    params = draw_view_params(np.random.default_rng(7), PLAIN, "global-1", (COUNT,), (32, 32))
     from_aux = np.arange(COUNT) % 2 == 1
-    draws = GroupParams(ViewGroup("global-1", 1, 32), draw[None], from_aux, {})
+    group = GroupParams(ViewGroup("global-1", 1, 32), params[None], from_aux, {})
     expected = np.where(from_aux[:, None, None, None], images[COUNT:], images[:COUNT])
-    alone = positive(draw, "global-1", 32)
-    assert np.abs(make(images, [draws]) - make(expected, alone)).max() < 1e-3
+    alone = positive(params, "global-1", 32)
+    assert np.abs(make(images, [group]) - make(expected, alone)).max() < 1e-3
 
 
 def test_a_view_does_not_depend_on_what_else_is_made() -> None:
     """Bit for bit, in chunks of any size: what makes ranks and resumed runs equal."""
     images = photographs(200, 32, 3)
     spec = ViewSpec()
-    draw = draw_view_params(np.random.default_rng(8), spec, "local", (200,), (32, 32))
+    params = draw_view_params(np.random.default_rng(8), spec, "local", (200,), (32, 32))
     for dtype in (torch.float32, torch.bfloat16):
-        whole = make(images, positive(draw, "local", 48), spec, dtype=dtype)[0]
+        whole = make(images, positive(params, "local", 48), spec, dtype=dtype)[0]
         for part in (slice(0, 1), slice(3, 10), slice(100, 200)):
-            alone = make(images[part], positive(draw[part], "local", 48), spec, dtype=dtype)[0]
+            alone = make(images[part], positive(params[part], "local", 48), spec, dtype=dtype)[0]
             assert (alone == whole[part]).all()

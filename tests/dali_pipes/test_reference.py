@@ -41,7 +41,7 @@ def neutral(side_px: int) -> ViewParams:
 
 
 def changed(image: np.ndarray, **values) -> np.ndarray:
-    """The view of a whole image in which only `values` differ from the neutral draw."""
+    """The view of a whole image in which only `values` differ from the neutral params."""
     side_px = image.shape[0]
     return reference.reference_view(image, neutral_with(side_px, **values), side_px)
 
@@ -66,8 +66,8 @@ def test_neutral_parameters_leave_each_bit(images, arithmetic) -> None:
     for image in images:
         side_px = image.shape[0]
         for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
-            draw = neutral_with(side_px, jitter_order=order)
-            view = reference.reference_view(image, draw, side_px, arithmetic)
+            params = neutral_with(side_px, jitter_order=order)
+            view = reference.reference_view(image, params, side_px, arithmetic)
             assert view.dtype == np.uint8 and (view == image).all()
 
 
@@ -76,14 +76,14 @@ def test_a_crop_is_cut_out_before_it_is_resized(images) -> None:
     """Its pixels are (left, top) as numpy counts them, and none from outside reach the view."""
     image = images[0]
     box = {"crop_start": [3, 7], "crop_shape": [10, 16]}
-    draw = neutral_with(image.shape[0], **box)
-    view = reference.reference_view(image, draw, 24, "pillow")
+    params = neutral_with(image.shape[0], **box)
+    view = reference.reference_view(image, params, 24, "pillow")
     alone = Image.fromarray(np.squeeze(image[3:13, 7:23])).resize(
         (24, 24), Image.Resampling.BICUBIC
     )
     assert view.shape == (24, 24, image.shape[-1])
     assert (view == np.asarray(alone).reshape(view.shape)).all()
-    exact = reference.reference_view(image, draw, 24).astype(int)
+    exact = reference.reference_view(image, params, 24).astype(int)
     assert np.abs(exact - view).max() <= 8 and np.abs(exact - view).mean() < 0.5
 
 
@@ -215,15 +215,15 @@ def test_blur_comes_before_solarize() -> None:
 
 
 def test_pillows_enhancers_differ_by_their_rounding_alone() -> None:
-    draw = draw_view_params(
+    params = draw_view_params(
         np.random.default_rng(3), ViewSpec(jitter_p=1.0), "global-2", (4,), (32, 32)
     )
-    exact = reference.reference_views(RGB, draw, 64).astype(float)
-    pillow = reference.reference_views(RGB, draw, 64, "pillow").astype(float)
-    unsolarized = ~draw.solarize  # a level beside the threshold may fall on either side
+    exact = reference.reference_views(RGB, params, 64).astype(float)
+    pillow = reference.reference_views(RGB, params, 64, "pillow").astype(float)
+    unsolarized = ~params.solarize  # a level beside the threshold may fall on either side
     difference = (pillow - exact)[unsolarized]
     assert 0 < np.abs(difference).mean() < 2
-    assert not (draw.solarize.all() or (exact == pillow).all())
+    assert not (params.solarize.all() or (exact == pillow).all())
 
 
 @BOTH

@@ -86,24 +86,24 @@ def happens(chosen: np.ndarray, probability: float) -> bool:
     [("global-1", 1, 0), ("global-2", 0.1, 0.2), ("global-any", 0.55, 0.1), ("local", 0.5, 0)],
 )
 def test_probabilities_of_each_kind_of_view(kind, blur, solarize) -> None:
-    draw = drawn(kind)
-    assert happens(draw.blur_sigma_px > 0, blur)
-    assert happens(draw.solarize, solarize)
-    assert happens(draw.flip == 1, 0.5) and set(draw.flip.tolist()) == {0, 1}
-    assert happens(draw.gray, 0.2)
+    params = drawn(kind)
+    assert happens(params.blur_sigma_px > 0, blur)
+    assert happens(params.solarize, solarize)
+    assert happens(params.flip == 1, 0.5) and set(params.flip.tolist()) == {0, 1}
+    assert happens(params.gray, 0.2)
     for name, neutral in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue_deg", 0)):
-        assert happens(getattr(draw, name) != neutral, 0.8), name
+        assert happens(getattr(params, name) != neutral, 0.8), name
 
 
 def test_jitter_is_all_or_nothing() -> None:
-    draw = drawn("local")
-    changed = np.stack([draw.brightness != 1, draw.contrast != 1, draw.saturation != 1])
-    assert (changed == (draw.hue_deg != 0)).all()
+    params = drawn("local")
+    changed = np.stack([params.brightness != 1, params.contrast != 1, params.saturation != 1])
+    assert (changed == (params.hue_deg != 0)).all()
 
 
 def test_a_negative_global_view_is_wholly_like_one_of_the_two() -> None:
-    draw = drawn("global-any")
-    assert happens(draw.solarize & (draw.blur_sigma_px > 0), 0.5 * 0.2 * 0.1)
+    params = drawn("global-any")
+    assert happens(params.solarize & (params.blur_sigma_px > 0), 0.5 * 0.2 * 0.1)
 
 
 def test_jitter_follows_torchvision_and_hue_is_in_degrees() -> None:
@@ -111,11 +111,11 @@ def test_jitter_follows_torchvision_and_hue_is_in_degrees() -> None:
     ranges = (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
     torch.manual_seed(0)
     theirs = np.array([ColorJitter.get_params(*ranges)[1:] for _ in range(DRAWS)])
-    draw = drawn("local", ALWAYS_JITTER)
-    ours = (draw.brightness, draw.contrast, draw.saturation, draw.hue_deg)
+    params = drawn("local", ALWAYS_JITTER)
+    ours = (params.brightness, params.contrast, params.saturation, params.hue_deg)
     for name, values, expected in zip(JITTER, ours, theirs.T * [[1], [1], [1], [360]], strict=True):
         assert ks_2samp(values, expected).pvalue > ENOUGH, name
-    assert 35.9 < draw.hue_deg.max() <= 36 and -36 <= draw.hue_deg.min() < -35.9
+    assert 35.9 < params.hue_deg.max() <= 36 and -36 <= params.hue_deg.min() < -35.9
 
 
 def test_each_jitter_order_is_as_likely() -> None:
@@ -130,16 +130,16 @@ def test_blur_is_uniform_in_its_range(kind) -> None:
     assert kstest(sigma[sigma > 0], "uniform", args=(0.1, 1.9)).pvalue > ENOUGH
 
 
-def columns(draw: ViewParams) -> np.ndarray:
+def columns(params: ViewParams) -> np.ndarray:
     """Every parameter as a number: [parameters, *shape]."""
     return np.stack(
         [
-            *np.moveaxis(draw.crop_start, -1, 0),
-            *np.moveaxis(draw.crop_shape, -1, 0),
-            draw.flip,
-            *(draw.brightness, draw.contrast, draw.saturation, draw.hue_deg),
-            *np.moveaxis(draw.jitter_order, -1, 0),
-            *(draw.gray, draw.blur_sigma_px, draw.solarize),
+            *np.moveaxis(params.crop_start, -1, 0),
+            *np.moveaxis(params.crop_shape, -1, 0),
+            params.flip,
+            *(params.brightness, params.contrast, params.saturation, params.hue_deg),
+            *np.moveaxis(params.jitter_order, -1, 0),
+            *(params.gray, params.blur_sigma_px, params.solarize),
         ]
     ).astype(float)
 
@@ -166,13 +166,13 @@ def test_views_and_images_have_draws_of_their_own(axis) -> None:
 
 
 def test_a_draw_has_its_shape_in_front_and_can_be_cut() -> None:
-    draw = drawn("global-2", shape=(3, 5))
+    params = drawn("global-2", shape=(3, 5))
     for field in dataclasses.fields(ViewParams):
-        values, tail = getattr(draw, field.name), {"jitter_order": (4,)}
+        values, tail = getattr(params, field.name), {"jitter_order": (4,)}
         expected = (2,) if field.name.startswith("crop") else tail.get(field.name, ())
         assert values.shape == (3, 5, *expected), field.name
-        assert (getattr(draw[1], field.name) == values[1]).all()
-        assert (getattr(draw[:, 2:4], field.name) == values[:, 2:4]).all()
+        assert (getattr(params[1], field.name) == values[1]).all()
+        assert (getattr(params[:, 2:4], field.name) == values[:, 2:4]).all()
 
 
 def test_the_same_generator_draws_the_same() -> None:

@@ -32,18 +32,20 @@ class PublicTransform:
     solarize: bool
 
     @classmethod
-    def of(cls, draw: ViewParams, angle_deg: float) -> PublicTransform:
+    def of(cls, params: ViewParams, angle_deg: float) -> PublicTransform:
         """Ours, as theirs: where ours mirrors first, theirs turns the other way."""
         names = ("brightness", "contrast", "saturation", "hue")
-        values = [float(getattr(draw, name)) for name in names[:3]] + [float(draw.hue_deg) / 360]
+        values = [float(getattr(params, name)) for name in names[:3]] + [
+            float(params.hue_deg) / 360
+        ]
         return cls(
-            box=(*draw.crop_start.tolist(), *draw.crop_shape.tolist()),
-            angle_deg=-angle_deg if draw.flip else angle_deg,
-            flip=bool(draw.flip),
-            jitter=tuple((names[number], values[number]) for number in draw.jitter_order),
-            gray=bool(draw.gray),
-            radius=float(draw.blur_sigma_px),
-            solarize=bool(draw.solarize),
+            box=(*params.crop_start.tolist(), *params.crop_shape.tolist()),
+            angle_deg=-angle_deg if params.flip else angle_deg,
+            flip=bool(params.flip),
+            jitter=tuple((names[number], values[number]) for number in params.jitter_order),
+            gray=bool(params.gray),
+            radius=float(params.blur_sigma_px),
+            solarize=bool(params.solarize),
         )
 
 

@@ -43,8 +43,8 @@ def main() -> None:
     def record(loader: TrainLoader):
         batch = next_batch(loader)
         seen_ids.append(batch.in_dist_ids.clone())
-        draws = loader._plan.draws(batch.step)
-        seen_draws.append(torch.tensor([group.view.brightness[0, 0] for group in draws]))
+        params = loader._plan.params(batch.step)
+        seen_draws.append(torch.tensor([group.view.brightness[0, 0] for group in params]))
         return batch
 
     TrainLoader.__next__ = record
