@@ -22,10 +22,8 @@ from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewKind, ViewParams, draw_view_params
 from shards.errors import UserError
 from shards.order import aux_ids, in_dist_ids, rank_slice, steps_per_epoch
+from shards.random_streams import RandomStream, stream_rng
 from shards.reader import ShardSet
-
-VIEW_DRAWS, CHOICES = 2, 3
-"""The second word of the seed of each kind of draw; 0 and 1 are the orders of the streams."""
 
 
 @dataclass(frozen=True)
@@ -185,12 +183,13 @@ class StepPlan:
 
     def params(self, step: int) -> list[GroupParams]:
         """Draw this rank's parameters at `step`, for each of `groups`."""
+        seed, batch = self.order.seed, self.order.global_batch
         choices = [
-            branch.choose(self._rng(CHOICES, step, number), self.order.global_batch)
+            branch.choose(stream_rng(seed, RandomStream.NEGATIVE_CHOICES, step, number), batch)
             for number, branch in enumerate(self.branches)
         ]
         return [
-            self._draw(self._rng(VIEW_DRAWS, step, number), group, choices)
+            self._draw(stream_rng(seed, RandomStream.VIEW_PARAMS, step, number), group, choices)
             for number, group in zip(self._seeds(), self.groups, strict=True)
         ]
 
@@ -201,9 +200,6 @@ class StepPlan:
             kinds[group.kind] + (0 if group.branch is None else 2 + 2 * group.branch)
             for group in self.groups
         ]
-
-    def _rng(self, *words: int) -> np.random.Generator:
-        return np.random.default_rng([self.order.seed, *words])
 
     def _draw(
         self, rng: np.random.Generator, group: ViewGroup, choices: list[np.ndarray]

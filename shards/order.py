@@ -1,7 +1,8 @@
-"""Which samples a step gets: a pure function of (set size, batch, seed, step, world).
+"""The sample ids of each training step: a pure function of set size, batch, seed and step.
 
-The global batch of a step does not depend on the number of ranks; a rank takes its slice of it. So
-the state needed to resume is one integer, the step, and a run may go on with other ranks.
+The global batch of a step does not depend on the number of ranks; each rank takes a slice of it.
+So one integer, the step, is all the state that a resumed run needs, and the run may go on with
+another number of ranks.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ import functools
 import numpy as np
 
 from shards.errors import UserError
-
-IN_DIST, AUX = 0, 1
-"""The two streams; their orders are independent draws from one seed."""
+from shards.random_streams import RandomStream, stream_rng
 
 
 def steps_per_epoch(samples: int, global_batch: int) -> int:
-    """Full batches in one pass over the set; the rest of the permutation is left out.
+    """Return the number of full batches in one pass over the set; the last partial one is dropped.
 
     Raises:
-        UserError: the set is smaller than one global batch.
+        UserError: The set is smaller than one global batch.
     """
     if samples < global_batch:
         raise UserError(
@@ -30,44 +29,46 @@ def steps_per_epoch(samples: int, global_batch: int) -> int:
     return samples // global_batch
 
 
-@functools.lru_cache(maxsize=2)  # one for each stream; of a large set it takes 10 MB
-def epoch_permutation(samples: int, seed: int, stream: int, epoch: int) -> np.ndarray:
-    """The order of all ids in one pass: int64 [samples], read-only because it is cached."""
-    order = np.random.default_rng([seed, stream, epoch]).permutation(samples)
+@functools.lru_cache(maxsize=2)  # One entry for each stream; that of a large set takes 10 MB.
+def epoch_permutation(samples: int, seed: int, stream: RandomStream, epoch: int) -> np.ndarray:
+    """Return the order of all ids in one pass: int64 [samples], read-only because it is cached."""
+    order = stream_rng(seed, stream, epoch).permutation(samples)
     order.flags.writeable = False
     return order
 
 
 def in_dist_ids(samples: int, global_batch: int, seed: int, step: int) -> np.ndarray:
-    """Ids of the in-distribution global batch of `step`: int64 [global_batch].
+    """Return the ids of the in-distribution global batch of `step`: int64 [global_batch].
 
-    Within an epoch no id comes twice; when the batch divides the set each comes exactly once.
+    No id comes twice in an epoch. If the batch divides the set, each id comes exactly once.
     """
     epoch, step_in_epoch = divmod(step, steps_per_epoch(samples, global_batch))
+    order = epoch_permutation(samples, seed, RandomStream.IN_DIST_ORDER, epoch)
     start = step_in_epoch * global_batch
-    return epoch_permutation(samples, seed, IN_DIST, epoch)[start : start + global_batch].copy()
+    return order[start : start + global_batch].copy()
 
 
 def aux_ids(samples: int, global_batch: int, seed: int, step: int) -> np.ndarray:
-    """Ids of the auxiliary global batch of `step`: int64 [global_batch].
+    """Return the ids of the auxiliary global batch of `step`: int64 [global_batch].
 
-    The stream cycles: pass after pass, each in a new order, with nothing left out; a set smaller
-    than the batch is passed over more than once in a step.
+    The auxiliary images come pass after pass, each pass in a new order and with nothing left out.
+    If the set is smaller than the batch, a step takes more than one pass.
     """
     position = step * global_batch + np.arange(global_batch)
     epochs, offsets = np.divmod(position, samples)
     ids = np.empty(global_batch, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        ids[here] = epoch_permutation(samples, seed, AUX, int(epoch))[offsets[here]]
+        order = epoch_permutation(samples, seed, RandomStream.AUX_ORDER, int(epoch))
+        ids[here] = order[offsets[here]]
     return ids
 
 
 def rank_slice(global_batch: int, rank: int, world_size: int) -> slice:
-    """The part of a global batch that `rank` takes.
+    """Return the part of a global batch that `rank` takes.
 
     Raises:
-        UserError: the batch does not divide over the ranks.
+        UserError: The batch is not a multiple of the number of ranks.
     """
     if global_batch % world_size:
         raise UserError(

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from shards.errors import UserError
+from shards.random_streams import torch_seed
 from train.config import RunConfig
 from train.loss_scale import LossScale
 from train.networks.model import Network, build_networks
@@ -121,4 +121,4 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Make torch's draws of this step (in backbones that draw) a function of seed, step, rank."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, rank, step]).generate_state(1)[0]))
+    torch.manual_seed(torch_seed(seed, step, rank))

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shards.random_streams import RandomStream, stream_rng
+
 BRANCHES = 2
 """Of a block: attention, and the MLP."""
-STOCHASTIC_DEPTH = 4
-"""Second word of the seed; those below belong to the order of samples and to the views."""
 
 
 def draw_branch_scales(
@@ -26,7 +26,7 @@ def draw_branch_scales(
     """
     if not rate or not depth:
         return None
-    rng = np.random.default_rng([seed, STOCHASTIC_DEPTH, step])
     stay = 1 - np.linspace(0, rate, depth, dtype=np.float32)[:, None, None, None]
-    drawn = rng.random((depth, BRANCHES, views, global_batch), np.float32)
+    draws = stream_rng(seed, RandomStream.STOCHASTIC_DEPTH, step)
+    drawn = draws.random((depth, BRANCHES, views, global_batch), np.float32)
     return torch.from_numpy((drawn < stay) / stay)
