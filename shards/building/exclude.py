@@ -1,35 +1,33 @@
-"""Exclusion lists: which images of a source a set leaves out.
+"""Exclusion lists: the images of a source that a set leaves out.
 
-JSON lines, `{"name": <name in the source>, ...}`; what else a line says (why) is for people.
+A list is a file of JSON lines, `{"name": <name in the source>, ...}`. Other keys, such as the
+reason, are for people and are not read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 from shards.disk import read_text
 from shards.errors import UserError
+from shards.format.json_lines import parse_json_lines
 
 
 def read_exclusions(path: Path) -> tuple[set[str], str]:
-    """The names on a list, and its sha256.
+    """Return the names on a list, and the sha256 of the file (which may be a pipe).
 
     Raises:
-        UserError: it is missing or no list, or a line (the message has its number) has no name.
+        UserError: The file cannot be read, or a line (the message has its number) has no name.
     """
     try:
         text = read_text(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    names = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            name = json.loads(line)["name"]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            name = None
-        if not isinstance(name, str):
-            raise UserError(f'{path}, line {number}: {line[:80]!r}, expected {{"name": ...}}')
-        names.add(name)
-    return names, hashlib.sha256(text).hexdigest()
+    entries = parse_json_lines(path, text.splitlines(), _has_name, '{"name": ...}')
+    return {entry["name"] for entry in entries}, hashlib.sha256(text).hexdigest()
+
+
+def _has_name(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("name"), str)

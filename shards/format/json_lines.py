@@ -1,6 +1,7 @@
-"""The lists beside the tars of a set: files of JSON lines, one for each value.
+"""Lists as files of JSON lines: one value a line, such as the names of a set's samples.
 
-ASCII only, so that any file name (line breaks, bytes that are not UTF-8) comes back as it was.
+Files that are written here are ASCII, so that any file name (line breaks, bytes that are not UTF-8)
+is read back unchanged.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shards.disk import naming, sync_file
 from shards.errors import UserError
@@ -20,10 +21,10 @@ Value = TypeVar("Value")
 
 
 class ListWriter:
-    """A list that is written some values at a time; without any, there is no file."""
+    """A list that is written some values at a time. A list without values leaves no file."""
 
     def __init__(self, path: Path) -> None:
-        """Of the new file `path`."""
+        """Create the file `path`, which must not exist."""
         self._path = path
         self._out = open(path, "xb")
         self._sha256 = hashlib.sha256()
@@ -36,7 +37,7 @@ class ListWriter:
         self._sha256.update(lines)
 
     def finish(self) -> str:
-        """Wait until all is on the disk, and return the digest; "" when there was no value."""
+        """Wait until all is on the disk, and return the sha256; "" when there was no value."""
         sync_file(self._out)
         self._out.close()
         if os.path.getsize(self._path):
@@ -46,9 +47,9 @@ class ListWriter:
 
 
 def json_lines(values: Sequence[object]) -> bytes:
-    """One line of JSON for each value."""
+    """Return one line of JSON for each value."""
     if all(isinstance(value, str) for value in values):
-        # One call for all of them: there may be a million names.
+        # One call for all of them, because there may be a million names.
         text = json.dumps(values, separators=("\n", ":"))[1:-1]
     else:
         text = "\n".join(json.dumps(value) for value in values)
@@ -56,19 +57,39 @@ def json_lines(values: Sequence[object]) -> bytes:
 
 
 def read_json_lines(path: Path, kind: type[Value], most: int | None = None) -> list[Value]:
-    """The values of a list, or the first `most` of them.
+    """Return the values of a list, or its first `most` values.
 
     Raises:
-        UserError: A line (the message has its number) is no JSON, or a value of another type.
+        UserError: A line is not JSON, or its value is not a `kind`.
+    """
+    with open(path, "rb") as file:
+        lines = itertools.islice(file, most)
+        return parse_json_lines(
+            path, lines, lambda value: isinstance(value, kind), f"a {kind.__name__}"
+        )
+
+
+def parse_json_lines(
+    path: Path, lines: Iterable[bytes], accepts: Callable[[Any], bool], expected: str
+) -> list[Any]:
+    """Return the value of each line.
+
+    Args:
+        path: The file of the lines, for messages.
+        lines: The lines, with or without their ends.
+        accepts: Returns True if a value is one that such a file may hold.
+        expected: A description of the accepted values, for messages.
+
+    Raises:
+        UserError: A line (the message has its number) is not JSON, or its value is not accepted.
     """
     values = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(itertools.islice(file, most), start=1):
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                value = None
-            if not isinstance(value, kind):
-                raise UserError(f"{path}, line {number}: {line[:80]!r}, expected a {kind.__name__}")
-            values.append(value)
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not accepts(value):
+            raise UserError(f"{path}, line {number}: {line[:80]!r}, expected {expected}")
+        values.append(value)
     return values
