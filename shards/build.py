@@ -36,8 +36,8 @@ from shards.manifest import (
     Shard,
     SourceFile,
     shard_file,
-    to_json,
 )
+from shards.manifest_file import to_json
 from shards.sources.image_files import ImageFiles
 from shards.sources.kinds import told
 from shards.sources.registry import FORMATS

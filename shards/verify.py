@@ -30,9 +30,9 @@ from shards.manifest import (
     SIZES_FILE_NAME,
     Manifest,
     Shard,
-    read_manifest,
     shard_file,
 )
+from shards.manifest_file import read_manifest
 from shards.terminal import cli
 
 MAX_IDX_LINE_BYTES = 128

@@ -19,7 +19,7 @@ from shards import build as build_module
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.reader import ShardSet
 from shards.sources.registry import FORMATS
 from shards.verify import verify_shards

@@ -18,7 +18,7 @@ from eval.decisions.images import folder_images, read_chunks
 from shards import info
 from shards.build import build, main
 from shards.errors import UserError
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.pixels.target import Target
 from shards.reader import ShardSet
 from shards.sources.archives import open_files

@@ -12,7 +12,7 @@ import pytest
 from shards import sets
 from shards.build import build
 from shards.errors import UserError
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.protocols import PROTOCOLS
 from shards.reader import ShardSet
 from shards.sets import SetsRequest, build_sets

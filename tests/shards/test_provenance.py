@@ -17,7 +17,8 @@ from shards import build as build_module
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.manifest import Manifest, read_manifest
+from shards.manifest import Manifest
+from shards.manifest_file import read_manifest
 from shards.sets import SetsRequest, build_sets
 from shards.sources.idx import FASHION_CLASSES
 from shards.sources.registry import FORMATS

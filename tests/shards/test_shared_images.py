@@ -19,7 +19,7 @@ from eval.sets.opening import open_sets
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.train_cases import train

@@ -19,7 +19,7 @@ from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.info import main as info
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.reader import ShardSet
 from shards.verify import verify_shards
 from tests.support.shard_cases import contents, folder_request, npy_set, random_images

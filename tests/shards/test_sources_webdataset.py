@@ -166,7 +166,7 @@ def test_a_component_by_its_name(tmp_path: Path) -> None:
 
 def test_the_component_is_part_of_a_set(tmp_path: Path) -> None:
     from shards.building.build_plan import BuildRequest, plan
-    from shards.manifest import read_manifest
+    from shards.manifest_file import read_manifest
 
     png = cases.encoded(np.random.default_rng(2), "PNG", (6, 6))
     path = write(tmp_path / "x.tar", [("1.depth.png", png), ("1.jpg", JPG), ("1.jpeg", JPG)])

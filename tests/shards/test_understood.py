@@ -16,7 +16,7 @@ from eval.exported import FORMAT_VERSION, Header
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.manifest import read_manifest
+from shards.manifest_file import read_manifest
 from shards.reader import ShardSet
 from tests.support.commands import run_command
 from tests.support.shard_cases import npy_set, random_images

@@ -14,7 +14,8 @@ from PIL import Image
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.manifest import Manifest, read_manifest, to_json
+from shards.manifest import Manifest
+from shards.manifest_file import read_manifest, to_json
 from shards.reader import ShardSet
 from shards.verify import main, verify_shards
 from tests.support.commands import run_command

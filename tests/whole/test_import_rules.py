@@ -18,8 +18,8 @@ import pytest
 from tests.support.paths import ROOT
 
 ROOMS = {
-    "shards": "errors json_types terminal disk pixels manifest format verify reader random_streams "
-    "order sources similarity building protocols build sets info overlap sample",
+    "shards": "errors json_types terminal disk pixels manifest manifest_file format verify reader "
+    "random_streams order sources similarity building protocols build sets info overlap sample",
     "dali_pipes": "batch config transfer blur normalised batch_memory shifts view_params negatives "
     "step_plan readers product dali loader eval_loader view_sheets preview parity",
     "train": "launch world config recipes metrics networks losses ema schedules optim loss_scale "
