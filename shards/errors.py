@@ -1,4 +1,4 @@
-"""Mistakes of a user, and how values stand in a message."""
+"""The error that a user can mend, and the form of values in its message."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey, or cannot show, as a backslash escape."""
+    """Return the text with a backslash escape for each character that a terminal cannot show."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def few(values: Sequence[object], most: int = 5) -> str:
-    """The first of the values: `3, 5, 8 and 12 more`."""
+    """Return the first values as text: `3, 5, 8 and 12 more`."""
     more = len(values) - most
     return ", ".join(map(str, values[:most])) + (f" and {more:,} more" if more > 0 else "")

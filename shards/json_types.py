@@ -1,4 +1,4 @@
-"""Whether a value that was read from JSON has the type that a field of a dataclass has."""
+"""A check that values read from JSON have the types of the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
 
     Args:
         kind: A dataclass.
-        fields: What JSON gave for its fields, by name; those that have a default may be missing.
+        fields: The values from JSON by name of the field; a field with a default may be missing.
 
     Raises:
-        ValueError: A field is missing, unknown or of another type; names it, its value and the
-            type. `true` is no number, and a number with a decimal point is no integer.
+        ValueError: A field is missing, unknown or of another type. The message has its name, its
+            value and the type. `true` is not a number, and 1.0 is not an integer.
     """
     hints = get_type_hints(kind)
     for name in fields:
@@ -32,7 +32,7 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
 
 
 def is_of_type(value: Any, kind: Any) -> bool:
-    """Whether JSON gave a value of this type; a tuple is a list there, a dataclass an object."""
+    """True if a value from JSON has this type. In JSON a tuple is a list, a dataclass an object."""
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return True

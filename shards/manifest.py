@@ -56,8 +56,8 @@ class SourceFile:
     file: str
     bytes: int
     sha256: str
-    """For a file, its digest. For a folder, the sum modulo 2**256, over all images of the split,
-    selected or not, of sha256(name in the folder, a zero byte, sha256 of the file)."""
+    """The digest of a file. The digest of a folder is the sum modulo 2**256, over all images of the
+    split, selected or not, of sha256(name in the folder, a zero byte, sha256 of the file)."""
 
 
 @dataclass(frozen=True)

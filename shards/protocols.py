@@ -1,8 +1,8 @@
-"""The named protocols, as data: which images of which official files a table is made with.
+"""The named protocols, as data: the images and official files behind the tables of papers.
 
-A number without its protocol says little: "Places" alone has been four different sets of images.
-So a protocol states for each set the official split, the number of images, the size and the resize
-rule, and what is known to be ambiguous about it. The name goes into each set's manifest.
+A result without its protocol says little: the name "Places" has meant four different sets of
+images. So a protocol states for each set the official split, the number of images, the size, the
+resize rule and known ambiguities. The name of the protocol is written into each set's manifest.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ class NamedSet:
     name: str
     role: Role
     source: str
-    """Its format: a name in `shards.sources.registry.FORMATS`."""
+    """The format of its source: a name in `shards.sources.registry.FORMATS`."""
     split: str
     samples: int
-    """How many images it has."""
+    """The number of images."""
     labels: tuple[int, ...] = ()
-    """Only images with these labels; empty = all."""
+    """The labels of the images that are taken; empty = all."""
     note: str = ""
-    """What is ambiguous, or easily mistaken."""
+    """A warning about what is ambiguous or easily mistaken."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A benchmark: in-distribution sets, sets that are not, and auxiliary images."""
+    """A benchmark: in-distribution sets, out-of-distribution sets, and auxiliary images."""
 
     about: str
-    """Whose it is, and for what."""
+    """A description: the paper, and the comparison that it makes."""
     size_px: int
     resize: Resize
     sets: tuple[NamedSet, ...]
     classes: tuple[str, ...] = ()
-    """Name of each label, where the files have none."""
+    """The name of each label, if the files do not have names."""
     note: str = ""
-    """What holds for the whole."""
+    """A warning about the protocol as a whole."""
 
 
 def _cifar(*names: str) -> tuple[NamedSet, ...]:
-    """The two splits of CIFAR-10 and CIFAR-100, each the other's OOD set."""
+    """Return both splits of CIFAR sets; CIFAR-10 and CIFAR-100 are each the other's OOD set."""
     return tuple(
         NamedSet(f"{name}-{split}", "in-dist", name, split, samples)
         for name in names
@@ -64,7 +64,7 @@ TEXTURE = NamedSet(
     "dtd",
     "all",
     5_640,
-    note="all three splits, as the public code of SSD and OE reads it; the paper does not say; "
+    note="all three splits, as in the public code of SSD and OE; the paper does not say which; "
     "test1 alone has 1,880",
 )
 LSUN = NamedSet(
@@ -86,7 +86,7 @@ ICANN22 = Protocol(
             "test",
             3_000,
             note="as published with CSI; 1,192 of its files are renumbered, so it cannot be made "
-            "of ImageNet's own",
+            "from the files of ImageNet",
         ),
         NamedSet(
             "tiny-imagenet",
@@ -94,8 +94,8 @@ ICANN22 = Protocol(
             "tiny-imagenet",
             "test",
             10_000,
-            note="val has 10,000 images too, the paper does not say which; made of ImageNet: look "
-            "for overlap with the auxiliary images",
+            note="val has 10,000 images too, and the paper does not say which split it used; made "
+            "from ImageNet: look for overlap with the auxiliary images",
         ),
         LSUN,
         NamedSet(
@@ -104,8 +104,8 @@ ICANN22 = Protocol(
             "stl10",
             "test",
             8_000,
-            note="9 of its 10 classes are CIFAR-10's up to their names; made of ImageNet: look for "
-            "overlap with the auxiliary images",
+            note="9 of its 10 classes are those of CIFAR-10 under other names; made from ImageNet: "
+            "look for overlap with the auxiliary images",
         ),
         NamedSet(
             "places365",
@@ -113,8 +113,8 @@ ICANN22 = Protocol(
             "places365",
             "val",
             36_500,
-            note="the paper does not say which images; all of val_256, where OE has Places69 and "
-            "OpenOOD a part of val",
+            note="the paper does not say which images; here all of val_256 (OE has Places69, "
+            "OpenOOD a part of val)",
         ),
         TEXTURE,
         NamedSet("imagenet", "aux", "imagenet", "train", 1_281_167),
@@ -123,7 +123,7 @@ ICANN22 = Protocol(
 )
 
 OE19 = Protocol(
-    about="Outlier Exposure (Hendrycks et al. 2019), its sets that are published images",
+    about="Outlier Exposure (Hendrycks et al. 2019), the sets that are published as images",
     size_px=32,
     resize="pillow-bilinear-crop",
     sets=(
@@ -134,9 +134,9 @@ OE19 = Protocol(
         LSUN,
         RANDOM_300K,
     ),
-    note="each OOD set counts 2,000 drawn images against 10,000, ten times; Gaussian, Rademacher "
-    "and blob noise and Places69 are not published as files; the auxiliary 80 Million Tiny Images "
-    "were withdrawn, these 300,000 are its authors' own replacement",
+    note="the paper draws 2,000 images of each OOD set against 10,000, ten times; Gaussian, "
+    "Rademacher and blob noise and Places69 are not published as files; the auxiliary 80 Million "
+    "Tiny Images were withdrawn, these 300,000 are the replacement by the paper's authors",
 )
 
 CSI20 = Protocol(
@@ -153,7 +153,7 @@ CSI20 = Protocol(
             "lsun-resize",
             "test",
             10_000,
-            note="its way of resizing gives it away: a check of a pipeline, not of a detector",
+            note="its resizing gives it away: it tests a pipeline, not a detector",
         ),
         NamedSet(
             "imagenet-resize",
@@ -161,7 +161,7 @@ CSI20 = Protocol(
             "imagenet-resize",
             "test",
             10_000,
-            note="its way of resizing gives it away: a check of a pipeline, not of a detector",
+            note="its resizing gives it away: it tests a pipeline, not a detector",
         ),
         NamedSet("lsun-fix", "ood", "lsun-fix", "test", 10_000),
         NamedSet(
@@ -170,15 +170,15 @@ CSI20 = Protocol(
             "imagenet-fix",
             "test",
             10_000,
-            note="made of ImageNet's training images: look for overlap with the auxiliary images",
+            note="made from ImageNet's training images: look for overlap with the auxiliary images",
         ),
     ),
-    note="Interp., a mixture of CIFAR-10's test images, and the ImageNet-30 part at 224 px are not "
-    "here",
+    note="two parts of the paper are not here: Interp., a mixture of CIFAR-10's test images, and "
+    "ImageNet-30 at 224 px",
 )
 
 FASHION_ONE_CLASS = Protocol(
-    about="Fashion-MNIST, each class in turn against the nine others' -test sets",
+    about="Fashion-MNIST, each class in turn against the -test sets of the nine others",
     size_px=28,
     resize="pillow-bicubic",
     sets=tuple(

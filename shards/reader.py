@@ -1,7 +1,7 @@
-"""Random access to the samples of a shard set by id: what feeds a training step.
+"""Random access to the samples of a shard set by id, for training and evaluation.
 
-Reads go through `os.preadv`, not a memory map: a tar that is cut under a running reader then gives
-a short read, which is an error with a name, where a map would kill the process (SIGBUS).
+Reads use `os.preadv` and not a memory map. If a tar is cut while it is read, `preadv` returns fewer
+bytes, which becomes an error with the file's name; a map would kill the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from shards.verify import verify_and_index
 
 
 class ShardSet:
-    """An open shard set. One file descriptor a shard; several threads may read at once."""
+    """An open shard set. It has one file descriptor a shard; several threads may read at once."""
 
     def __init__(self, directory: Path, manifest: Manifest, indexes: list[Index]) -> None:
-        """Use `ShardSet.open`."""
+        """Open the tars of a verified set; callers use `ShardSet.open`."""
         self.directory = directory
         self.manifest = manifest
         self._files: list[int] = []
@@ -52,21 +52,21 @@ class ShardSet:
         """Verify a set (the fast check) and open its tars.
 
         Raises:
-            UserError: the set is not as it was built, or a file cannot be opened.
+            UserError: The set is not as it was built, or a file cannot be opened.
         """
         return cls(directory, *verify_and_index(directory))
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """Return the number of samples."""
         return self.manifest.samples
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """The number of channels, 1 or 3."""
         return self.manifest.channels
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """The pixels of samples, in the order of `ids`; encoded ones are decoded here, by Pillow.
+        """Return the pixels of samples, in the order of `ids`; Pillow decodes encoded images.
 
         Args:
             ids: int64 [B], each 0..len-1; an id may come more than once.
@@ -75,9 +75,9 @@ class ShardSet:
             uint8 [B,H,W,C], range 0..255, newly allocated.
 
         Raises:
-            IndexError: an id is out of range.
-            UserError: a tar was cut since it was opened, or the disk fails, or an image cannot be
-                decoded any more.
+            IndexError: An id is out of range.
+            UserError: A tar was cut since it was opened, the disk fails, or an image can no longer
+                be decoded.
         """
         out = np.empty((len(ids), *self.manifest.sample_shape), np.uint8)
         if self.manifest.encoding != "raw":
@@ -91,11 +91,11 @@ class ShardSet:
         return out
 
     def read_files(self, ids: np.ndarray) -> list[np.ndarray]:
-        """The image component of samples as it is in the tar, for each of `ids`: uint8 [bytes].
+        """Return the image file of each of `ids` as it is in the tar: uint8 [bytes].
 
         Raises:
-            IndexError: an id is out of range.
-            UserError: a tar was cut since it was opened, or the disk fails.
+            IndexError: An id is out of range.
+            UserError: A tar was cut since it was opened, or the disk fails.
         """
         files = []
         for shard, offset, size in self._places(ids):
@@ -105,11 +105,11 @@ class ShardSet:
         return files
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
-        """The labels of samples: int64 [B]; all labels are read on the first call.
+        """Return the labels of samples: int64 [B]. The first call reads the labels of all samples.
 
         Raises:
-            IndexError: an id is out of range.
-            UserError: the set is unlabelled, or a label in a tar is not one of its classes.
+            IndexError: An id is out of range.
+            UserError: The set is unlabelled, or a label in a tar is not one of its classes.
         """
         ids = self._checked(ids)
         if not self.manifest.classes:
@@ -119,10 +119,10 @@ class ShardSet:
         return self._labels[ids]
 
     def names(self) -> list[str]:
-        """The name of each sample in its source, by id.
+        """Return the name of each sample in its source, by id.
 
         Raises:
-            UserError: The list holds something that is no name, or of another number of samples.
+            UserError: A value in the list is not a name, or the number of names is wrong.
         """
         names = read_json_lines(self.directory / NAMES_FILE_NAME, str)
         if len(names) != len(self):
@@ -131,17 +131,17 @@ class ShardSet:
         return names
 
     def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
-        """What size images had in their source, before they were resized.
+        """Return the sizes that images had in their source, before they were resized.
 
         Args:
             ids: int64 [B], each 0..len-1.
 
         Returns:
-            int64 [B,2], height and width, px; None if the set was built before these were kept.
+            Height and width, px: int64 [B,2]. None if the set was built before sizes were kept.
 
         Raises:
-            IndexError: an id is out of range.
-            UserError: the file of sizes was cut since the set was opened.
+            IndexError: An id is out of range.
+            UserError: The file of sizes was cut since the set was opened.
         """
         ids = self._checked(ids)
         manifest = self.manifest
@@ -160,7 +160,7 @@ class ShardSet:
             os.close(self._files.pop())
 
     def __enter__(self) -> ShardSet:
-        """The set itself."""
+        """Return the set itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -168,7 +168,7 @@ class ShardSet:
         self.close()
 
     def _places(self, ids: np.ndarray) -> Iterator[tuple[int, int, int]]:
-        """Shard, offset and size of the image of each of `ids`."""
+        """Yield the shard, offset and size of the image of each of `ids`."""
         ids = self._checked(ids)
         shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
         return zip(shards, self._offsets[ids].tolist(), self._sizes[ids].tolist(), strict=True)
@@ -207,7 +207,7 @@ class ShardSet:
         return pixels
 
     def _shard_labels(self, shard: int) -> np.ndarray:
-        """Labels of one shard: int64 [samples]."""
+        """Return the labels of one shard: int64 [samples]."""
         component = self._label_places[shard]
         assert component is not None
         classes = len(self.manifest.classes)

@@ -1,9 +1,10 @@
-"""Checks a shard set before anything maps or reads it: `python -m shards.verify DIR [DIR ...]`.
+"""Checks of a shard set: `python -m shards.verify DIR [DIR ...]`.
 
-The fast check reads the manifest, the indexes and two headers a tar: it finds any cut, any edit of
-manifest, index, names or sizes, and tars of the set that changed places. It does not read images;
-`--full` also compares each tar's sha256, and so finds every flipped bit. Files that the manifest
-does not list are ignored, for nothing reads them.
+Opening a set runs the fast check, before DALI or the reader uses its files.
+The fast check reads the manifest, the indexes, the lists and two headers of each tar. It finds cut
+files, edits of the manifest, an index, the names or the sizes, and tars of the set that changed
+places. It does not read images; `--full` also compares the sha256 of each tar, which finds every
+flipped bit. Files that the manifest does not list are ignored, because they are never read.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from shards.manifest_file import read_manifest
 from shards.terminal import cli
 
 MAX_IDX_LINE_BYTES = 128
-"""Of a sample in an index: a line has two components at most."""
+"""The longest line of an index; it has two components at most."""
 MAX_SIZES_BYTES = 64
-"""Of a sample in sizes.bin, generously: what is longer is not even read."""
+"""The most bytes a sample of a sizes.bin that is read at all (a sample takes 8 of them)."""
 
 
 def verify_shards(directory: Path, full: bool = False) -> Manifest:
@@ -49,13 +50,13 @@ def verify_shards(directory: Path, full: bool = False) -> Manifest:
         full: Also read all tars and compare their digests.
 
     Raises:
-        UserError: anything is not as it was built; the message names the shard or the file.
+        UserError: A file is not as it was built; the message names the file.
     """
     return verify_and_index(directory, full)[0]
 
 
 def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, list[Index]]:
-    """As `verify_shards`; also returns the checked index of each shard."""
+    """Check a set as `verify_shards` does, and also return the checked index of each shard."""
     manifest = read_manifest(directory)
     indexes: list[Index] = []
     for shard in manifest.shards:
@@ -63,7 +64,7 @@ def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, lis
         number = int(index.keys[0]) // manifest.shard_samples
         expected = shard_file(manifest.name, manifest.split, number)
         if shard.file != expected:
-            raise UserError(f"{directory / shard.file}: what it holds belongs in {expected}")
+            raise UserError(f"{directory / shard.file}: its samples belong in {expected}")
         if indexes and index.keys[0] <= indexes[-1].keys[-1]:
             raise UserError(f"{directory / shard.file}: not in its place in the manifest")
         if full and file_sha256(directory / shard.file) != shard.sha256:
@@ -110,10 +111,10 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
 
 
 def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -> None:
-    """Members follow each other without a gap from the start of the tar to its end."""
+    """Check that members follow each other without a gap from the start of the tar to its end."""
     sizes = np.stack([component.sizes for component in components], axis=1)  # [samples, components]
     offsets = np.stack([component.offsets for component in components], axis=1)
-    # Sums of sizes that are out of all proportion could wrap around.
+    # Sums of very large sizes could overflow.
     too_large = (sizes > tar_bytes).any()
     ends = np.cumsum(BLOCK_BYTES + padded(sizes)).reshape(sizes.shape)
     if too_large or (offsets != ends - padded(sizes)).any() or ends[-1, -1] != tar_bytes - len(END):
@@ -123,7 +124,7 @@ def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -
 def _check_first_and_last_header(
     tar_path: Path, extension: str, keys: np.ndarray, images: Component
 ) -> None:
-    """Tars of raw samples have equal sizes, so a swapped one is known only by its keys."""
+    """Check the keys in a tar: tars of raw samples have equal sizes, and may have been swapped."""
     ends = [0, len(keys) - 1]
     headers = member_headers(keys[ends], extension, images.sizes[ends])
     with open(tar_path, "rb") as tar:
@@ -147,7 +148,7 @@ def _check_list(path: Path, sha256: str, lines: int) -> None:
 
 
 def _unchanged(path: Path, sha256: str) -> bytes:
-    """The content of a file beside the tars, if it has this digest."""
+    """Return the content of a file, and refuse it if it does not have this sha256."""
     data = path.read_bytes()
     _check_digest(path, hashlib.sha256(data).hexdigest(), sha256)
     return data
@@ -159,7 +160,7 @@ def _check_digest(path: Path, found: str, expected: str) -> None:
 
 
 def _regular_file_bytes(path: Path) -> int:
-    """The size of a file that is neither missing nor a link, a pipe or a folder."""
+    """Return the size of a file, bytes; refuse one that is missing, a link, a pipe or a folder."""
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -171,16 +172,16 @@ def _regular_file_bytes(path: Path) -> int:
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """Which sets to check, and how far."""
+    """The sets to check, and the depth of the check."""
 
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of shard sets."""
     full: bool = False
-    """Also read all tars and compare their sha256."""
+    """Read all tars too, and compare their sha256."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check each set; one line for each that is as it was built."""
+    """Check each set, and print a line for each that is as it was built."""
     request = cli.parse(VerifyRequest, argv, description="Check shard sets.")
     if not request.directories:
         raise UserError("no folder to verify was named")

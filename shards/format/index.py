@@ -1,12 +1,12 @@
-"""DALI's WebDataset index, v1.2, in pure Python: where each component of each sample lies in a tar.
+"""DALI's WebDataset index, v1.2, in pure Python: the place of each component of a tar's samples.
 
     v1.2 <samples>
     <extension> <offset> <size> <key>.<extension>[ <extension> <offset> ...]
 
-One line a sample, one such group a component; offsets are those of the data, past the 512-byte
-header. DALI trusts these numbers: a size past the end of the tar crashes it, a count that is too
-small drops samples without a word. So an index is parsed strictly, and `shards.verify` checks it
-against its tar, before DALI or the reader sees it.
+There is one line for each sample, with one such group for each component. An offset points to the
+data, after the 512-byte header. DALI trusts these numbers: a size beyond the end of the tar crashes
+it, and a count that is too small silently drops samples. So an index is parsed strictly, and
+`shards.verify` checks it against its tar before DALI or the reader sees it.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ class Component:
     """One component (one extension) of all samples of a tar."""
 
     offsets: np.ndarray
-    """Position of the data in the tar, bytes: int64 [samples]."""
+    """The position of the data in the tar, bytes: int64 [samples]."""
     sizes: np.ndarray
-    """Length of the data, bytes: int64 [samples]."""
+    """The size of the data, bytes: int64 [samples]."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Where everything lies in one tar."""
+    """The place of everything in one tar."""
 
     keys: np.ndarray
-    """The samples' keys as numbers: int64 [samples]."""
+    """The keys of the samples as numbers: int64 [samples]."""
     components: Mapping[str, Component]
-    """By extension, in the order of the tar."""
+    """Extension -> component, in the order of the tar."""
 
 
 def format_index(index: Index) -> str:
-    """The text that DALI's wds2idx writes."""
+    """Return the text that DALI's wds2idx writes."""
     keys = [f"{key:0{KEY_DIGITS}d}" for key in index.keys.tolist()]
     columns = []
     for extension, component in index.components.items():
@@ -59,15 +59,15 @@ def format_index(index: Index) -> str:
 
 
 def parse_index(text: str, path: object) -> Index:
-    """The content of an index in which all samples are made alike.
+    """Return the content of an index whose samples all have the same components.
 
     Args:
-        text: The index.
-        path: What to call the file in an error.
+        text: The text of the index.
+        path: The file, for messages.
 
     Raises:
-        UserError: a line is malformed, has other components than the first, or is missing or one
-            too many; the message names `path` and the line.
+        UserError: A line is malformed, is missing, is one too many, or has other components than
+            the first; the message names `path` and the line.
     """
     first, _, rest = text.partition("\n")
     head = re.fullmatch(rf"{re.escape(VERSION)} ([1-9][0-9]{{0,11}})", first)
@@ -91,14 +91,14 @@ def parse_index(text: str, path: object) -> Index:
             table[:, 0, 2],
             {e: Component(table[:, i, 0], table[:, i, 1]) for i, e in enumerate(extensions)},
         )
-        # Whatever the numbers left out (names, spaces, signs) is right if it comes back the same.
+        # All that is not a number (names, spaces, signs) is right if the text comes back the same.
         if format_index(index) == text:
             return index
     raise UserError(f"{path}, {_first_wrong_line(rest, extensions)}")
 
 
 def _numbers(text: str) -> np.ndarray:
-    """All numbers of a text, int64; none at all if there is something strange between them."""
+    """Return all numbers of a text, int64; none if what is between them is malformed."""
     digits = text.encode("ascii", "replace").translate(None, delete=_NOT_NUMBERS)
     try:
         return np.fromstring(digits, np.int64, sep=" ")

@@ -1,8 +1,8 @@
 """The size that each image of a set had in its source, before it was resized: `sizes.bin`.
 
-Row i is of sample i: height and width, px, as little-endian uint32 [samples, 2]; of an image that
-its EXIF orientation turns, those after the turn. A set of which no image was resized has no such
-file: each image had the set's own size.
+The file is little-endian uint32 [samples, 2]. Row i has the height and width of sample i, px, after
+the turn that its EXIF orientation asks for. A set without resized images has no such file, because
+each image had the size of the set.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ SIZE = np.dtype("<u4")
 
 
 def write_sizes(path: Path, sizes: np.ndarray) -> str:
-    """Write the new file `path` of sizes, integers [samples,2]; returns its digest."""
+    """Write sizes, integers [samples,2], to the new file `path`, and return its sha256."""
     data = sizes.astype(SIZE).tobytes()
     write_file(path, [data])
     return hashlib.sha256(data).hexdigest()
 
 
 def parse_sizes(data: bytes, samples: int, path: Path) -> np.ndarray:
-    """The sizes in what was read of `path`: uint32 [samples,2], not to be written to.
+    """Return the sizes in `data`, the content of `path`: uint32 [samples,2], read-only.
 
     Raises:
-        UserError: they are not those of so many images.
+        UserError: `data` does not have `samples` sizes, or a size is 0.
     """
     if len(data) != 2 * SIZE.itemsize * samples:
         raise UserError(f"{path}: {len(data)} bytes, not the sizes of {samples} images")
@@ -41,11 +41,11 @@ def parse_sizes(data: bytes, samples: int, path: Path) -> np.ndarray:
 
 
 def shape_note(sizes: np.ndarray, rule: Resize) -> str:
-    """What a rule has done to images that are not square; "" if all are.
+    """Describe what a rule has done to images that are not square; "" if all are square.
 
     Args:
         sizes: Height and width of each image, integers [samples,2].
-        rule: How they were resized.
+        rule: The rule by which they were resized.
     """
     ratios = sizes.max(axis=1) / sizes.min(axis=1)
     count = int((ratios > 1).sum())

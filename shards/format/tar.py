@@ -1,8 +1,8 @@
 """USTAR members whose bytes depend on their names and contents alone, many at a time.
 
-Mode 0644, time 0, no owner: what `tarfile` writes for such a member. Names are generated,
-`<key>.<extension>`, a key being nine digits; so names never need an escape or a PAX header, which
-DALI cannot read.
+They have mode 0644, time 0 and no owner, and are the bytes that `tarfile` writes for such members.
+A name is `<key>.<extension>`, where the key has nine digits. So no name needs an escape or a PAX
+header, which DALI cannot read.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import Any
 import numpy as np
 
 BLOCK_BYTES = 512
-"""Headers and data of a tar are multiples of this."""
+"""The unit of a tar: a header is one block, and data is padded to whole blocks."""
 END = bytes(2 * BLOCK_BYTES)
-"""The end of a tar."""
+"""The bytes that end a tar."""
 KEY_DIGITS = 9
 _SIZE = slice(124, 135)
 _CHECKSUM = slice(148, 154)
 
 
 def sample_key(place: int) -> str:
-    """The key of the sample at `place` of a set's order: nine digits."""
+    """Return the key of the sample at `place` of a set's order: nine digits."""
     return f"{place:0{KEY_DIGITS}d}"
 
 
 def padded(size: Any) -> Any:
-    """A size, or an array of them, rounded up to whole blocks."""
+    """Return a size in bytes, or an array of sizes, rounded up to whole blocks."""
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def member_headers(keys: np.ndarray, extension: str, sizes: np.ndarray) -> np.ndarray:
-    """The headers of members `<key>.<extension>`.
+    """Return the headers of members `<key>.<extension>`.
 
     Args:
-        keys: int64 [N], 0 to 999,999,999.
-        extension: The same for all.
-        sizes: Bytes of data of each, int64 [N].
+        keys: Keys as numbers, int64 [N], 0 to 999,999,999.
+        extension: The file extension of all members.
+        sizes: The size of each member's data, bytes: int64 [N].
 
     Returns:
         uint8 [N,512].
@@ -55,16 +55,16 @@ def member_headers(keys: np.ndarray, extension: str, sizes: np.ndarray) -> np.nd
 
 
 def blank_members(keys: np.ndarray, extension: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Members of contents of one length, which are still to be filled in.
+    """Make members whose data has one size and is filled in later.
 
     Args:
-        keys: int64 [N].
-        extension: The same for all.
-        size: Bytes of data of each.
+        keys: Keys as numbers, int64 [N].
+        extension: The file extension of all members.
+        size: The size of each member's data, bytes.
 
     Returns:
-        Whole members, uint8 [N, 512 + size rounded up to blocks], and the part of them that is to
-        be filled, uint8 [N,size].
+        Whole members, uint8 [N, 512 + size rounded up to blocks], and the view of their data that
+        is to be filled, uint8 [N,size].
     """
     whole = np.empty((len(keys), BLOCK_BYTES + padded(size)), np.uint8)
     whole[:, :BLOCK_BYTES] = member_headers(keys, extension, np.full(len(keys), size))
@@ -73,7 +73,7 @@ def blank_members(keys: np.ndarray, extension: str, size: int) -> tuple[np.ndarr
 
 
 def members(keys: np.ndarray, extension: str, data: Sequence[bytes]) -> list[bytes]:
-    """Whole members, header and padded data, of contents of any lengths; keys: int64 [N]."""
+    """Return whole members, header and padded data, one for each of `keys` (int64 [N])."""
     headers = member_headers(keys, extension, np.array([len(d) for d in data], np.int64))
     return [
         header.tobytes() + content + bytes(padded(len(content)) - len(content))
@@ -90,6 +90,6 @@ def _template(extension: str) -> bytes:
 
 
 def _digits(numbers: np.ndarray, count: int, base: int) -> np.ndarray:
-    """The last `count` digits of each number as ASCII: uint8 [N,count]."""
+    """Return the last `count` digits of each number as ASCII: uint8 [N,count]."""
     powers = base ** np.arange(count - 1, -1, -1, dtype=np.int64)
     return (numbers[:, None] // powers % base + ord("0")).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Writes one tar of a shard set and its index; the bytes depend on the samples alone."""
+"""Writing of one tar of a shard set and its index. Their bytes depend on the samples alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from shards.manifest import LABEL, Shard
 
 @dataclass(frozen=True)
 class Packed:
-    """Samples as they stand in a tar."""
+    """Samples in the form in which a tar holds them."""
 
     keys: np.ndarray
-    """int64 [N]."""
+    """The keys of the samples as numbers: int64 [N]."""
     sizes: dict[str, np.ndarray]
-    """Length of the data of each, int64 [N], by extension in the order of the tar."""
+    """Extension, in the order of the tar -> the size of each sample's data, bytes: int64 [N]."""
     data: bytes | memoryview
+    """The members, sample by sample."""
 
 
 def pack_raw(
@@ -35,14 +36,14 @@ def pack_raw(
     fill: Callable[[np.ndarray], None],
     labels: np.ndarray | None,
 ) -> Packed:
-    """Make raw samples into members of a tar, without a copy of their pixels.
+    """Make members of a tar from raw samples, without a copy of their pixels.
 
     Args:
-        keys: int64 [N].
-        extension: Of the images.
-        size: Bytes of each.
+        keys: Keys as numbers, int64 [N].
+        extension: The file extension of the images.
+        size: The size of each image, bytes.
         fill: Writes the pixels into uint8 [N,size], whose rows are contiguous.
-        labels: int64 [N], or None when the set is unlabelled.
+        labels: int64 [N], or None if the set is unlabelled.
     """
     whole, data = blank_members(keys, extension, size)
     fill(data)
@@ -55,7 +56,7 @@ def pack_raw(
 def pack_encoded(
     keys: np.ndarray, extension: str, images: Sequence[bytes], labels: np.ndarray | None
 ) -> Packed:
-    """Make samples that are encoded files into members of a tar; the rest is as in `pack_raw`."""
+    """Make members of a tar from encoded images; `keys` and `labels` are as in `pack_raw`."""
     sizes = np.array([len(image) for image in images], np.int64)
     parts = members(keys, extension, images)
     if labels is None:
@@ -83,7 +84,7 @@ class ShardWriter:
     """A tar that is written some samples at a time, in the order of their keys."""
 
     def __init__(self, path: Path) -> None:
-        """Open the new file `path` (`<...>.tar`)."""
+        """Create the file `path` (`<...>.tar`), which must not exist."""
         self._path = path
         self._out = open(path, "xb", buffering=0)
         self._sha256 = hashlib.sha256()
@@ -101,7 +102,7 @@ class ShardWriter:
         rest = memoryview(data)
         with naming(self._path):
             while rest:
-                # A disk that fills up may take a part only; the next write tells why.
+                # A disk that is nearly full may take only a part; then the next write raises.
                 rest = rest[self._out.write(rest) :]
 
     def close(self) -> None:
@@ -109,7 +110,7 @@ class ShardWriter:
         self._out.close()
 
     def finish(self) -> Shard:
-        """End the tar, write its index beside it, sync both, and tell what was written."""
+        """End the tar, write its index beside it, sync both, and return their description."""
         self._write(END)
         sync_file(self._out)
         self._out.close()
@@ -125,7 +126,7 @@ class ShardWriter:
         )
 
     def _components(self) -> dict[str, Component]:
-        """Where everything was put: members follow each other, sample by sample."""
+        """Return the place of each component: members follow each other, sample by sample."""
         extensions = list(self._packed[0].sizes)
         sizes = np.stack(
             [np.concatenate([packed.sizes[e] for packed in self._packed]) for e in extensions],

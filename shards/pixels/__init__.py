@@ -1,6 +1,10 @@
-"""One image: from what a file holds to the pixels of a set.
+"""One image: the way from the content of a file to the pixels of a set.
 
-`limits.py` reads a file without reading a huge one, `decode.py` decodes, `levels.py` brings any
-picture to 8 bits of sRGB, `resize.py` to the channels and the size of a set, whose form is in
-`target.py`; `jpeg.py` strips a JPEG file that is kept as it is.
+`limits.py` refuses huge files before they are read, `decode.py` decodes, `levels.py` converts any
+picture to 8 bits of sRGB, and `resize.py` converts it to the channels and the size of a set.
+`target.py` describes the form in which a set stores its images. `jpeg.py` strips the metadata of a
+JPEG file that is stored without decoding it.
+
+The message of a `BadImage` is written to rejects.jsonl, so a change of its words changes the digest
+of sets that are built again.
 """

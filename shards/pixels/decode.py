@@ -1,4 +1,4 @@
-"""Decoding one encoded image, by Pillow, and what makes an image a bad one."""
+"""Decoding of one encoded image, by Pillow, with all of its errors as `BadImage`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from PIL import Image
 from shards.pixels.levels import ORIENTATION, WHITE, Intensity, is_srgb, to_levels
 from shards.pixels.resize import MAX_PIXELS, MODES, BadImage
 
-# Before this Pillow does not know all formats.
+# Pillow knows only some formats before this call.
 Image.init()
 FORMATS = tuple(
     name
     for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF")
-    if name in Image.OPEN  # older Pillows have no AVIF
+    if name in Image.OPEN  # Older versions of Pillow have no AVIF.
 )
-"""What a file may be, whatever its name says. Pillow knows more, and for some of it (PostScript)
-runs another program on what it is given."""
-# Pillow only warns between its limit and twice that.
+"""The formats that are read, whatever the name of the file. Pillow knows more, but for some of them
+(PostScript) it runs another program on the file."""
+# Between its limit and twice its limit Pillow only warns.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def decode(
     data: bytes, channels: int, background: str = WHITE, intensity: Intensity | None = None
 ) -> Image.Image:
-    """The first picture of an image file, upright, with the levels and colours that it states.
+    """Decode the first picture of an image file, upright and in sRGB (see `to_levels`).
 
     Args:
-        data: The file's content.
+        data: The content of the file.
         channels: 3 (RGB) or 1 (gray).
-        background: What transparent parts are laid on: #rrggbb.
-        intensity: See `to_levels`.
+        background: The colour behind transparent parts: #rrggbb.
+        intensity: The values that become 0 and 255 if the file does not state its range.
 
     Returns:
-        An image in memory, of mode RGB or L, without comment, profile or other metadata. (As an
-        array it would have to be copied twice.)
+        An image in memory, of mode RGB or L, without comment, profile or other metadata. (An array
+        would have to be copied twice.)
 
     Raises:
-        BadImage: It is not an image, damaged, or larger than MAX_PIXELS, or does not state what its
-            values mean.
+        BadImage: The file is not an image, is damaged, is larger than MAX_PIXELS, or does not state
+            what its values mean.
     """
     with _opened(data) as file:
         image = to_levels(file, channels, background, intensity)
@@ -52,23 +52,23 @@ def decode(
 
 
 def holds_several(data: bytes) -> bool:
-    """Whether there are further pictures in an image file, of which `decode` takes the first.
+    """True if an image file holds more pictures than the first, which `decode` takes.
 
-    The small second picture that a telephone adds to its JPEGs does not count.
+    The small second picture that telephones add to their JPEGs does not count.
     """
-    # Most files need not be opened once more for that: a PNG of several pictures has an acTL chunk.
+    # Most files need not be opened again: only a PNG with an acTL chunk has several pictures.
     if data.startswith(b"\xff\xd8") or (data.startswith(b"\x89PNG") and b"acTL" not in data):
         return False
     try:
         with _opened(data) as file:
             return getattr(file, "is_animated", False)
-    except BadImage:  # what follows the first picture is damaged: it can be told no better
+    except BadImage:  # The data after the first picture is damaged.
         return False
 
 
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """An image file that is not too large; within the block too, what fails makes it a bad one."""
+    """Open an image file that is not too large; errors in the block are raised as `BadImage`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
@@ -77,15 +77,15 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {_one_line(error)}") from error
     except (MemoryError, BadImage):
-        # With more memory the image may be good, and in the set of the next who builds it.
+        # A lack of memory does not make an image bad: another machine may decode it.
         raise
-    # Pillow's decoders raise nearly anything on damaged files (SyntaxError, struct.error, ...).
+    # On damaged files Pillow's decoders raise errors of many types (SyntaxError, struct.error...).
     except Exception as error:
         raise BadImage(f"cannot be decoded: {_one_line(error)}") from error
 
 
 def encode(image: Image.Image, encoding: str) -> bytes:
-    """An image as a file: "png", or "jpg" (quality 95, chroma not subsampled)."""
+    """Encode an image as "png", or as "jpg" (quality 95, chroma not subsampled)."""
     file = io.BytesIO()
     if encoding == "png":
         image.save(file, "PNG")
@@ -95,7 +95,7 @@ def encode(image: Image.Image, encoding: str) -> bytes:
 
 
 def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
-    """Whether a file is a JPEG of this size and these channels, whatever it is decoded by."""
+    """True if a file is a JPEG that any decoder reads as sRGB of this size and these channels."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return (
             image.format == "JPEG"
@@ -107,6 +107,6 @@ def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, the same in every process: without addresses of objects."""
+    """Return the text of an error without addresses of objects, which differ between processes."""
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "it", str(error))
     return " ".join(text.split()) or type(error).__name__

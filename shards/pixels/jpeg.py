@@ -1,7 +1,7 @@
-"""A JPEG file without what is not its picture: comments, profiles, EXIF data, a second picture.
+"""Removal from a JPEG file of all but its picture: comments, profiles, EXIF, a second picture.
 
-What is left decodes to the same pixels, bit by bit. Kept are the segments that decoders need: of
-the application's ones those of JFIF (APP0) and Adobe (APP14), which say how colours are stored.
+The result decodes to the same pixels, bit by bit. It keeps the segments that decoders need; of the
+application segments these are JFIF (APP0) and Adobe (APP14), which say how colours are stored.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import re
 _SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xff\xd0-\xd7]")
-"""A marker within coded data, in which 0xff 0x00 is a byte and 0xff 0xd0 to 0xd7 are restarts."""
+"""A marker that ends coded data; there 0xff 0x00 is a byte, and 0xff 0xd0 to 0xd7 are restarts."""
 
 
 def bare_jpeg(data: bytes) -> bytes:
-    """The segments of a JPEG file that make its picture, from its start to the end of that.
+    """Return the segments of a JPEG file that make its picture, up to the end of the picture.
 
     Args:
-        data: A file that was decoded without an error.
+        data: The content of a file that was decoded without an error.
     """
     parts = [data[:2]]
     place = 2
@@ -29,7 +29,7 @@ def bare_jpeg(data: bytes) -> bytes:
             break
         start = found.end()
         end = start + int.from_bytes(data[start : start + 2])
-        if code == _SOS:  # after its header comes coded data, up to the next marker
+        if code == _SOS:  # After its header there is coded data, up to the next marker.
             following = _MARKER.search(data, end)
             end = following.start() if following else len(data)
         if _is_kept(code):

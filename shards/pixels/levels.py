@@ -1,10 +1,11 @@
-"""Pictures of any kind -> 8 bits and the colours of sRGB, by what the file states or a set's rule.
+"""Conversion of pictures of any kind to 8 bits and the colours of sRGB.
 
-What a picture shows must not depend on how it is stored. A file that states its range (8 bits; 12
-bits of a TIFF; JPEG 2000 by its precision) is understood. One that does not (floats, 32 bits, and
-16 bits of which the upper one is never used: 12 bits in a 16-bit file look so) is refused, unless
-the set has a rule, `intensity`, for all of its images. No image is stretched to its own range,
-which would hide what is unusual about it.
+The result must not depend on how a picture is stored. A file that states its range is converted by
+that range (8 bits; 12 bits of a TIFF; the precision of a JPEG 2000). A file that does not state its
+range is refused, unless the set has a rule, `intensity`, for all of its images. Such files hold
+floats, integers of 32 bits, or 16 bits of which the upper one is never used, as if they were 12
+bits stored in 16. No image is stretched to its own range, because that would hide what is unusual
+about it.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from PIL import Image, ImageCms
 from shards.pixels.resize import BadImage, in_channels
 
 WHITE = "#ffffff"
-"""What transparent images are laid on unless another background is asked for."""
+"""The default colour behind transparent images."""
 MAX_VALUE = 1e300
+"""The largest absolute value of an `Intensity`; the difference of two such values is finite."""
 Intensity = tuple[float, float]
 """The values that become 0 and 255."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _WITH_ALPHA = {"LA": "L", "La": "L", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB"}
-"""Pillow's modes with transparency -> that of the colours alone."""
+"""Pillow's mode with transparency -> the mode of its colours alone."""
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
-"""Colour space of an ICC profile -> the mode of the images that it is about."""
+"""Colour space of an ICC profile -> Pillow's mode of the images that the profile describes."""
 ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,38 +43,40 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each EXIF orientation stand upright."""
+"""EXIF orientation -> the transformation that makes the image upright."""
 WHOLE_16_BITS = (0, 65535)
 _RAW_16 = re.compile(";16[BLN]")
-"""How Pillow calls 16 bits a colour in a file; `;16` alone is those of a pixel."""
+"""Pillow's name for a file of 16 bits a colour; `;16` without a letter is 16 bits a pixel."""
 SAME_LEVELS = 2
-"""A profile that moves no colour by more is sRGB but for rounding: it moves none."""
+"""The largest change of a level that counts as rounding: a profile that changes no colour by more
+is taken for sRGB."""
 
 
 def is_colour(text: str) -> bool:
-    """Whether a text is #rrggbb, as manifests and exported files have a background."""
+    """True if a text is #rrggbb, the form of a background in manifests and exported files."""
     return re.fullmatch("#[0-9a-f]{6}", text) is not None
 
 
 def is_intensity(low: float, high: float) -> bool:
-    """Whether two numbers can be the values of black and white."""
+    """True if two numbers can be the values of black and white."""
     return abs(low) <= MAX_VALUE and abs(high) <= MAX_VALUE and low < high
 
 
 def to_levels(
     image: Image.Image, channels: int, background: str = WHITE, intensity: Intensity | None = None
 ) -> Image.Image:
-    """An image of any mode as one of mode RGB (3 channels) or L (1), turned as its EXIF data says.
+    """Convert an image of any mode to RGB (3 channels) or L (1), upright by its EXIF orientation.
 
     Args:
-        image: As Pillow opened it, best before it is loaded: what its file states is looked at.
+        image: The image as Pillow opened it, best before it is loaded, because loading drops some
+            of what its file states.
         channels: 3 or 1.
-        background: What transparent parts are laid on: #rrggbb.
-        intensity: The values that become 0 and 255 where the file does not state its range; values
-            beyond are cut off.
+        background: The colour behind transparent parts: #rrggbb.
+        intensity: The values that become 0 and 255 if the file does not state its range; values
+            beyond are clipped.
 
     Returns:
-        The image itself if there is nothing to do.
+        The converted image, or the image itself if nothing changes.
 
     Raises:
         BadImage: The file does not state what its values mean, or they are not finite.
@@ -95,12 +99,12 @@ def to_levels(
 def _parts(
     image: Image.Image, intensity: Intensity | None, has_16_bits: bool
 ) -> tuple[Image.Image, Image.Image | None]:
-    """The colours of an image, of any mode of 8 bits, and its transparency, of mode L."""
+    """Return the colours of an image, in a mode of 8 bits, and its opacity, in mode L, or None."""
     key = image.info.get("transparency")
     if image.mode.startswith(("I", "F")):
         values = _values(image)
-        is_clear = None if key is None else Image.fromarray(values != key).convert("L")
-        return Image.fromarray(_levels(image, values, intensity)), is_clear
+        opacity = None if key is None else Image.fromarray(values != key).convert("L")
+        return Image.fromarray(_levels(image, values, intensity)), opacity
     _refuse_unread(image, intensity, has_16_bits)
     if key is not None and image.mode in ("1", "L", "P", "RGB"):
         image = image.convert("RGBA")
@@ -110,8 +114,8 @@ def _parts(
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """The colours of an image with transparency, those that are hidden too."""
-    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # of which alpha was multiplied in
+    """Return the colours of an image with transparency, also those of its hidden parts."""
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # These have premultiplied alpha.
     image = image.convert(straight) if straight else image
     return image.convert(_WITH_ALPHA[image.mode])
 
@@ -121,23 +125,23 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """The numbers of an image of mode I;16 and its like, I or F: [H,W]."""
+    """Return the values of an image of mode I, F or I;16 (also I;16B and so on): [H,W]."""
     values = np.asarray(image)
     tags = _tags(image)
     if image.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (1,))[0] != _SIGNED:
-        return values.view(np.uint32)  # Pillow has no mode for them, and lets them wrap around
+        return values.view(np.uint32)  # Pillow has no unsigned mode, and lets values wrap around.
     return values
 
 
 def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None) -> np.ndarray:
-    """The numbers of an image of more than 8 bits as levels, uint8 [H,W]."""
+    """Return the values of an image of more than 8 bits as levels, uint8 [H,W]."""
     if not np.isfinite(values).all():
         raise BadImage("has values that are NaN or infinite")
     bits = _own_bits(image)
     if bits is None and intensity is None:
         bits = _container_bits(image, values)
     if bits is None and intensity == WHOLE_16_BITS and image.mode.startswith("I;16"):
-        bits = 16  # by the upper byte, as of colours
+        bits = 16  # The upper byte is taken, as Pillow does for 16 bits a colour.
     if bits is None:
         assert intensity is not None
         low, high = intensity
@@ -145,20 +149,20 @@ def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None)
         levels = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     else:
         levels = (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
-    # Which Pillow minds in images of 8 bits only.
+    # Pillow inverts "white is zero" only in images of 8 bits.
     return 255 - levels if _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
 def _own_bits(image: Image.Image) -> int | None:
-    """How many bits the file states that its numbers have, whatever rule a set has."""
+    """Return the number of bits that the file states for its values, or None."""
     if image.format == "JPEG2000":
-        return 16  # whatever it states, Pillow has filled them
+        return 16  # Pillow scales values of any stated precision to 16 bits.
     bits = int(_tags(image).get(_BITS_PER_SAMPLE, (16,))[0])
     return bits if image.mode.startswith("I;16") and bits < 16 else None
 
 
 def _container_bits(image: Image.Image, values: np.ndarray) -> int:
-    """16, if the numbers of a file use them; refuses a file whose range nothing tells."""
+    """Return 16 if the values of a file use 16 bits; refuse a file whose range is unknown."""
     # Before version 11.3 Pillow had no other mode than I for some 16-bit files.
     if not (image.mode.startswith("I;16") or image.format == "PNG"):
         kind = "floats" if image.mode == "F" else "integers of 32 bits or signed ones"
@@ -181,12 +185,12 @@ def _unused_bits(highest: int) -> str:
 
 
 def _refuse_unread(image: Image.Image, intensity: Intensity | None, has_16_bits: bool) -> None:
-    """Refuse what Pillow reads by halves: signed bytes, colours of 16 bits that may be fewer."""
+    """Refuse what Pillow reads only in part: signed bytes, and some files of 16 bits a colour."""
     if image.mode == "L" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
         raise BadImage("holds signed bytes, which are not read: store it with unsigned ones")
     if not has_16_bits:
         return
-    # Pillow reads the upper byte of each alone.
+    # Pillow reads only the upper byte of each colour.
     if "transparency" in image.info:
         raise BadImage("has 16 bits a colour and one that is transparent, which is not read")
     if intensity is not None and intensity != WHOLE_16_BITS:
@@ -204,10 +208,13 @@ def _refuse_unread(image: Image.Image, intensity: Intensity | None, has_16_bits:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """An image of any mode of 8 bits by its ICC profile as RGB; as it is if that changes nothing.
+    """Convert an image of any mode of 8 bits by its ICC profile to the colours of sRGB.
 
-    A profile that is damaged, or about another colour space, states nothing; then the colours are
-    taken for those of sRGB, as a browser does.
+    A profile that is damaged, or for another colour space, is ignored: the colours are taken for
+    sRGB, as browsers do.
+
+    Returns:
+        An image of mode RGB, or the image itself if its colours are those of sRGB already.
     """
     image = image if image.mode in _SPACES.values() else image.convert("RGB")
     transform = _transform(profile, image.mode)
@@ -219,18 +226,19 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def is_srgb(profile: bytes | None, mode: str) -> bool:
-    """Whether colours of images of a mode are those of sRGB, as far as a profile tells."""
+    """True if the profile leaves images of this mode at the colours of sRGB."""
     return not profile or _transform(profile, mode) is None
 
 
-@functools.lru_cache(maxsize=64)  # cameras and programs have one profile for all of their images
+@functools.lru_cache(maxsize=64)  # A camera or a program uses one profile for all of its images.
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """How colours become those of sRGB; None where they are these already."""
+    """Return the conversion of colours to sRGB, or None if it would change nothing."""
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if _SPACES.get(own.profile.xcolor_space.strip()) != mode:
             return None
-        # Optimised, gray is read off a coarse table, up to 10 levels off where it is dark.
+        # With optimisation gray goes through a coarse table, which is up to 10 levels off in the
+        # dark.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(own, srgb, mode, "RGB", flags=flags)
@@ -246,7 +254,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _probe(mode: str) -> Image.Image:
-    """Colours from everywhere in a space."""
+    """Return an image of colours from all parts of a colour space."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     steps = np.arange(0, 256, 15, dtype=np.uint8)

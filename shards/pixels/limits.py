@@ -1,4 +1,4 @@
-"""How much is read of an image file before it is known what it is."""
+"""Limits on what is read of an image file before its header is known."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from shards.pixels.decode import FORMATS
 from shards.pixels.resize import MAX_PIXELS, BadImage
 
 MAX_FILE_BYTES = 12 * MAX_PIXELS
-"""Of an encoded image: 1.07 GB, three float32 channels of the largest image, not compressed."""
+"""The largest encoded image: 1.07 GB, the largest image as three uncompressed float32 channels."""
 LOOK_BYTES = 16 << 20
-"""Of a larger file the header is read first: a few bytes more on the way to so many."""
+"""The largest file that is read at once; of a larger file the header is read first."""
 
 
 def refuse_large(size: int, open_file: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
-    """Look at the size of an encoded image, and if it is large at its header, before it is read.
+    """Refuse an encoded image by its size in bytes, and a large file also by its header.
 
     Args:
-        size: Its bytes.
-        open_file: Opens it.
+        size: The size of the file, bytes.
+        open_file: Opens the file.
 
     Raises:
-        BadImage: it has more than MAX_FILE_BYTES, or says that it has more than MAX_PIXELS.
+        BadImage: The file has more than MAX_FILE_BYTES, or its header states more than MAX_PIXELS.
     """
     if size > MAX_FILE_BYTES:
         raise BadImage(f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
@@ -40,18 +40,18 @@ def refuse_large(size: int, open_file: Callable[[], AbstractContextManager[IO[by
                 width, height = image.size
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BadImage(f"larger than {MAX_PIXELS} pixels: {error}") from error
-        except Exception:  # what is damaged the decoder tells
+        except Exception:  # The decoder describes the damage better.
             return
     if width * height > MAX_PIXELS:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {width} x {height} pixels")
 
 
 def read_picture(path: Path) -> bytes:
-    """The content of an image file.
+    """Return the content of an image file.
 
     Raises:
-        BadImage: it is too large, or no file that ends.
-        OSError: it cannot be read.
+        BadImage: The file is too large, or is a pipe, a socket or a device.
+        OSError: The file cannot be read.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):

@@ -1,4 +1,4 @@
-"""Bringing an image to the channels and the size of a set, in Pillow, as the papers' code did."""
+"""Conversion of an image to the channels and the size of a set, by Pillow like the papers' code."""
 
 from __future__ import annotations
 
@@ -15,56 +15,59 @@ Resize = Literal[
     "pillow-bicubic-pad",
     "pillow-bilinear-pad",
 ]
-"""To the set's square by bicubic or bilinear interpolation, the aspect ratio not kept; with `-crop`
-the shorter side to the set's size and then the middle square (torchvision's `Resize(size)` and
-`CenterCrop(size)`); with `-pad` the longer side, and a margin of the background's colour."""
+"""The rule by which images are resized to the square of the set, by bicubic or bilinear
+interpolation. Without an ending, the aspect ratio is not kept. With `-crop`, the shorter side gets
+the set's size and the middle square is kept (torchvision's `Resize(size)` and `CenterCrop(size)`).
+With `-pad`, the longer side gets the set's size and the margins get the background's colour."""
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 Fit = Literal["squash", "crop", "pad"]
-"""What becomes of the aspect ratio."""
+"""The treatment of the aspect ratio."""
 FITS: tuple[Fit, ...] = get_args(Fit)
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 MAX_PIXELS = 89_478_485
-"""An image with more is refused before it is made; Pillow's own limit, 0.25 GB as RGB."""
+"""The largest image, pixels (Pillow's own limit; 0.25 GB as RGB). A larger one is refused before
+memory is taken for it."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's mode for each number of channels."""
 
 
 class BadImage(Exception):
-    """An image that cannot be used, and why: in one line, without its name."""
+    """An image that cannot be used. The message is the reason in one line, without a file name."""
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
-    """Pixels, uint8 [H,W,1] or [H,W,3], as an image of mode L or RGB."""
+    """Return pixels, uint8 [H,W,1] or [H,W,3], as an image of mode L or RGB."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """An image of mode L or RGB as pixels, uint8 [H,W,1] or [H,W,3]."""
+    """Return an image of mode L or RGB as pixels, uint8 [H,W,1] or [H,W,3]."""
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def in_channels(image: Image.Image, channels: int) -> Image.Image:
-    """An image as RGB (3 channels) or gray (1), by Pillow; as it is when it is that already."""
+    """Convert an image to mode RGB (3 channels) or L (1), unless it has that mode already."""
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def fit_of(rule: Resize) -> Fit:
-    """What a rule does to images that are not square."""
+    """Return what a rule does to images that are not square."""
     return "crop" if rule.endswith("-crop") else "pad" if rule.endswith("-pad") else "squash"
 
 
 def fit(image: Image.Image, size_px: int, rule: Resize, background: str = "#000") -> Image.Image:
-    """An image of mode L or RGB at `size_px` x `size_px`, unless that is its size already.
+    """Resize an image to `size_px` x `size_px`, unless it has that size already.
 
     Args:
-        image: Of mode L or RGB.
+        image: An image of mode L or RGB.
         size_px: The side of the square.
-        rule: How it is brought to that.
+        rule: The rule of resizing.
         background: The colour of the margins of a `-pad` rule.
 
     Raises:
-        BadImage: It is so long and thin that there is no memory for it at that width.
+        BadImage: The image is so long and thin that it would have more than MAX_PIXELS before its
+            middle square is cut out.
     """
     if image.size == (size_px, size_px):
         return image

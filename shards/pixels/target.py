@@ -10,22 +10,22 @@ from shards.pixels.resize import Resize
 
 @dataclass(frozen=True)
 class Target:
-    """Size, channels and encoding of the images of a set, and how they are brought to these."""
+    """The size, channels and encoding of the images of a set, and the rules of their conversion."""
 
     size_px: int
     channels: int
     encoding: str
     resize: Resize
     background: str = WHITE
-    """What transparent images are laid on, and the margins of a `-pad` rule: #rrggbb."""
+    """The colour behind transparent images, and of the margins of a `-pad` rule: #rrggbb."""
     intensity: Intensity | None = None
-    """The values that become 0 and 255 where an image file does not state its range."""
+    """The values that become 0 and 255 if an image file does not state its range."""
 
     @property
     def sample_bytes(self) -> int:
-        """Of the pixels of an image."""
+        """The size of the pixels of an image, bytes."""
         return self.size_px * self.size_px * self.channels
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
-        """Whether pixels of this shape are stored as they are."""
+        """True if pixels of this shape are stored unchanged."""
         return self.encoding == "raw" and shape == (self.size_px, self.size_px, self.channels)

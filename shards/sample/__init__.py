@@ -1,1 +1,1 @@
-"""The real images that the repository carries: a part of Fashion-MNIST, in its official format."""
+"""The images that come with the repository: a part of Fashion-MNIST, in its official format."""

@@ -1,10 +1,11 @@
-"""Makes the sample from the official files of Fashion-MNIST.
+"""Remakes the sample from the official files of Fashion-MNIST.
 
     python -m shards.sample.remake --src DIR --out shards/sample
 
-The result has the names and the format of the official files, so any reader of those reads it. The
-second part, `--part validation`, is for choosing between recipes: it has the same training images,
-and its "test" images come from the official training split, so the test images stay unseen.
+The result has the names and the format of the official files, so any reader of Fashion-MNIST reads
+it. `--part validation` makes files for the choice between recipes: they have the same training
+images, but their "test" images come from the official training split. So the test images of the
+sample stay unseen.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from shards.errors import UserError
 from shards.sources.idx import open_idx, read_idx
 from shards.terminal import cli
 
-# Of the unpacked files, so that a repacked distribution of the same data passes too.
 OFFICIAL_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+"""The sha256 of the official files, unpacked, so that files that were compressed again pass too."""
 TRAIN_CLASSES = (5, 7, 9)
 TRAIN_IMAGES_PER_CLASS = 2_048
 TEST_CLASSES = tuple(range(10))
@@ -39,29 +40,29 @@ TEST_IMAGES_PER_CLASS = 300
 
 @dataclass(frozen=True)
 class RemakeRequest:
-    """Which part of the official files to write where."""
+    """The part of the official files to write, and its place."""
 
     src: Path
     """Folder of the four official files, gzipped or unpacked."""
     out: Path
-    """Folder for the four files of the sample; files that are there must be equal already."""
+    """Folder for the four files of the sample; files that are there must have the same content."""
     part: Literal["sample", "validation"] = "sample"
-    """"sample", or "validation": test images taken from the official training split instead."""
+    """"sample", or "validation": the test images are taken from the official training split."""
 
 
 def first_of_each_class(
     labels: np.ndarray, classes: Sequence[int], count: int, skip: int = 0
 ) -> np.ndarray:
-    """Positions of `count` images of each class after its first `skip`, ascending: int64 [n]."""
+    """Return sorted positions of `count` images a class, after its first `skip`: int64 [n]."""
     positions = [np.flatnonzero(labels == label)[skip : skip + count] for label in classes]
     return np.sort(np.concatenate(positions))
 
 
 def sample_files(src: Path, part: Literal["sample", "validation"]) -> dict[str, bytes]:
-    """File name -> gzipped content of the four files of a part.
+    """Return file name -> gzipped content of the four files of a part.
 
     Raises:
-        UserError: an official file is missing or is not the official one.
+        UserError: An official file is missing, or its content is not the official one.
     """
     train_images, train_labels = _official(src, "train")
     train = first_of_each_class(train_labels, TRAIN_CLASSES, TRAIN_IMAGES_PER_CLASS)
@@ -82,7 +83,7 @@ def sample_files(src: Path, part: Literal["sample", "validation"]) -> dict[str, 
 
 
 def _official(src: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N,28,28] and labels uint8 [N] of a split, checked."""
+    """Read and check a split: images uint8 [N,28,28] and labels uint8 [N]."""
     if not src.is_dir():
         raise UserError(f"{src}: no such folder of official files")
     arrays = []
@@ -96,7 +97,7 @@ def _official(src: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unpacked(array: np.ndarray) -> bytes:
-    """An IDX file of a uint8 array of any number of dimensions."""
+    """Return the content of an IDX file that holds a uint8 array of any number of dimensions."""
     magic = bytes([0, 0, 8, array.ndim])
     return magic + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
@@ -109,7 +110,8 @@ def remake(request: RemakeRequest) -> dict[str, bytes]:
     """Write the four files and return them by name.
 
     Raises:
-        UserError: an official file is wrong, or another file is in the way (nothing is written).
+        UserError: An official file is wrong, or an output file exists with another content. Then
+            nothing is written.
     """
     files = sample_files(request.src, request.part)
     for name, content in files.items():

@@ -1,7 +1,8 @@
-"""Where samples come from: each published format is a function `(src, split) -> Source`.
+"""Data sources, from which shard sets are built: official files, archives, folders and arrays.
 
-A source lists its images when it is opened, and reads them one by one, from several threads at
-once. `ImageFiles` (image_files.py) serves every format that is a collection of encoded images,
-whatever they lie in (files.py); `Images` (arrays.py) every format that is an array of pixels.
-`registry.py` names all; `source.py` is the contract.
+`source.py` is the contract, and each published format is a function `(src, split) -> Source`.
+A source lists its images when it is opened, and reads single images from several threads at once.
+`ImageFiles` (`image_files.py`) is the source of every format that holds encoded images, in folders
+or archives (`files.py`); `Images` (`arrays.py`) is that of every format that is an array of pixels.
+`formats.py` lists all formats, and `registry.py` opens them by name.
 """

@@ -1,4 +1,4 @@
-"""Zips and LMDBs as files, and `open_files`, which opens whatever a path is."""
+"""Zips and LMDBs as `Files`, and `open_files`, which opens a folder or an archive of any kind."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def open_files(path: Path, *, by_name: bool = False) -> Files:
-    """The files in a folder, an LMDB's folder, a tar (also compressed, also of tars) or a zip.
+    """Open the files in a folder, an LMDB's folder, a tar (also compressed, also of tars) or a zip.
 
     Args:
-        path: Whatever it is.
-        by_name: Whether its images are known by their names alone: see `Files`.
+        path: The folder or archive.
+        by_name: True if images are recognised by their names alone: see `Files`.
 
     Raises:
-        UserError: there is none, or it is damaged, or of another kind.
+        UserError: It is missing, damaged, or of another kind.
     """
     files = _open(path)
     files.by_name = by_name
@@ -57,7 +57,7 @@ class ZipFiles(Files):
         """Read the directory of the zip.
 
         Raises:
-            UserError: it is damaged, cut short or encrypted.
+            UserError: The zip is damaged, cut short or encrypted.
         """
         try:
             self._zip = zipfile.ZipFile(path)
@@ -83,21 +83,21 @@ class ZipFiles(Files):
         self._infos = [info for _, info in found]
 
     def size(self, index: int) -> int:
-        """What the zip says: `zipfile` gives no more, whatever the packed bytes would make."""
+        """Return the size that the zip states, bytes; `zipfile` never unpacks more than that."""
         return self._infos[index].file_size
 
     def open(self, index: int) -> IO[bytes]:
-        """The member, unpacked as it is read; `zipfile` itself takes turns between threads."""
+        """Open the member, which is unpacked while it is read; `zipfile` locks between threads."""
         with self._naming(index):
             return self._zip.open(self._infos[index])
 
     def content(self, index: int) -> bytes:
-        """The content of the member."""
+        """Return the content of the member."""
         with self._naming(index):
             return self._zip.read(self._infos[index])
 
     def place(self, index: int) -> Place:
-        """A temporary copy of the member."""
+        """Return the place of a temporary copy of the member."""
         with self._naming(index):
             return super().place(index)
 
@@ -107,7 +107,7 @@ class ZipFiles(Files):
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:
-        """Where a damaged member is told by its name."""
+        """Raise errors about a damaged member in the block as `UserError` with its name."""
         try:
             yield
         except (
@@ -122,13 +122,13 @@ class ZipFiles(Files):
 
 
 class LmdbFiles(Files):
-    """The values of an LMDB by their keys; all of them are taken for images."""
+    """The values of an LMDB by their keys; all values are taken for images."""
 
     def __init__(self, folder: Path) -> None:
         """List the keys.
 
         Raises:
-            UserError: the package `lmdb` is not installed, or the database damaged or cut short.
+            UserError: The package `lmdb` is not installed, or the database is damaged or cut short.
         """
         path = folder / "data.mdb"
         self._environment = _environment(path)
@@ -137,10 +137,10 @@ class LmdbFiles(Files):
         super().__init__(path, [os.fsdecode(key) for key in self._keys])
 
     def images(self) -> list[int]:
-        """All entries: keys have no extensions.
+        """Return the numbers of all entries, because keys have no extensions.
 
         Raises:
-            UserError: there is none.
+            UserError: There is no entry.
         """
         if not self.names:
             raise UserError(f"{self.path}: no entries")
@@ -148,30 +148,30 @@ class LmdbFiles(Files):
 
     @property
     def no_images(self) -> dict[int, str]:
-        """None of them."""
+        """Empty, because all values are taken for images."""
         return {}
 
     def size(self, index: int) -> int:
-        """The size of the value."""
+        """Return the size of the value, bytes."""
         with _reading(self._environment, self.path, buffers=True) as transaction:
             return len(transaction.get(self._keys[index], b""))
 
     def open(self, index: int) -> IO[bytes]:
-        """The value of the key."""
+        """Open the value of the key as a file."""
         return io.BytesIO(self.content(index))
 
     def content(self, index: int) -> bytes:
-        """The value of the key."""
+        """Return the value of the key."""
         with _reading(self._environment, self.path) as transaction:
             value = transaction.get(self._keys[index])
-        if value is None:  # listed, yet not found: the pages between contradict each other
+        if value is None:  # The key is listed but not found, so pages contradict each other.
             raise UserError(f"{self.path}: damaged at key {self.names[index]!r}")
         return value
 
 
 @contextmanager
 def _reading(environment: Any, path: Path, **options: Any) -> Iterator[Any]:
-    """A transaction, in which a damaged database is told by its name."""
+    """Open a transaction; errors in the block become a `UserError` with the path."""
     import lmdb
 
     try:
@@ -182,7 +182,7 @@ def _reading(environment: Any, path: Path, **options: Any) -> Iterator[Any]:
 
 
 _environments: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-"""The open ones by path: a process may open an LMDB only once."""
+"""Path -> open database, because a process may open an LMDB only once."""
 
 
 def _environment(path: Path) -> Any:
@@ -198,7 +198,7 @@ def _environment(path: Path) -> Any:
             needed_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         except lmdb.Error as error:
             raise UserError(f"{path}: not an LMDB, or damaged: {error}") from error
-        # Reading a mapped page beyond the end of the file would kill the process.
+        # To read a mapped page beyond the end of the file would kill the process.
         if path.stat().st_size < needed_bytes:
             raise UserError(
                 f"{path}: cut short, {path.stat().st_size} bytes, expected {needed_bytes}"

@@ -1,4 +1,4 @@
-"""The Source over an array of pixels."""
+"""The source of images in one array of pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shards.sources.rows import FileRows
 
 
 class Images:
-    """Images that lie in one array, in memory or in a file."""
+    """Images in one array, which is in memory or in a file."""
 
     passed_over: Mapping[str, int] = MappingProxyType({})
-    """An array has nothing but images."""
+    """Always empty, because all rows of an array are images."""
 
     def __init__(
         self,
@@ -26,18 +26,18 @@ class Images:
         classes: Sequence[str] = (),
         names: Sequence[str] | None = None,
     ) -> None:
-        """Of the rows of `images`.
+        """Take the rows of `images` as the images.
 
         Args:
             paths: The files that were read.
             images: uint8 [N,H,W,1] or [N,H,W,3]; an array may have any strides.
-            labels: Label of each row, if any: integers [N].
-            classes: Name of each label; by default their numbers.
-            names: Name of each row; by default its number.
+            labels: The label of each row, if any: integers [N].
+            classes: The name of each label; by default its number.
+            names: The name of each row; by default its number.
 
         Raises:
-            UserError: there is no image, another number of labels or names, or a label without a
-                class.
+            UserError: `images` is empty or of another type or shape, the number of labels or names
+                is wrong, or a label has no class.
         """
         self.paths = tuple(paths)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
@@ -65,32 +65,32 @@ class Images:
 
     @property
     def channels(self) -> int:
-        """1 (gray) or 3 (RGB)."""
+        """The number of channels: 1 (gray) or 3 (RGB)."""
         return self._images.shape[3]
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         return len(self._images)
 
     def name(self, index: int) -> str:
-        """The given name of row `index`, or its number."""
+        """Return the name of row `index`, or its number."""
         return str(index) if self._names is None else self._names[index]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width, channels of every image."""
+        """The height, width and channels of every image."""
         return tuple(self._images.shape[1:])
 
     def read(self, index: int) -> np.ndarray:
-        """The pixels of row `index`."""
+        """Return the pixels of row `index`: uint8 [H,W,C]."""
         return self._images[index]
 
     def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
-        """Read many rows at a fraction of the time.
+        """Read many rows, much faster than one by one.
 
         Args:
-            indexes: int64 [n].
-            out: Where to put their pixels: uint8 [n,H*W*C], whose rows are contiguous.
+            indexes: The numbers of the rows: int64 [n].
+            out: Receives their pixels: uint8 [n,H*W*C], whose rows are contiguous.
         """
         if isinstance(self._images, FileRows):
             self._images.read_into(indexes, out)

@@ -3,9 +3,9 @@
     cifar-10-python.tar.gz     cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}
     cifar-100-python.tar.gz    cifar-100-python/{train,test,meta}
 
-Each file is a pickled dictionary of Python 2: `data` uint8 [N,3072], a row being the red, the green
-and the blue plane of 32 x 32; `labels`, or `fine_labels` and `coarse_labels`; `filenames`. As a
-pickle can run any code, only plain values and arrays of bytes are taken from it.
+Each file is a pickled dictionary of Python 2. It has `data`, uint8 [N,3072], whose rows are a red,
+a green and a blue plane of 32 x 32; `labels`, or `fine_labels` and `coarse_labels`; and
+`filenames`. Because a pickle can run any code, only plain values and arrays of bytes are read.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ SIDE_PX = 32
 
 @dataclass(frozen=True)
 class Kind:
-    """The names in one of the archives."""
+    """The names of files and fields in one of the archives."""
 
     batches: Mapping[str, tuple[str, ...]]
-    """Files of each split, in the order of their rows."""
+    """Split -> its files, in the order of their rows."""
     meta: str
     """The file with the names of the classes."""
     labels: str
+    """The field of the labels."""
     label_names: str
+    """The field of the names of the classes."""
 
 
 _CIFAR100_BATCHES = {"train": ("train",), "test": ("test",)}
@@ -50,15 +52,15 @@ CIFAR100_COARSE = Kind(_CIFAR100_BATCHES, "meta", "coarse_labels", "coarse_label
 
 
 def open_cifar(path: Path, split: str, kind: Kind) -> Images:
-    """The images of one split, in memory (154 MB for 50,000), named as in `filenames`.
+    """Read the images of one split into memory (154 MB for 50,000), named as in `filenames`.
 
     Args:
-        path: The archive, or the folder that it unpacks to.
+        path: The archive, or the folder to which it unpacks.
         split: "train" or "test".
-        kind: Which data set, and which of its labels.
+        kind: The data set, and the kind of its labels.
 
     Raises:
-        UserError: a file is missing, damaged, or no pickle of plain values and byte arrays.
+        UserError: A file is missing or damaged, or holds other than plain values and byte arrays.
     """
     files = open_files(path)
     images, labels, names, paths = [], [], [], []
@@ -89,12 +91,12 @@ def _list(content: dict[str, Any], field: str, kind: type, label: str) -> list[A
 
 
 def _unpickle(data: bytes, label: str) -> dict[str, Any]:
-    """The dictionary in a pickle, with its keys as text."""
+    """Return the dictionary in a pickle, with its keys as text."""
     try:
         content = _PlainUnpickler(io.BytesIO(data), label).load()
     except UserError:
         raise
-    # A damaged pickle raises nearly anything.
+    # A damaged pickle may raise an error of nearly any type.
     except Exception as error:
         raise UserError(f"{label}: not a pickle of CIFAR, or damaged: {error!r}") from error
     if not isinstance(content, dict):
@@ -103,7 +105,7 @@ def _unpickle(data: bytes, label: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Any:
-    """Bytes as text: how Python 3 pickles the dictionary if it was read with encoding="bytes"."""
+    """Return bytes as text: in pickles that Python 3 wrote again, the texts may be bytes."""
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
@@ -112,7 +114,7 @@ def _texts(value: Any) -> Any:
 
 
 class _Array:
-    """What a pickle says of an array. NumPy's own unpickling is left out: it trusts its input."""
+    """An array in a pickle. NumPy's own unpickling is not used, because it trusts its input."""
 
     values = np.empty(0, np.uint8)
 
@@ -138,7 +140,7 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in the old pickle protocols."""
+    """Return text as bytes. In old pickle protocols, Python 3 writes bytes as a call of this."""
     return text.encode({"latin1": "latin1"}[encoding])
 
 

@@ -1,4 +1,4 @@
-"""Describable Textures: `dtd-r1.0.1.tar.gz`, or the folder `dtd` that it unpacks to.
+"""Describable Textures: `dtd-r1.0.1.tar.gz`, or the folder `dtd` to which it unpacks.
 
 dtd/images/<class>/<class>_0001.jpg
 dtd/labels/{train,val,test}{1..10}.txt     lines are <class>/<class>_0001.jpg
@@ -16,14 +16,14 @@ SPLITS = ("all", *(f"{part}{i}" for i in range(1, 11) for part in ("train", "val
 
 
 def open_dtd(path: Path, split: str) -> ImageFiles:
-    """The images of one split, labelled by the sorted names of all classes.
+    """Open the images of one split; labels number the sorted names of all classes.
 
     Args:
-        path: The archive, or the folder that it unpacks to.
-        split: "all", or "train1" for the first of the ten divisions, and so on.
+        path: The archive, or the folder to which it unpacks.
+        split: "all", or "train1", "val1", "test1" for the first of the ten divisions, and so on.
 
     Raises:
-        UserError: there are none, or one that the split lists is missing.
+        UserError: There is no image, or an image that the split lists is missing.
     """
     files = open_files(path, by_name=True)
     parts = {i: files.names[i].split("/")[-3:] for i in files.images()}

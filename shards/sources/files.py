@@ -1,8 +1,8 @@
-"""Named byte strings in a fixed order, wherever they lie.
+"""The files of a folder or an archive: named byte strings in a fixed order.
 
-The order is by name, as bytes, then by position: that of a sorted folder, so that an archive and
-the folder that it unpacks to give the same. A name is the path in the archive or below the folder,
-with "/". It only names: nothing is written to a path that an archive gives.
+They are sorted by the bytes of their names, then by position. So an archive and the folder to which
+it unpacks give the same order. A name is the path in the archive or below the folder, with "/".
+Nothing is ever written to a path that an archive gives.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from shards.sources.listing import Entry, Listing
 
 
 class Place(NamedTuple):
-    """Where the bytes of an entry are: in an open file."""
+    """The place of the bytes of an entry in an open file."""
 
     file: IO[bytes]
     offset: int
@@ -42,54 +42,54 @@ class Place(NamedTuple):
 
 
 class Files(ABC):
-    """Byte strings, read by number from any thread."""
+    """The files of a folder or an archive, which any thread reads by number."""
 
     by_name = False
-    """Whether images are known by their names alone, as in official files; what is no image is
-    of no account there."""
+    """True if images are recognised by their names alone, as in official files. Then entries with
+    other names, and hidden entries, are not counted."""
 
     def __init__(self, path: Path, names: list[str], listing: Listing | None = None) -> None:
-        """Of the file or folder `path`; `names` are sorted already."""
+        """Describe the folder or archive `path`, which has the sorted `names`."""
         self.path = path
         self.names = names
         listing = listing or Listing()
         self.lost = listing.lost
-        """Entries that `names` does not have: reason -> count."""
+        """Entries that are not in `names`: reason -> count."""
         self.folders = listing.folders
-        """Folders that are listed as such, by their paths."""
+        """The paths of the listed folders."""
 
     @abstractmethod
     def size(self, index: int) -> int:
-        """The number of bytes of entry `index`.
+        """Return the size of entry `index`, bytes.
 
         Raises:
-            OSError: it cannot be found out.
+            OSError: The entry cannot be read.
         """
 
     @abstractmethod
     def open(self, index: int) -> IO[bytes]:
-        """Entry `index` as a file of its own, which the caller closes.
+        """Open entry `index` as a file, which the caller closes.
 
         Raises:
-            UserError: the archive is damaged there.
-            OSError: it cannot be opened.
+            UserError: The archive is damaged at this entry.
+            OSError: The entry cannot be opened.
         """
 
     @abstractmethod
     def content(self, index: int) -> bytes:
-        """The content of entry `index`, whatever its size; for `read` and `read_image`.
+        """Return the content of entry `index` of any size; only `read` and `read_image` call this.
 
         Raises:
-            UserError: the archive is damaged there.
-            OSError: it cannot be read.
+            UserError: The archive is damaged at this entry.
+            OSError: The entry cannot be read.
         """
 
     def read(self, index: int, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """The content of entry `index`.
+        """Return the content of entry `index`.
 
         Raises:
-            UserError: it is larger than what is meant can be, or the archive is damaged there.
-            OSError: it cannot be read.
+            UserError: The entry has more than `max_bytes`, or the archive is damaged there.
+            OSError: The entry cannot be read.
         """
         if (size := self.size(index)) > max_bytes:
             raise UserError(
@@ -98,22 +98,22 @@ class Files(ABC):
         return self.content(index)
 
     def read_image(self, index: int) -> bytes:
-        """The content of entry `index`, an encoded image, unless it is too large to be used.
+        """Return the content of entry `index`, an encoded image.
 
         Raises:
-            BadImage: it is.
-            UserError: the archive is damaged there.
-            OSError: it cannot be read.
+            BadImage: The image is too large.
+            UserError: The archive is damaged at this entry.
+            OSError: The entry cannot be read.
         """
         refuse_large(self.size(index), lambda: self.open(index))
         return self.content(index)
 
     def place(self, index: int) -> Place:
-        """Where to read parts of the content; by default in a temporary copy without a name.
+        """Return a place where parts of the content can be read; by default in a temporary copy.
 
         Raises:
-            UserError: there is no room for a copy, or the archive is damaged there.
-            OSError: it cannot be read.
+            UserError: There is no room for a copy, or the archive is damaged at this entry.
+            OSError: The entry cannot be read.
         """
         copy = tempfile.TemporaryFile()
         with self.open(index) as packed:
@@ -125,12 +125,15 @@ class Files(ABC):
         return Place(copy, 0, self.size(index))
 
     def path_of(self, index: int) -> Path:
-        """The regular file that entry `index` lies in."""
+        """Return the regular file that holds entry `index`."""
         return self.path
 
     @functools.cached_property
     def no_images(self) -> dict[int, str]:
-        """The entries that are no images: number -> why. Those that are not named so are opened."""
+        """Entries that are not images: number -> reason.
+
+        Entries without the name of an image are opened to look at their content.
+        """
         if self.by_name:
             return {i: "" for i, name in enumerate(self.names) if not is_named_image(name)}
         whys = (
@@ -145,7 +148,7 @@ class Files(ABC):
 
     @property
     def passed_over(self) -> dict[str, int]:
-        """What is there and is not taken for an image: reason -> count, by reason."""
+        """Entries that were not taken for images: reason -> count, sorted by reason."""
         counts = Counter(self.lost)
         if self.by_name:
             del counts[HIDDEN]
@@ -155,14 +158,14 @@ class Files(ABC):
 
     @property
     def left_out(self) -> str:
-        """What a message that something is not there adds: "; passed over: hidden: 3"."""
+        """The end of a message about missing images: "; passed over: hidden: 3", or ""."""
         return f"; passed over: {told(self.passed_over)}" if self.passed_over else ""
 
     def images(self) -> list[int]:
-        """The entries that are images.
+        """Return the numbers of the entries that are images.
 
         Raises:
-            UserError: there is none.
+            UserError: There is no image.
         """
         found = [i for i in range(len(self.names)) if i not in self.no_images]
         if not found:
@@ -171,19 +174,19 @@ class Files(ABC):
 
     @property
     def wrapper(self) -> str:
-        """The folder, with "/", around all of an archive; "" if there is none."""
+        """The folder, with "/", that holds all of an archive; "" if there is none."""
         if not self.names or self.path.is_dir():
             return ""
         folder = self.names[0].partition("/")[0] + "/"
-        # The names are sorted, so all between the first and the last start as these two do.
+        # The names are sorted, so if the first and the last start with the folder, all do.
         is_around_all = all(name.startswith(folder) for name in (self.names[0], self.names[-1]))
         return folder if is_around_all else ""
 
     def find(self, name: str) -> int:
-        """The one entry whose path is `name`, or ends with it.
+        """Return the number of the only entry whose path is `name`, or ends with "/" and `name`.
 
         Raises:
-            UserError: there is none, or more than one.
+            UserError: There is no such entry, or more than one.
         """
         found = [
             i for i, path in enumerate(self.names) if path == name or path.endswith(f"/{name}")
@@ -193,10 +196,10 @@ class Files(ABC):
         return found[0]
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a text file, found as by `find`, without those that are blank.
+        """Return the lines that are not blank of a text file, which is found as by `find`.
 
         Raises:
-            UserError: it is not there, or not text in UTF-8.
+            UserError: The file is missing, or is not text in UTF-8.
         """
         return _lines(self.read(self.find(name), MAX_TEXT_BYTES), f"{self.path}: {name}")
 
@@ -208,7 +211,7 @@ class FolderFiles(Files):
         """List the files.
 
         Raises:
-            OSError: a folder cannot be listed.
+            OSError: A folder cannot be listed.
         """
         names = []
         listing = Listing()
@@ -226,34 +229,34 @@ class FolderFiles(Files):
         super().__init__(path, sorted(names, key=os.fsencode), listing)
 
     def size(self, index: int) -> int:
-        """The size of the file."""
+        """Return the size of the file, bytes."""
         return os.stat(self.path_of(index)).st_size
 
     def open(self, index: int) -> IO[bytes]:
-        """The file itself."""
+        """Open the file itself."""
         return open(self.path_of(index), "rb", buffering=0)
 
     def content(self, index: int) -> bytes:
-        """The content of the file."""
+        """Return the content of the file."""
         with self.open(index) as file:
             return file.read()
 
     def place(self, index: int) -> Place:
-        """The file itself, opened."""
+        """Open the file itself, all of which is the entry."""
         file = self.open(index)
         return Place(file, 0, os.fstat(file.fileno()).st_size)
 
     def path_of(self, index: int) -> Path:
-        """The file itself."""
+        """Return the path of the file itself."""
         return self.path / self.names[index]
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file without those that are blank.
+    """Return the lines that are not blank of a text file.
 
     Raises:
-        UserError: it is not text in UTF-8.
-        OSError: it is not there.
+        UserError: The file is not text in UTF-8.
+        OSError: The file is missing.
     """
     return _lines(read_text(path), str(path))
 
@@ -266,7 +269,7 @@ def _lines(data: bytes, label: str) -> list[str]:
 
 
 def no_room(what: Path | str, error: BaseException) -> UserError | None:
-    """If `error` is a full disk, what to tell: the temporary copy of `what` needs another place."""
+    """Return the error that asks for another TMPDIR for `what` if `error` is a full disk."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{what}: no room for a temporary copy in {tempfile.gettempdir()}; "
@@ -276,5 +279,5 @@ def no_room(what: Path | str, error: BaseException) -> UserError | None:
 
 
 def sorted_by_name(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries, which begin with their names, sorted by the bytes of these."""
+    """Sort entries, tuples that begin with a name, by the bytes of their names."""
     return sorted(entries, key=lambda entry: os.fsencode(entry[0]))

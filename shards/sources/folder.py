@@ -1,4 +1,4 @@
-"""Image files in a folder or an archive, with or without a folder per class."""
+"""Image files in a folder or an archive, with or without a folder for each class."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from shards.sources.kinds import NO_CLASS
 
 
 def open_folder(path: Path, split: str, *, by_name: bool = False) -> ImageFiles:
-    """All images below a folder or in an archive, unlabelled; `split` is only a name.
+    """Open all images below a folder or in an archive, unlabelled; `split` is only a name.
 
-    What is an image its name or its content tells; with `by_name`, of an official file, its name.
+    Images are recognised by name or content; with `by_name`, for official files, by name alone.
 
     Raises:
-        UserError: there is no such folder or archive, or no image in it.
+        UserError: There is no such folder or archive, or no image in it.
     """
     return ImageFiles(open_files(path, by_name=by_name))
 
 
 def open_class_folders(path: Path, split: str) -> ImageFiles:
-    """The first-level folders that hold an image are the classes; `split` is only a name.
+    """Open images in class folders; `split` is only a name.
 
-    They are labelled in sorted order. In an archive, a folder around all files is none of them.
+    Classes are the first-level folders that hold an image, labelled in sorted order. In an archive,
+    a folder that holds all files is not a class.
 
     Raises:
-        UserError: there is no image, or one outside of a class folder.
+        UserError: There is no image, or an image is outside of a class folder.
     """
     files = open_files(path)
     indexes = files.images()
     wrapper = files.wrapper
     if all("/" not in files.names[i].removeprefix(wrapper) for i in indexes):
-        wrapper = ""  # it is the one class
+        wrapper = ""  # The folder that holds all files is the only class.
     class_of = [files.names[i].removeprefix(wrapper).partition("/") for i in indexes]
     for i, (_, slash, _) in zip(indexes, class_of, strict=True):
         if not slash:
@@ -49,5 +50,5 @@ def open_class_folders(path: Path, split: str) -> ImageFiles:
 
 
 def _is_in(entry: str, wrapper: str) -> bool:
-    """Whether an entry is in a folder of its own below the wrapper."""
+    """True if an entry is inside a folder below the wrapper."""
     return entry.startswith(wrapper) and "/" in entry[len(wrapper) :]

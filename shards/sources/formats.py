@@ -1,7 +1,8 @@
-"""The formats as data: which files they are, how they are opened, how many images they hold.
+"""The formats as data: their files, the functions that open them, and published counts and sums.
 
-The MD5 sums and counts are those that the publishers, torchvision or other users of a file give. An
-open function checks what a file holds, not these: a part of a data set is still of its format.
+The MD5 sums and counts are published by the authors of the files, by torchvision or by other users.
+A function that opens a format does not check them, because a part of a data set is in its format
+too.
 """
 
 from __future__ import annotations
@@ -30,29 +31,30 @@ from shards.sources.webdataset import open_webdataset
 
 @dataclass(frozen=True)
 class Format:
-    """A published format, or a data set in one."""
+    """A published format, or a data set in such a format."""
 
     open: Callable[..., Source]
-    """(src, split) -> Source, where src is what `locate` finds; with `takes_component` it is what
-    is given, be it a URL or a pattern, and (src, split, component) are asked for."""
+    """The function (src, split) -> Source that opens the path found by `locate`. With
+    `takes_component` it is (src, split, component) -> Source, and src may be a URL or a pattern."""
     splits: tuple[str, ...] = ()
-    """The splits that there are; if none are named, the split is only a name."""
+    """The names of the splits; if empty, any name of a split is accepted."""
     files: tuple[str, ...] = ()
-    """Files or folders that hold it, best first. "{split}" stands for the split; one that begins
-    with "./" is looked for at the top only, as other data sets have files of the same name."""
+    """Files or folders that hold the data set, best first. "{split}" stands for the split. A name
+    that begins with "./" is searched only at the top, because other data sets have such files."""
     md5: Mapping[str, str] = field(default_factory=dict)
-    """Published MD5 sum of each file, by its name."""
+    """File name -> published MD5 sum."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Published number of images of each split."""
+    """Split -> published number of images."""
     get_it: str = ""
-    """Where the official file is to be had."""
+    """The place of the official file: a URL, or a hint."""
     are_splits_disjoint: bool = True
-    """Whether no image is in two of `splits`."""
+    """True if no image is in two of `splits`."""
     takes_component: bool = False
-    """Whether a sample has components, one of which is its image: a WebDataset."""
+    """True if samples have components, one of which is the image (a WebDataset)."""
     contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Published MD5 sums of all that a file is packed of, by its name and theirs. They are the same
-    if it is packed anew, as its own is not; where there are none, that looks like damage."""
+    """Archive -> name -> published MD5 sum, for all files in an archive. These sums stay the same
+    when files are packed anew, while the sum of the archive changes. Without them an archive that
+    was packed anew cannot be told from a damaged one."""
 
 
 def _mnist_like(
@@ -99,7 +101,7 @@ def _archived(
     md5: str,
     contents: Mapping[str, str],
 ) -> Format:
-    """An archive, its folder when unpacked, and files in it that have MD5 sums of their own."""
+    """Return the format of an archive, or its unpacked folder, whose files have MD5 sums too."""
     sums, packed = {names[0]: md5, **contents}, {names[0]: contents}
     return Format(open_archive, tuple(counts), names, sums, counts, get_it, contents=packed)
 
@@ -120,7 +122,7 @@ def _cifar100(kind: Any) -> Format:
 
 
 def _images_10k(name: str, get_it: str, md5: str = "") -> Format:
-    """A folder or archive of 10,000 unlabelled images, a test set."""
+    """Return the format of a test set of 10,000 unlabelled images, in a folder or an archive."""
     archive = f"{name}.tar.gz"
     sums = {archive: md5} if md5 else {}
     opened = partial(open_folder, by_name=True)
@@ -153,7 +155,7 @@ FORMATS: dict[str, Format] = {
         ),
         "https://github.com/zalandoresearch/fashion-mnist, or Debian's dataset-fashion-mnist",
         FASHION_CLASSES,
-        # Of Debian's files: with names and times put back in their headers these are Zalando's.
+        # Sums of Debian's files, which differ from Zalando's only in names and times of headers.
         (
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
@@ -258,7 +260,7 @@ FORMATS: dict[str, Format] = {
         {"dtd-r1.0.1.tar.gz": "fff73e5086ae6bdbea199a49dfb8a4c1"},
         {split: 5_640 if split == "all" else 1_880 for split in DTD_SPLITS},
         "https://www.robots.ox.ac.uk/~vgg/data/dtd/",
-        # "all" holds the others, and each of the ten divisions is of all images.
+        # "all" holds the other splits, and each of the ten divisions has all images.
         are_splits_disjoint=False,
     ),
     "imagenet30": Format(

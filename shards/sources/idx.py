@@ -1,10 +1,10 @@
-"""The IDX files of MNIST and its family, gzipped as they are published or unpacked.
+"""The IDX files of MNIST and similar data sets, gzipped as they are published, or unpacked.
 
     train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz]    split "train"
     t10k-images-idx3-ubyte[.gz],  t10k-labels-idx1-ubyte[.gz]     split "test"
 
-A file is a magic number (0x00000803 images, 0x00000801 labels), one big-endian uint32 per
-dimension, then the bytes.
+A file has a magic number (0x00000803 for images, 0x00000801 for labels), one big-endian uint32 for
+each dimension, then the bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shards.errors import UserError
 from shards.sources.arrays import Images
 
 MAX_GZIP_RATIO = 1100
-"""No data has more bytes than this for each of its gzip."""
+"""The most bytes that one byte of gzip can unpack to, rounded up (DEFLATE reaches 1,032)."""
 STEMS = {"train": "train", "test": "t10k"}
 FASHION_CLASSES = (
     "t-shirt",
@@ -42,16 +42,16 @@ KMNIST_CLASSES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
 def open_idx(folder: Path, split: str, classes: Sequence[str] = ()) -> Images:
-    """The gray images of one split, in memory (47 MB for 60,000 of 28 x 28 px).
+    """Read the gray images of one split into memory (47 MB for 60,000 of 28 x 28 px).
 
     Args:
-        folder: Where the official files lie, or one of them.
+        folder: The folder of the official files, or one of these files.
         split: "train" or "test".
-        classes: Name of each label; by default the labels' own numbers.
+        classes: The name of each label; by default its number.
 
     Raises:
-        UserError: a file is missing, damaged or not IDX, images and labels are not as many, or a
-            label has no class.
+        UserError: A file is missing, damaged or not IDX, the numbers of images and labels differ,
+            or a label has no class.
     """
     folder = folder.parent if folder.is_file() else folder
     if not folder.is_dir():
@@ -72,7 +72,7 @@ def _find(folder: Path, stem: str) -> Path:
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[Any]:
-    """The content of an IDX file; within the block too, what fails is told by the file's name."""
+    """Open an IDX file, unpacked; errors in the block become a `UserError` with the path."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             yield file
@@ -81,10 +81,10 @@ def _unpacked(path: Path) -> Iterator[Any]:
 
 
 def idx_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
-    """The unpacked bytes of an IDX file, `block_bytes` at a time.
+    """Yield the unpacked bytes of an IDX file, `block_bytes` at a time.
 
     Raises:
-        UserError: The file is missing, not gzip though it is named so, or cut.
+        UserError: The file is missing, is cut, or is not gzip although its name ends in .gz.
     """
     with _unpacked(path) as file:
         while block := file.read(block_bytes):
@@ -92,10 +92,11 @@ def idx_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The array of an IDX file of bytes: uint8, as many `dimensions` as asked for.
+    """Return the array of an IDX file of bytes: uint8, with `dimensions` dimensions.
 
     Raises:
-        UserError: the file is not gzip or cut, or its magic number, dimensions or length are wrong.
+        UserError: The file is cut, is not gzip although its name ends in .gz, or has a wrong magic
+            number, wrong dimensions or a wrong length.
     """
     magic = bytes([0, 0, 8, dimensions])
     start = 4 + 4 * dimensions
@@ -110,7 +111,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         expected = math.prod(shape)
         if start + expected > path.stat().st_size * (MAX_GZIP_RATIO if path.suffix == ".gz" else 1):
             raise UserError(f"{path}: too short for its dimensions {shape}")
-        data = file.read(expected + 1)  # no more, whatever comes after that
+        data = file.read(expected + 1)  # One byte more shows that the file is too long.
     if len(data) != expected:
         there = "more" if len(data) > expected else f"{len(data)}"
         raise UserError(f"{path}: {there} bytes, its dimensions {shape} make {expected}")

@@ -1,4 +1,4 @@
-"""The Source over encoded images, whatever they lie in."""
+"""The source of encoded images in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.sources.files import Files
 
 
 class ImageFiles:
-    """Encoded images, given as they are."""
+    """Encoded images, which are read without decoding."""
 
     channels = 3
 
@@ -25,17 +25,17 @@ class ImageFiles:
         classes: Sequence[str] = (),
         more_paths: Sequence[Path] = (),
     ) -> None:
-        """Of some entries of `files`.
+        """Take some entries of `files` as the images.
 
         Args:
-            files: Where they lie.
-            indexes: Which entries; by default all images.
-            labels: Label of each, if any.
-            classes: Name of each label.
-            more_paths: Files that the labels are from, where they are not in `files`.
+            files: The files of a folder or an archive.
+            indexes: The numbers of the entries; by default those of all images.
+            labels: The label of each image, if any.
+            classes: The name of each label.
+            more_paths: Files outside of `files` that the labels come from.
 
         Raises:
-            UserError: there is no image.
+            UserError: There is no image.
         """
         self._files = files
         self._indexes = files.images() if indexes is None else indexes
@@ -48,19 +48,19 @@ class ImageFiles:
         self._name_start = len(files.wrapper)
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         return len(self._indexes)
 
     def name(self, index: int) -> str:
-        """The path of image `index` in its folder, or in the folder that the archive holds."""
+        """Return the path of image `index` in its folder, or in the only folder of its archive."""
         return self._files.names[self._indexes[index]][self._name_start :]
 
     def read(self, index: int) -> bytes:
-        """The encoded file of image `index`."""
+        """Return the encoded file of image `index`."""
         return self._files.read_image(self._indexes[index])
 
     def digest(self, index: int) -> tuple[int, bytes]:
-        """Bytes and sha256 of the file of image `index`, however large it is."""
+        """Return the size in bytes and the sha256 of the file of image `index`, of any size."""
         sha256, size = hashlib.sha256(), 0
         with self._files.open(self._indexes[index]) as file:
             while block := file.read(1 << 20):

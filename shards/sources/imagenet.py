@@ -1,11 +1,11 @@
-"""ImageNet (ILSVRC 2012): the tars as published, or the folders that they unpack to.
+"""ImageNet (ILSVRC 2012): the tars as published, or the folders to which they unpack.
 
     ILSVRC2012_img_train.tar    1,000 tars, n01440764.tar ..., of n01440764_10026.JPEG ...
     ILSVRC2012_img_val.tar      ILSVRC2012_val_00000001.JPEG ..., flat
 
-Unpacked, train has a folder for each wnid. The labels of val are in MATLAB files of the development
-kit, which are not read: a flat val is unlabelled, one sorted into folders of wnids is labelled.
-Labels number the wnids in sorted order.
+Unpacked, train has a folder for each wnid (the WordNet id of a class). The labels of val are in
+MATLAB files of the development kit, which are not read. So a flat val is unlabelled, and a val that
+was sorted into folders of wnids is labelled. Labels number the wnids in sorted order.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _WNID = re.compile(r"(?:^|/)(n[0-9]{8})/[^/]+$")
 
 
 def open_imagenet(path: Path, split: str) -> ImageFiles:
-    """The images of one split.
+    """Open the images of one split.
 
     Args:
-        path: The tar, or the folder that its content was unpacked to.
+        path: The tar, or the folder to which it was unpacked.
         split: "train" or "val".
 
     Raises:
-        UserError: there are none, or one is not in the folder of a wnid (but for a flat val).
+        UserError: There is no image, or an image is not in the folder of a wnid (except in a flat
+            val).
     """
     files = open_files(path, by_name=True)
     indexes = files.images()

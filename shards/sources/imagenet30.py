@@ -47,10 +47,10 @@ CLASSES = (
 
 
 def open_imagenet30(path: Path, split: str) -> ImageFiles:
-    """All images below a folder or in an archive; `split`, "train" or "test", is only a name.
+    """Open all images below a folder or in an archive; `split`, "train" or "test", is only a name.
 
     Raises:
-        UserError: there are none, or one is in none of the 30 class folders.
+        UserError: There is no image, or an image is not in one of the 30 class folders.
     """
     files = open_files(path, by_name=True)
     indexes = files.images()

@@ -1,4 +1,7 @@
-"""Which entries are images: by the ending of a name, or where that says nothing by the content."""
+"""Recognition of images, by the ending of a name, or else by the first bytes of the content.
+
+The reasons below are written to the manifests of sets, so their words never change.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
     *(".gif", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
-"""What an image's name ends with, in upper or lower case. What is named so is taken for an image
-whatever is in it, so that a damaged one is rejected by its name and not counted among the rest."""
+"""The endings of names of images, in upper or lower case. Every entry with such a name is taken for
+an image. So a damaged image is rejected by name, and not counted among the entries passed over."""
 
 HIDDEN = "hidden"
 LINK = "link (not followed)"
@@ -26,13 +29,13 @@ OTHER_IMAGE = "another image of its sample"
 NO_SAMPLE = "of no sample"
 
 HEAD_BYTES = 64
-"""First bytes that are looked at."""
+"""The number of first bytes by which a content is recognised."""
 
 _RAWS = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef"),
     *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw"),
 )
-"""Some of them start as a TIFF does, of which Pillow would take the thumbnail for the image."""
+"""Endings of raw files of cameras. Some start like a TIFF; Pillow would read their thumbnail."""
 _NOT_READ = (
     *_RAWS,
     *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".pdf"),
@@ -40,7 +43,7 @@ _NOT_READ = (
     *(".pgm", ".ppm", ".pnm", ".pfm", ".dcm", ".nii", ".emf", ".wmf", ".flif", ".bpg"),
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
 )
-"""Endings of images and videos that are not read."""
+"""Endings of images and videos that cannot be read."""
 _STARTS_NOT_READ = {
     b"8BPS": "PSD",
     b"%PDF-": "PDF",
@@ -61,16 +64,17 @@ _BMP_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def is_named_image(name: str) -> bool:
-    """Whether a name ends as that of an image does."""
+    """True if a name has the ending of an image."""
     return name.lower().endswith(EXTENSIONS)
 
 
 def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
-    """The reason why an entry is no image that can be read; None if it is one.
+    """Return the reason why an entry is not a readable image; None if it is one.
 
     Args:
-        name: Of the entry.
-        read_head: Gets its first HEAD_BYTES, or all that it has; called unless the name tells.
+        name: The name of the entry.
+        read_head: Returns its first HEAD_BYTES, or all of a shorter one. It is called only if the
+            name does not decide.
     """
     if is_named_image(name):
         return None
@@ -93,18 +97,18 @@ def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a content that starts so is an image of a kind that `shards.pixels.decode` reads."""
+    """True if a content that starts with `head` is of a kind that `shards.pixels.decode` reads."""
     if head.startswith(_STARTS):
         return True
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
-    if head.startswith(b"BM"):  # as a text may, too
+    if head.startswith(b"BM"):  # A text may start so too.
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES
     return bool(_brands(head) & {b"avif", b"avis"})
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """What the first box of an ISO media file says that it is."""
+    """Return the brands (kinds) that the first box of an ISO media file states."""
     if head[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -113,12 +117,12 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def told(passed_over: Mapping[str, int]) -> str:
-    """Reasons and counts for a message: `empty: 2, hidden: 1`."""
+    """Return reasons and counts for a message: `empty: 2, hidden: 1`."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(passed_over.items()))
 
 
 def tell(where: object, passed_over: Mapping[str, int]) -> None:
-    """Print one note on stderr about all that is passed over, if anything is."""
+    """Print one note on stderr about the entries that are passed over, if there are any."""
     if passed_over:
         count = sum(passed_over.values())
         note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"

@@ -1,4 +1,4 @@
-"""What is found in a folder or an archive: files, folders, and what is neither."""
+"""The listing of a folder or an archive, by the same rules for both."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class Listing:
-    """Counts what is no file that can be read, alike for all that files lie in."""
+    """The folders of a listing, and counts of its entries that are not readable files."""
 
     def __init__(self) -> None:
-        """Of nothing yet."""
+        """Start an empty listing."""
         self.lost: Counter[str] = Counter()
-        """Reason -> count. A folder that is hidden counts once, whatever is in it."""
+        """Reason -> count. A hidden folder counts once, whatever it holds."""
         self.folders: set[str] = set()
-        """Folders that are listed, as paths: also those in which there is no file."""
+        """The paths of the listed folders, also of folders without files."""
         self._hidden: set[str] = set()
 
     def visible(self, name: str, prefix: str = "") -> str | None:
-        """A name in an archive as the path that unpacking gives; None if it is hidden or empty.
+        """Return the path to which a name in an archive unpacks; None if it is hidden or empty.
 
-        A folder's hidden entries are left out, so those of archives are too (such as the "._x.jpg"
-        that macOS adds). "./x", "/x" and "x" are one path; ".." stays, and is harmless. `prefix` is
-        the folder, with "/", that the archive is unpacked to.
+        Hidden entries (such as the "._x.jpg" that macOS adds) are left out, as in folders. "./x",
+        "/x" and "x" are one path. ".." is kept, and is harmless, because nothing is unpacked.
+
+        Args:
+            name: The name of the entry in the archive.
+            prefix: The folder, with "/", that stands before every path.
         """
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts:
@@ -39,15 +42,16 @@ class Listing:
         return prefix + "/".join(parts)
 
     def hide(self, path: str) -> None:
-        """Count a hidden file or folder, once; but for what a build leaves that goes on later."""
+        """Count a hidden file or folder once, except a folder of a build that was interrupted."""
         if path not in self._hidden and not path.endswith(".partial"):
             self._hidden.add(path)
             self.lost[HIDDEN] += 1
 
     def last_of_each(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Of entries, which begin with their names, the last of each name: what unpacking leaves.
+        """Return the last entry of each name, which is the one that unpacking leaves.
 
-        Names that differ in case or in their Unicode form are different.
+        An entry is a tuple that begins with its name. Names that differ in case or in their Unicode
+        form are different.
         """
         last = {entry[0]: entry for entry in entries}
         if overwritten := len(entries) - len(last):

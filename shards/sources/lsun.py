@@ -1,7 +1,8 @@
 """LSUN's test set: the LMDB folder `test_lmdb`, unpacked from `test_lmdb.zip`.
 
-A key is the name of an image, a value its encoded file, JPEG or WebP, the shorter side 256 px. The
-test set is of all ten categories, and unlabelled. A folder of exported images is taken as well.
+A key is the name of an image. The value is its encoded file, JPEG or WebP, whose shorter side has
+256 px. The test set has images of all ten categories, unlabelled. A folder of exported images is
+accepted too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from shards.sources.image_files import ImageFiles
 
 
 def open_lsun(path: Path, split: str) -> ImageFiles:
-    """All images of the database; `split` is "test".
+    """Open all images of the database; `split` is "test".
 
     Raises:
-        UserError: there is no image, the database is damaged or still in its zip, or the package
+        UserError: There is no image, the database is damaged or still in its zip, or the package
             `lmdb` is missing.
     """
     files = open_files(path, by_name=True)

@@ -1,6 +1,6 @@
 """One .npy file of images, uint8 (N,H,W,3), (N,H,W,1) or (N,H,W); unlabelled.
 
-So is `300K_random_images.npy`, the 300,000 images that are left of 80 Million Tiny Images.
+An example is `300K_random_images.npy`, the 300,000 images that are left of 80 Million Tiny Images.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from shards.sources.arrays import Images
 from shards.sources.rows import FileRows
 
 NOT_MAPPED = LACKS | {errno.ENODEV}
+"""Error numbers of a file system that cannot map files."""
 MAX_HEADER_BYTES = 1 << 20
-"""It tells a type and a shape, in a hundred bytes."""
+"""The longest header that is read; a header states a type and a shape in about 100 bytes."""
 
 
 def open_npy(path: Path, split: str) -> Images:
-    """The images of an array file; `split` is only a name.
+    """Open the images of an array file; `split` is only a name.
 
     Raises:
-        UserError: the file is missing, empty, pickled, no array file, or of another dtype or shape.
+        UserError: The file is missing, is empty, is pickled, is not an array file, or has another
+            dtype or shape.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such .npy file")
     with open(path, "rb") as file:
         head = file.read(12)
-    # NumPy reads all of a header before it looks at its length.
+    # NumPy reads a whole header before it checks the length.
     if head[:6] == b"\x93NUMPY" and head[6:7] > b"\1":
         if (length := int.from_bytes(head[8:], "little")) > MAX_HEADER_BYTES:
             raise UserError(f"{path}: not an array file: a header of {length:,} bytes")
-    # Mapped only for its header, which tells where the pixels start.
+    # The file is mapped only for its header, which states where the pixels start.
     array: Any = None
     with passing_over("maps no files, so arrays are read into memory", path, NOT_MAPPED):
         array = _load(path, mmap_mode="r")
@@ -50,17 +52,17 @@ def open_npy(path: Path, split: str) -> Images:
         return Images([path], array.reshape(shape))
     if array.flags.c_contiguous:
         return Images([path], FileRows(open(path, "rb", buffering=0), path, array.offset, shape))
-    # In Fortran order the pixels of an image lie all over the file.
+    # In Fortran order the pixels of an image are spread over the whole file.
     return Images([path], _load(path).reshape(shape))
 
 
 def _load(path: Path, **options: Any) -> Any:
-    """`np.load`, which never unpickles here: an object array may run any code when it is loaded."""
+    """Call `np.load` without unpickling, because loading an object array may run any code."""
     try:
-        with np.errstate(over="ignore"):  # of an absurd shape, which is refused all the same
+        with np.errstate(over="ignore"):  # The size of an absurd shape overflows; NumPy refuses it.
             return np.load(path, allow_pickle=False, **options)
     except OSError:
-        raise  # by the system: it says nothing of what is in the file
-    # NumPy evaluates the header as an expression of Python: a damaged one raises nearly anything.
+        raise  # An error of the system says nothing about the content of the file.
+    # NumPy evaluates the header as Python, so a damaged one may raise an error of nearly any type.
     except Exception as error:
         raise UserError(f"{path}: not an array file: {error!r}") from error

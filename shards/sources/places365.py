@@ -2,10 +2,10 @@
 
     val_256/Places365_val_00000001.jpg ...
 
-The labels of "val" are in other files, which are found beside the tar or folder, or in it:
-`places365_val.txt` (a line is a file name and a label) and `categories_places365.txt` (a name, such
-as "/a/airfield", and its label), or `filelist_places365-standard.tar`, which holds both. Without
-them the images are unlabelled.
+The labels of "val" are in other files, beside the tar or folder, or in the folder. These are
+`places365_val.txt` (each line is a file name and a label) and `categories_places365.txt` (each line
+is a class, such as "/a/airfield", and its label), or `filelist_places365-standard.tar`, which holds
+both. Without them the images are unlabelled.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FILE_LISTS = "filelist_places365-standard"
 
 
 def open_places365(path: Path, split: str) -> ImageFiles:
-    """The images of one split.
+    """Open the images of one split.
 
     Args:
-        path: The tar, or the folder that it unpacks to.
+        path: The tar, or the folder to which it unpacks.
         split: "val" or "test".
 
     Raises:
-        UserError: there are none, or one is not in the list of labels.
+        UserError: There is no image, or an image is not in the list of labels.
     """
     files = open_files(path, by_name=True)
     indexes = files.images()
@@ -53,7 +53,7 @@ def open_places365(path: Path, split: str) -> ImageFiles:
 
 
 def _lists(path: Path) -> tuple[tuple[Path, ...], list[str], list[str]] | None:
-    """The files that the labels are in; the lines of VAL_LABELS and of CATEGORIES."""
+    """Return the files that hold the labels, and the lines of VAL_LABELS and of CATEGORIES."""
     for folder in (path.parent, path, path.parent / FILE_LISTS, path / FILE_LISTS):
         labels, categories, tar = (
             folder / name for name in (VAL_LABELS, CATEGORIES, f"{FILE_LISTS}.tar")
@@ -67,7 +67,7 @@ def _lists(path: Path) -> tuple[tuple[Path, ...], list[str], list[str]] | None:
 
 
 def _numbers(lines: list[str], path: Path) -> dict[str, int]:
-    """Of lines that are a name and a number."""
+    """Return name -> number for lines that are a name and a number."""
     try:
         return {name: int(number) for name, number in (line.rsplit(None, 1) for line in lines)}
     except ValueError as error:

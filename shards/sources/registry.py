@@ -1,4 +1,4 @@
-"""All formats by name: where their files are below a folder, and how they are opened."""
+"""Opening of a source by the name of its format, and the search for its files below a folder."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def open_source(
     split: str,
     component: str | None = None,
 ) -> Source:
-    """The images of one split of a data set; a note on stderr tells what is passed over.
+    """Open one split of a data set; a note on stderr counts the entries that are passed over.
 
     Args:
         format: A name in FORMATS.
-        src: The official file or folder, or a folder that it is in, up to two folders below; of
+        src: The official file or folder, or a folder that has it at most two folders below. For
             "webdataset" also a URL or a brace pattern.
-        split: One of the format's splits, or any name if it has none.
-        component: Of "webdataset" the component that is the image of each sample.
+        split: One of the format's splits, or any name if the format has none.
+        component: For "webdataset", the component that is the image of each sample.
 
     Raises:
-        UserError: there is no such format, split or file, or what is there is not of the format.
-        OSError: it cannot be read.
+        UserError: There is no such format, split or file, or the file is not of the format.
+        OSError: A file or folder cannot be read.
     """
     found = _format(format)
     _check_split(format, split)
@@ -64,16 +64,16 @@ def _opened(
 
 
 def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
-    """What `FORMATS[format].open` takes: the first of its files at `src`, in it, or below it.
+    """Find the path that `FORMATS[format].open` takes: its first file at, in or below `src`.
 
-    Looks up to two folders below `src`, but not in those that may not be read (such as lost+found).
-    A format without names of its own is `src` itself.
+    The search goes at most two folders below `src`, and leaves out folders that may not be read
+    (such as lost+found). For a format without file names it is `src` itself.
 
     Returns:
-        A path that exists; None if there is none.
+        A path that exists, or None.
 
     Raises:
-        UserError: there is no such format or split.
+        UserError: There is no such format or split.
         OSError: `src` is a folder that cannot be listed.
     """
     names = _names(_format(format), split)
@@ -114,7 +114,7 @@ def _names(found: Format, split: str) -> list[str]:
 
 
 def _at(src: Path, name: str) -> Iterator[Path]:
-    """Where `name` is if it is `src`, or begins with the name of `src`, or is in `src`."""
+    """Yield the possible paths of `name` if `src` is it, is the start of it, or holds it."""
     parts = Path(name).parts
     for count in range(len(parts), 0, -1):
         if src.parts[-count:] == parts[:count]:
@@ -123,7 +123,7 @@ def _at(src: Path, name: str) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    # os.path, as the methods of `Path` and of the entries raise where a folder may not be read.
+    # Methods of `Path` and of entries would raise if a folder may not be read; os.path does not.
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:

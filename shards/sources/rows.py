@@ -1,4 +1,4 @@
-"""The rows of an array that lies in a file, read when they are asked for."""
+"""The rows of an array in a file, read only when they are asked for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shards.errors import UserError
 
 
 class FileRows:
-    """uint8 [N,H,W,C], indexed by one number.
+    """An array uint8 [N,H,W,C] in a file, indexed by one number.
 
-    A map of the file would count as the process's memory, page by page, until all of it does; and
-    where a file is cut under its map, the process is killed.
+    The file is not mapped. The pages of a map would count as memory of the process, until the whole
+    file does, and if a mapped file is cut, the process is killed.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,14 +31,14 @@ class FileRows:
         shape: tuple[int, ...],
         axes: tuple[int, int, int] = (0, 1, 2),
     ) -> None:
-        """Of an array that starts `offset` bytes into the file, in C order.
+        """Describe the array in the file, which is in C order.
 
         Args:
-            file: An open file; it has to stay open.
-            path: What to call it in a message.
-            offset: Where the array starts.
-            shape: Its shape, four numbers, as it is stored.
-            axes: Which axes of a stored row are H, W and C.
+            file: The open file; it must stay open.
+            path: The path of the file, for messages.
+            offset: The start of the array in the file, bytes.
+            shape: The stored shape, four numbers.
+            axes: The axes of a stored row that are H, W and C.
         """
         self._file = file
         self._path = path
@@ -50,11 +50,11 @@ class FileRows:
         self.size = shape[0] * self._row_bytes
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return self.shape[0]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Row `index`: uint8 [H,W,C]."""
+        """Return row `index`: uint8 [H,W,C]."""
         row = np.empty((1, self._row_bytes), np.uint8)
         self.read_into(np.array([index]), row)
         return row.reshape(self.shape[1:])

@@ -1,8 +1,8 @@
-"""STL-10: `stl10_binary.tar.gz`, or the folder `stl10_binary` that it unpacks to.
+"""STL-10: `stl10_binary.tar.gz`, or the folder `stl10_binary` to which it unpacks.
 
     stl10_binary/{train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt
 
-X is uint8 (N,3,96,96) with each plane column by column; y is one byte per image, 1 to 10.
+X is uint8 (N,3,96,96), each plane column by column; y has one byte for each image, 1 to 10.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ IMAGE_BYTES = 3 * SIDE_PX**2
 
 
 def open_stl10(path: Path, split: str) -> Images:
-    """The images of one split, read from the file or from the decompressed archive (3.2 GB).
+    """Open the images of one split, in their file or in the decompressed archive (3.2 GB).
 
     Args:
-        path: The archive, or the folder that it unpacks to.
+        path: The archive, or the folder to which it unpacks.
         split: "train", "test" or "unlabeled".
 
     Raises:
-        UserError: a file is missing or of a wrong size, or a label is not in 1 to 10.
+        UserError: A file is missing or has a wrong size, or a label is not in 1 to 10.
     """
     files = open_files(path)
     index = files.find(f"{split}_X.bin")

@@ -19,14 +19,14 @@ DIGITS = tuple("0123456789")
 
 
 def open_svhn(path: Path, split: str) -> Images:
-    """The images of one split, in memory (1.6 GB for the 531,131 of "extra").
+    """Read the images of one split into memory (1.6 GB for the 531,131 of "extra").
 
     Args:
-        path: The official file, or the folder it lies in.
+        path: The official file, or its folder.
         split: "train", "test" or "extra".
 
     Raises:
-        UserError: the file is missing, damaged, or X and y are not as they should be.
+        UserError: The file is missing or damaged, or X or y has a wrong type, shape or value.
     """
     if path.is_dir():
         path = path / f"{split}_32x32.mat"
@@ -35,7 +35,7 @@ def open_svhn(path: Path, split: str) -> Images:
     try:
         content = scipy.io.loadmat(path, variable_names=["X", "y"])
         images, labels = content["X"], content["y"]
-    # SciPy's reader raises nearly anything on damaged files.
+    # On damaged files SciPy may raise an error of nearly any type.
     except Exception as error:
         raise UserError(
             f"{path}: not a MATLAB 5 file with X and y, or damaged: {error!r}"
@@ -44,5 +44,5 @@ def open_svhn(path: Path, split: str) -> Images:
         raise UserError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (H,W,3,N)")
     if labels.shape != (images.shape[3], 1) or not np.isin(labels, range(1, 11)).all():
         raise UserError(f"{path}: y is not {images.shape[3]} labels from 1 to 10")
-    # A view: MATLAB's order is column-major, so that each image is one piece of memory.
+    # This is a view. MATLAB's order is column-major, so each image is one piece of memory.
     return Images([path], images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10, DIGITS)

@@ -1,8 +1,8 @@
-"""Tars as files: members are found by their headers and read in place, never extracted.
+"""Tars as `Files`: members are found by their headers and read in place, never extracted.
 
-A compressed tar is decompressed once, into a temporary file that has no name. A member that is a
-tar itself (ImageNet's train archive is a tar of 1,000) is read in place too, its members named as
-if it had been unpacked into a folder: `n01440764.tar` holds `n01440764/n01440764_10026.JPEG`.
+A compressed tar is decompressed once, into a temporary file without a name. Members that are tars
+(ImageNet's train archive is a tar of 1,000 tars) are read in place too. Their members are named as
+if the inner tar were unpacked to a folder: `n01440764.tar` has `n01440764/n01440764_10026.JPEG`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
 
 
 MAX_HEADER_BYTES = 16 << 20
-"""Of a header in a tar: a name and attributes have a few KB."""
+"""The largest header that is read; names and attributes have a few KB."""
 
 
 class Member(NamedTuple):
-    """A regular file in a tar, and where its bytes are."""
+    """A regular file in a tar, and the place of its bytes."""
 
     name: str
     offset: int
@@ -55,7 +55,8 @@ class TarFiles(Files):
         """Scan the headers.
 
         Raises:
-            UserError: it is not a tar, damaged or cut short, or there is no room to decompress it.
+            UserError: The file is not a tar, is damaged or cut short, or there is no room to
+                decompress it.
         """
         self._file = open_tar(path)
         listing = Listing()
@@ -73,27 +74,27 @@ class TarFiles(Files):
         self._sizes = np.array([member.size for member in members], np.int64)
 
     def size(self, index: int) -> int:
-        """The size of the member."""
+        """Return the size of the member, bytes."""
         return int(self._sizes[index])
 
     def open(self, index: int) -> IO[bytes]:
-        """The member as a file."""
+        """Open the member as a file."""
         return member_file(self._file, self.path, *self.place(index)[1:])
 
     def content(self, index: int) -> bytes:
-        """The content of the member."""
+        """Return the content of the member."""
         return read_at(self._file.fileno(), self._offsets[index], self._sizes[index], self.path)
 
     def place(self, index: int) -> Place:
-        """The member in the tar, or in its decompressed copy."""
+        """Return the place of the member in the tar, or in its decompressed copy."""
         return Place(self._file, int(self._offsets[index]), int(self._sizes[index]))
 
 
 def open_tar(path: Path) -> IO[bytes]:
-    """A tar for reading at any place; of a compressed one, a decompressed copy without a name.
+    """Open a tar for reading at any place. A compressed one is decompressed to a temporary file.
 
     Raises:
-        UserError: it cannot be decompressed, or there is no room for that.
+        UserError: The tar cannot be decompressed, or there is no room for the copy.
     """
     file = open(path, "rb")
     head = file.read(max(map(len, _DECOMPRESSORS)))
@@ -124,17 +125,17 @@ def tar_members(
     inside: Member | None = None,
     prefix: str = "",
 ) -> list[Member]:
-    """The regular, visible members of a tar, in its order; equal names are several members.
+    """Return the regular, visible members of a tar, in its order; a name may come more than once.
 
     Args:
-        file: Holds the tar.
-        label: What to call it in a message.
-        listing: Takes note of the other members.
-        inside: The tar as a member of the one in `file`; by default it is all of `file`.
-        prefix: What the names of its members begin with.
+        file: The file that holds the tar.
+        label: The name of the tar in messages.
+        listing: Counts the other members.
+        inside: The tar, if it is a member of the tar in `file`; by default it is all of `file`.
+        prefix: The start of the names of its members.
 
     Raises:
-        UserError: it is not a tar, cut short, has a damaged header or a sparse member.
+        UserError: The file is not a tar, is cut short, or has a damaged header or a sparse member.
     """
     start = inside.offset if inside else 0
     end = start + inside.size if inside else os.fstat(file.fileno()).st_size
@@ -145,8 +146,8 @@ def tar_members(
         tar: Any
         with tarfile.TarFile(fileobj=_Headers(file)) as tar:  # type: ignore[arg-type]
             while (info := tar.next()) is not None:
-                tar.members.clear()  # or all TarInfo, 1 KB each, are kept
-                if info.size < 0:  # would lead back, and round for ever
+                tar.members.clear()  # `tarfile` would keep all headers, 1 KB each.
+                if info.size < 0:  # The next header would be an earlier one: an endless loop.
                     raise UserError(f"{label}: damaged, {info.name!r} has {info.size} bytes")
                 if info.isreg() and info.issparse():
                     raise UserError(f"{label}: {info.name!r} is a sparse file, store it as a whole")
@@ -157,7 +158,7 @@ def tar_members(
                     members.append(Member(name, info.offset_data, info.size))
                     places[name] = members[-1]
                 elif info.islnk() and (target := places.get(_path(info.linkname, prefix))):
-                    # One more name of a member: the file that unpacking gives.
+                    # A hard link to a member: unpacking makes a file of it.
                     members.append(target._replace(name=name))
                 elif info.isdir():
                     listing.folders.add(name)
@@ -167,8 +168,8 @@ def tar_members(
             stopped_at = tar.offset
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise UserError(f"{label}: not a tar, or damaged: {error}") from error
-    # `tarfile` also stops, without a word, at a damaged header and at the end of a cut file; it
-    # stops after `end` if a member says that it goes on there.
+    # `tarfile` stops silently at a damaged header and at the end of a cut file; it stops after
+    # `end` if a member states such a size.
     file.seek(stopped_at)
     if stopped_at + BLOCK_BYTES > end or any(file.read(BLOCK_BYTES)):
         raise UserError(
@@ -178,7 +179,7 @@ def tar_members(
 
 
 class _Headers:
-    """A file of which `tarfile` reads headers alone; one may say that it is as long as the file."""
+    """A file for `tarfile`, which reads only headers; refuses headers of a huge stated size."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -195,7 +196,7 @@ def _path(name: str, prefix: str) -> str:
 
 
 class _MemberFile(io.RawIOBase):
-    """A part of a file as a file of its own, which leaves the other where it stands."""
+    """A part of a file as a file of its own; reading it does not move the position of the whole."""
 
     def __init__(self, handle: int, offset: int, size: int, path: Path) -> None:
         self._handle, self._offset, self._size, self._path = handle, offset, size, path
@@ -220,15 +221,15 @@ class _MemberFile(io.RawIOBase):
 
 
 def member_file(file: IO[bytes], path: Path, offset: int, size: int) -> IO[bytes]:
-    """A part of an open file as a file of its own; `path` is what a message calls the file."""
+    """Return a part of an open file as a file of its own; `path` is for messages."""
     return io.BufferedReader(_MemberFile(file.fileno(), offset, size, path), 1 << 16)
 
 
 def read_at(handle: int, offset: int, size: int, path: Path) -> bytes:
-    """Bytes of an open file, from any thread.
+    """Read `size` bytes at `offset` of an open file, from any thread; `path` is for messages.
 
     Raises:
-        UserError: the file became shorter since it was opened.
+        UserError: The file was cut since it was opened.
     """
     with naming(path):
         data = os.pread(handle, size, offset)

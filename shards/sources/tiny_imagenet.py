@@ -1,11 +1,12 @@
-"""Tiny ImageNet: `tiny-imagenet-200.zip`, or the folder `tiny-imagenet-200` that it unpacks to.
+"""Tiny ImageNet: `tiny-imagenet-200.zip`, or the folder `tiny-imagenet-200` to which it unpacks.
 
     train/<wnid>/images/<wnid>_<k>.JPEG        the class is the folder
     val/images/val_<k>.JPEG                    the class is in val/val_annotations.txt
     test/images/test_<k>.JPEG                  without labels
     wnids.txt                                  the 200 classes
 
-Labels number the wnids in sorted order, which is not that of wnids.txt.
+A wnid is the WordNet id of a class. Labels number the wnids in sorted order, which is not the order
+of wnids.txt.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from shards.sources.image_files import ImageFiles
 
 
 def open_tiny_imagenet(path: Path, split: str) -> ImageFiles:
-    """The images of one split.
+    """Open the images of one split.
 
     Args:
-        path: The archive, or the folder that it unpacks to.
+        path: The archive, or the folder to which it unpacks.
         split: "train", "val" or "test".
 
     Raises:
-        UserError: there are none, or one has no label or one that is not in wnids.txt.
+        UserError: There is no image, or an image has no label, or a label that is not in wnids.txt.
     """
     files = open_files(path, by_name=True)
     depth = 4 if split == "train" else 3  # train/<wnid>/images/x.JPEG, val/images/x.JPEG

@@ -1,11 +1,12 @@
-"""Sets in the WebDataset format that others made: tars in which members of one key are a sample.
+"""Sets in the WebDataset format that others made: tars whose members of one key are a sample.
 
     shard-000.tar: 0001.jpg 0001.cls 0002.jpg 0002.cls ...
 
-The key is a path up to the first dot of its base name, what follows is the component: `a/1.seg.png`
-is component `seg.png` of `a/1`. The image is the component that is named; or the only one that is
-an image's extension and nothing more (`jpg`), or where there is none the only one that ends in one.
-The label is the component `cls` (a number in ASCII), or "label" or "cls" in the component `json`.
+The key is the path up to the first dot of its base name, and the rest is the component:
+`a/1.seg.png` is component `seg.png` of sample `a/1`. The image of a sample is the component that
+the user names. By default it is the only component that is the extension of an image (`jpg`), or,
+if there is none, the only component that ends in one (`seg.png`). The label is the component `cls`
+(a number in ASCII), or "label" or "cls" in the component `json`.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from shards.sources.tars import Member, member_file, open_tar, read_at, tar_memb
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_LABEL_DIGITS = 6
-"""A longer number is no label: a class name is made for each number below it."""
+"""The most digits of a label; a class name is made for each number below the highest label."""
 MAX_LABEL_BYTES = 16 << 20
-"""Of a component that the label is read from."""
+"""The largest component that a label is read from."""
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 
 
 class WebDatasetImages:
-    """The samples of some tars, in the order of the tars and of the members in each."""
+    """The samples of some tars, in the order of the tars and of their members."""
 
     channels = 3
 
@@ -59,13 +60,13 @@ class WebDatasetImages:
 
         Args:
             paths: The tars.
-            component: The one that is the image of each sample; by default the plain one.
-            temporary: A folder that they are in, and that goes when the source does.
+            component: The component that is the image of each sample; by default the plain one.
+            temporary: The temporary folder of the tars, if any; it is removed with the source.
 
         Raises:
-            UserError: a tar is damaged or there twice, or a sample has no image, more than one,
-                no label where others have one, a label that is no number, two components of one
-                name, or members in two places.
+            UserError: A tar is damaged or named twice, or a sample has no image, more than one
+                possible image, no label although others have one, a label that is not a number,
+                two components of one name, or members that do not follow each other.
         """
         if len(set(paths)) < len(paths):
             twice = next(path for path in paths if paths.count(path) > 1)
@@ -74,7 +75,7 @@ class WebDatasetImages:
         self._temporary = temporary
         self._names: list[str] = []
         self._tars, self._offsets, self._sizes = array("i"), array("q"), array("q")
-        # A set may have more tars than a process may open: only decompressed copies stay open.
+        # A set may have more tars than a process may open, so only decompressed copies stay open.
         self._copies: dict[int, IO[bytes]] = {}
         labels: list[int | None] = []
         listing = Listing()
@@ -111,15 +112,15 @@ class WebDatasetImages:
         self.classes = tuple(str(i) for i in range(max(known) + 1)) if is_labelled else ()
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """Return the number of samples."""
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """The file name of the tar, "/", the key of the sample; paths where two are named alike."""
+        """Return `<tar>/<key>`: the tar's file name, or its path if file names are not unique."""
         return self._names[index]
 
     def read(self, index: int) -> bytes:
-        """The image of sample `index`."""
+        """Return the encoded image of sample `index`."""
         tar, offset, size = self._tars[index], self._offsets[index], self._sizes[index]
         path = self.paths[tar]
         with contextlib.ExitStack() as stack:
@@ -129,19 +130,19 @@ class WebDatasetImages:
 
 
 def open_webdataset(src: Path | str, split: str, component: str | None = None) -> WebDatasetImages:
-    """The samples of all tars that `src` stands for; `split` is only a name.
+    """Open the samples of all tars that `src` names; `split` is only a name.
 
     Args:
         src: A tar, a folder of tars, a brace pattern of tars (`shard-{000..012}.tar`), or a URL
-            that `webdataset` opens, also with braces. What is remote is copied to temporary files.
+            that `webdataset` opens, also with braces. Remote tars are copied to temporary files.
         split: Any name.
-        component: The one that is the image of each sample; by default the plain one.
+        component: The component that is the image of each sample; by default the plain one.
 
     Raises:
-        UserError: there is no such tar, it cannot be fetched, or it is not in the format.
+        UserError: A tar is missing, cannot be fetched, or is not in the format.
     """
     if "://" in str(src):
-        # It is removed with the source, or when the process ends.
+        # The folder is removed with the source, or when the process ends.
         temporary = tempfile.TemporaryDirectory(prefix="oodino-")
         urls = _expand(str(src))
         copies = [_fetch(url, Path(temporary.name) / f"{i}") for i, url in enumerate(urls)]
@@ -160,7 +161,7 @@ def open_webdataset(src: Path | str, split: str, component: str | None = None) -
 
 
 def _tar_names(paths: list[Path]) -> list[str]:
-    """What tars are called: their file names; where two have one, their paths from a common one."""
+    """Return names for tars: their file names, or if two are equal, paths from a common folder."""
     if len({path.name for path in paths}) == len(paths):
         return [path.name for path in paths]
     common = os.path.commonpath(paths)
@@ -175,8 +176,8 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _fetch(url: str, folder: Path) -> Path:
-    """Copy what is at `url` into a new folder, under its own name."""
-    import webdataset  # here, as it brings torch, which the rest of `shards` does without
+    """Copy the file at `url` into a new folder, under its own name."""
+    import webdataset  # Imported here, because it imports torch, which `shards` does not need.
 
     name = os.path.basename(urlsplit(url).path)
     path = folder / (name if name.strip(".") else "shard.tar")
@@ -186,7 +187,7 @@ def _fetch(url: str, folder: Path) -> Path:
             shutil.copyfileobj(stream, file, 1 << 20)
     except (OSError, ValueError, ImportError) as error:
         raise no_room(url, error) or UserError(f"{url}: cannot be fetched: {error}") from error
-    # So that copies of one file look the same, whenever they were fetched.
+    # The time is fixed, so that copies of one file look the same, whenever they were fetched.
     with passing_over("keeps no times of files", path, LACKS | {errno.EPERM}):
         os.utime(path, (0, 0))
     return path
@@ -195,10 +196,16 @@ def _fetch(url: str, folder: Path) -> Path:
 def _image(
     components: dict[str, Member], images: list[str], component: str | None, sample: str
 ) -> str:
-    """The component that is the image of a sample; `images` are those that are named so.
+    """Return the component that is the image of a sample.
+
+    Args:
+        components: All components of the sample.
+        images: The components with the name of an image.
+        component: The component that the user names, or None.
+        sample: The name of the sample in messages.
 
     Raises:
-        UserError: there is none, or more than one that it may be.
+        UserError: There is no such component, or more than one is possible.
     """
     has = ", ".join(components)
     if component is not None:
@@ -219,7 +226,7 @@ def _image(
 def _samples(
     members: list[Member], path: Path, listing: Listing
 ) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Key and components of each sample."""
+    """Yield the key and the components of each sample."""
     split = [(_KEY.fullmatch(m.name), m) for m in members if not _META.match(m.name)]
     if unkeyed := sum(found is None for found, _ in split):
         listing.lost[NO_SAMPLE] += unkeyed
@@ -238,10 +245,10 @@ def _samples(
 
 
 def _label(components: dict[str, Member], file: IO[bytes], sample: str) -> int | None:
-    """The label of a sample, None if it has none.
+    """Return the label of a sample; None if it has no label.
 
     Raises:
-        UserError: `cls` is no number, or `json` no JSON.
+        UserError: `cls` is not a number, or `json` is not JSON.
     """
     for component in ("cls", "json"):
         if component in components:

@@ -1,7 +1,6 @@
-"""What all commands share: options, messages, progress, and what the machine tells a process.
+"""Code that all commands share: options, messages, progress, and the environment of the process.
 
-`cli.py` parses a command line and ends the process as a command should end, `mistakes.py` says in
-one line what is wrong with an option, `environment.py` reads variables and counts CPUs;
-`printing.py` writes to terminals that lack characters or that go away, `console.py` prints tables
-and `progress.py` progress.
+`cli.py` parses a command line and ends the process, `mistakes.py` describes a wrong option in one
+line, `environment.py` reads variables and counts CPUs. `printing.py` writes also to terminals that
+lack characters or that are closed, `console.py` prints tables and `progress.py` shows progress.
 """

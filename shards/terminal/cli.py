@@ -1,4 +1,4 @@
-"""What all command lines of the project share: how a mistake of the user is told."""
+"""The command lines of the project: parsing, and the end of the process with a message."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from shards.terminal import environment, mistakes, printing
 
 
 def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
-    """Fill `kind`, a dataclass, from the command line by tyro, whose other `options` are passed on.
+    """Fill `kind`, a dataclass, from the command line by tyro, which also gets `options`.
 
     Raises:
-        UserError: an option that `kind` does not have, one that is missing, or a value that it
-            cannot take, such as a path that is empty.
+        UserError: An option is unknown or missing, or has a value that `kind` cannot take, such as
+            an empty path.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -42,7 +42,7 @@ def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
 
 
 class _EmptyPath(type(Path())):  # type: ignore[misc]
-    """What "" becomes: to `Path` it is the current folder, of which nobody has spoken."""
+    """The path that was given as "". `Path("")` would silently be the current folder."""
 
 
 _PATHS = ConstructorRegistry()
@@ -62,7 +62,7 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None
 
 
 def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
-    """Refuse a path that was given as an empty text, in a dataclass or in those in it."""
+    """Refuse a path that was given as an empty text, in a dataclass or in its inner dataclasses."""
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -80,15 +80,16 @@ def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main` as a command line does; see to how it ends.
+    """Call `main` as the program of a command line, and end the process.
 
-    A `UserError` is one line on stderr and exit status 2. So is what the system refuses (a full
-    disk, a missing permission): its message names the file. Ctrl-C, SIGTERM and SIGHUP let it
-    clean up, and end it with one line that says what is kept, and 128 and the signal's number for
-    a status. So, without a line, does a reader of stdout that goes away, as `head` does.
+    A `UserError` ends it with one line on stderr and exit status 2. So does an error of the system
+    (a full disk, a missing permission), whose message names the file. After Ctrl-C, SIGTERM and
+    SIGHUP, `main` cleans up; one line says what is kept, and the status is 128 plus the number of
+    the signal. If the reader of stdout closes it, as `head` does, the status is 128 plus that of
+    SIGPIPE, and there is no line.
     """
     printing.prepare()
-    # A rank that waits in a library for one that is gone would not see a signal.
+    # A rank that waits inside a library for a rank that has ended would not see the exception.
     is_rank = environment.text("TORCHELASTIC_RUN_ID")
     try:
         with contextlib.nullcontext() if is_rank else _signals_as_interrupts():
@@ -105,7 +106,7 @@ def run(main: Callable[[], object]) -> None:
 
 
 def _ending(error: BaseException) -> tuple[int, str]:
-    """Exit status, and what to say."""
+    """Return the exit status and the last line, or ""."""
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE, ""
     if isinstance(error, KeyboardInterrupt):
@@ -117,17 +118,17 @@ def _ending(error: BaseException) -> tuple[int, str]:
 
 
 class Ended(KeyboardInterrupt):
-    """Somebody asks this process to end, by another signal than that of Ctrl-C."""
+    """A request to end this process by a signal other than that of Ctrl-C."""
 
     def __init__(self, number: signal.Signals) -> None:
-        """By the signal `number`."""
+        """Remember `number`, the signal that asked."""
         super().__init__()
         self.number = number
 
 
 @contextlib.contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Meanwhile, SIGTERM and SIGHUP are exceptions, unless they are ignored, as by nohup."""
+    """Make SIGTERM and SIGHUP exceptions in a block, unless they are ignored (as under nohup)."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -146,7 +147,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def keeps(what: str) -> Iterator[None]:
-    """Make a block, or a function, say what is kept when it is interrupted."""
+    """Add to an interruption of a block or a function a note about the work that is kept."""
     try:
         yield
     except KeyboardInterrupt as error:

@@ -1,4 +1,4 @@
-"""Rich's console for tables and progress, apart from what every command needs."""
+"""Rich's console for tables and progress; a file of its own, because not all commands need Rich."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.console import Console
 
 
 class Terminal(Console):
-    """Rich's console; that nobody reads it any more is an error as of any other `print`."""
+    """Rich's console, on which a closed stream raises the same error as at any other `print`."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Rich would end the process, with status 1."""
+        """Raise, where Rich would end the process with status 1."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

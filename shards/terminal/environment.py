@@ -1,6 +1,6 @@
-"""What the machine tells a process: environment variables that steer a run, and CPUs.
+"""The environment of a process: variables that control a run, and the number of CPUs.
 
-A variable is checked as an option is. One that is empty counts as one that is not set.
+A variable is checked in the same way as an option. An empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ WHOLE = re.compile(r"[0-9]{1,9}")
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def text(name: str, default: str | None = "", hint: str = "") -> str:
-    """The value of a variable, or `default`.
+    """Return the value of a variable, or `default`.
 
     Raises:
-        UserError: it is not set, and `default` is None. The message ends with `hint`.
+        UserError: The variable is not set, and `default` is None. The message ends with `hint`.
     """
     value = os.environ.get(name) or default
     if value is None:
@@ -35,11 +35,11 @@ def text(name: str, default: str | None = "", hint: str = "") -> str:
 def number(
     name: str, *, least: int, most: int | None = None, default: int | None = None, hint: str = ""
 ) -> int:
-    """The value of a variable that is a whole number, or `default`.
+    """Return the value of a variable that is a whole number, or `default`.
 
     Raises:
-        UserError: it is something else, or less than `least`, or more than `most`; or it is not
-            set, and `default` is None. The message ends with `hint`.
+        UserError: The value is not a number from `least` to `most`; or the variable is not set, and
+            `default` is None. The message ends with `hint`.
     """
     value = os.environ.get(name, "")
     if not value and default is not None:
@@ -52,22 +52,22 @@ def number(
 
 
 def check() -> None:
-    """Refuse what the libraries below read, and take in silence for something else.
+    """Refuse values of variables that libraries would silently misread.
 
     Raises:
-        UserError: names the variable, its value and what was expected.
+        UserError: A variable has such a value; the message says what was expected.
     """
-    # What OpenMP cannot read it passes over, and takes all cores.
+    # OpenMP ignores a value that it cannot read, and takes all cores.
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads and not all(re.fullmatch(r" *0*[1-9][0-9]{0,8} *", n) for n in threads.split(",")):
         raise UserError(
             f"OMP_NUM_THREADS is {threads!r}, expected a whole number of at least 1, or several "
             "with commas"
         )
-    # Of 0 columns a table has none; of what is no number nothing is thought.
+    # A table of 0 columns would be empty, so 0 counts as not set.
     if not number("COLUMNS", least=0, default=0):
         os.environ.pop("COLUMNS", None)
-    # The first that is set counts. Where it cannot be written, Python takes another folder.
+    # Python takes the first that is set. If it cannot be written, Python takes another folder.
     for name in ("TMPDIR", "TEMP", "TMP"):
         folder = os.environ.get(name, "")
         if folder:

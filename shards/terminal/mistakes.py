@@ -1,7 +1,8 @@
-"""Mistyped commands and names: what is wrong with them, in one line, and what may have been meant.
+"""Messages about mistyped commands and names: one line with the mistake and a near correct name.
 
-tyro tells a mistake in a box of many lines, whose words are read here; which options a command has
-is read from its help. All versions of tyro have both, and none has a public way to ask for them.
+tyro prints a mistake as a box of many lines. The words of that box are read here, and the options
+of a command are read from its help. All versions of tyro print both, and none has a public function
+that returns them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import tyro
 HELP = {"-h", "--help"}
 """Options that show the help."""
 ONE_BOX, WIDE = "100", "100000"
-"""Columns in which tyro does not put boxes side by side, and does not break a line."""
+"""Widths of a terminal, columns. At the first, tyro does not put boxes side by side; at the second,
+it does not break a line."""
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 1) -> str:
-    """The end of a message about a name that is none of `names`: "; did you mean x?", or "".
+    """Return the end of a message about an unknown name: "; did you mean x?", or "".
 
     Args:
-        name: What was given.
-        names: What there is.
-        most: As many of them are told if several are near.
+        name: The name that was given.
+        names: The names that exist.
+        most: The largest number of near names in the message.
     """
     by_lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(name.lower(), by_lower, most)
@@ -37,19 +39,19 @@ def did_you_mean(name: str, names: Iterable[str], most: int = 1) -> str:
 
 
 def unknown(word: str, kind: Any, argv: Sequence[str], **options: Any) -> str:
-    """What to say of a word of a command line that tyro has no use for."""
+    """Return the message about a word of a command line that tyro does not know."""
     if not OPTION.fullmatch(_name(word)):
-        return f"{word!r} is neither an option nor the value of one; --help shows what there is"
+        return f"{word!r} is neither an option nor the value of one; --help shows the options"
     known = _known_options(kind, argv, **options)
     end = _name(word).lstrip("-")
-    # Who leaves out the group that an option is in has spelled the rest of it.
+    # An option whose group was left out has its last part spelled right.
     whole = [option for option in known if option.lstrip("-").rpartition(".")[2] == end]
     hint = f"; did you mean {whole[0]}?" if whole else did_you_mean(f"--{end}", known)
-    return f"unknown option {_given(word)}{hint or '; --help shows those that there are'}"
+    return f"unknown option {_given(word)}{hint or '; --help shows the options'}"
 
 
 def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
-    """What is wrong with a command line that tyro has refused."""
+    """Return the message about a command line that tyro has refused."""
     known = _known_options(kind, argv, **options)
     for word in argv:
         if OPTION.fullmatch(_name(word)) and _name(word) not in known:
@@ -59,7 +61,7 @@ def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
 
 
 def _one_line(told: str) -> str:
-    """Tyro's box in one line: what it says of the value, without the help."""
+    """Return in one line what tyro's box says about the value, without the help in it."""
     said, *others = _sections(told) or [[told]]
     text = " ".join(line.strip() for line in said)
     if text.startswith("Missing from"):
@@ -76,7 +78,7 @@ def _one_line(told: str) -> str:
         choices = [word for word in re.findall("'([^']*)'", choice[2]) if word != "None"]
         hint = did_you_mean(choice[1], choices)
         return f"{option} is {choice[1]}, expected {', '.join(choices)}{hint}"
-    # Below what went wrong there is the option's help, which begins with what it takes.
+    # Below the mistake tyro prints the help of the option, which begins with its type.
     starts = [line.strip() for section in others for line in section]
     metavars = [line.removeprefix(option) for line in starts if line.startswith(f"{option} ")]
     given = re.findall("'([^']*)'", said[0])
@@ -86,7 +88,7 @@ def _one_line(told: str) -> str:
 
 
 def _sections(told: str) -> list[list[str]]:
-    """The lines between the rules of a box, without its title and its borders."""
+    """Return the lines of each section of a box, without its title and its borders."""
     sections: list[list[str]] = [[]]
     for line in told.splitlines()[1:]:
         bare = re.sub(r"^[│|]", " ", line).rstrip(" │|")
@@ -106,25 +108,25 @@ def _given(word: str) -> str:
 
 
 def _name(word: str) -> str:
-    """An option as tyro's help spells it."""
+    """Return an option as tyro's help spells it."""
     return _given(word).replace("_", "-")
 
 
 def _known_options(kind: Any, argv: Sequence[str], **options: Any) -> set[str]:
-    """The options of a command, or of the one of its sub-commands that `argv` names."""
+    """Return the options of a command, or of its sub-command that `argv` names."""
     words = []
     for word in argv:
         if word.startswith("-"):
             break
         words.append(word)
     shown, _ = _run(kind, [*words, "--help"], columns=ONE_BOX, **options)
-    # Not what is indented: there a line of text may begin with an option too.
+    # Indented lines are left out, because a line of their text may begin with an option too.
     entries = re.findall(r"^[│| ] (--?[A-Za-z].*?)(?: {2,}|[│|]|$)", shown, re.M)
     return {option for entry in entries for option in OPTION.findall(entry)}
 
 
 def _run(kind: Any, argv: Sequence[str], columns: str, **options: Any) -> tuple[str, str]:
-    """What tyro prints on stdout and stderr, on a terminal of so many columns."""
+    """Return what tyro prints on stdout and on stderr, on a terminal of `columns` columns."""
     output, errors = io.StringIO(), io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = columns

@@ -1,4 +1,4 @@
-"""What is printed, and to whom: a terminal that lacks characters, a reader who goes away."""
+"""Printing that does not fail: on terminals that lack characters, and on closed streams."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STDOUT, STDERR = 1, 2
 
 
 def prepare() -> None:
-    """Make the streams of this process such that printing never fails for what is printed.
+    """Prepare stdout and stderr so that no text makes printing fail.
 
-    A character that the encoding lacks comes out as a backslash escape. Where a stream is closed,
-    files that are opened later must not get its number, and so what is printed.
+    A character that the encoding lacks is printed as a backslash escape. If a stream is closed, its
+    number is taken here, so that no file opened later gets the number and receives the prints.
     """
     with contextlib.suppress(OSError):
         while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
@@ -33,12 +33,12 @@ def prepare() -> None:
 
 
 def shows_unicode(stream: TextIO) -> bool:
-    """Whether all characters can be shown."""
+    """True if the stream can show all characters."""
     return (stream.encoding or "").lower().startswith("utf")
 
 
 def tell(text: str) -> None:
-    """Print a line on stderr, made printable; that nobody reads it is no error."""
+    """Print a line on stderr, made printable. A closed stderr is not an error."""
     with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -47,7 +47,7 @@ def flush() -> None:
     """Flush stdout.
 
     Raises:
-        OSError: it cannot be written; names it.
+        OSError: It cannot be written; the file name of the error is "stdout".
     """
     try:
         sys.stdout.flush()
@@ -57,7 +57,7 @@ def flush() -> None:
 
 
 def finish() -> None:
-    """Flush stdout; what cannot be goes nowhere, or Python would fail at its end once more."""
+    """Flush stdout. If that fails, discard its text, because Python would fail again at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -68,14 +68,14 @@ def finish() -> None:
 
 
 class Watched:
-    """A stream whose reader may go away, which is told to `lost` and is no error."""
+    """A stream whose reader may close it; then `lost` is called, and there is no error."""
 
     def __init__(self, stream: TextIO, lost: Callable[[], object]) -> None:
-        """Of `sys.stdout` or `sys.stderr`; `lost` has to see to it that writing works again."""
+        """Watch `stream`, which is stdout or stderr; `lost` must make writing possible again."""
         self._stream, self._lost = stream, lost
 
     def write(self, text: str) -> int:
-        """Write, if there is somebody who reads."""
+        """Write, and call `lost` if the stream is closed."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -83,22 +83,23 @@ class Watched:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, if there is somebody who reads."""
+        """Flush, and call `lost` if the stream is closed."""
         try:
             self._stream.flush()
         except OSError:
             self._lost()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's own."""
+        """Return any other attribute of the stream."""
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
 def watched(lost: Callable[[int], object]) -> Iterator[None]:
-    """Meanwhile, that nobody reads stdout (1) or stderr (2) any more is told to `lost`, once.
+    """Watch stdout and stderr in a block, and call `lost` once for each that its reader closes.
 
-    What is printed there from then on goes to the other one, or nowhere.
+    `lost` gets 1 for stdout and 2 for stderr. Later prints to a closed stream go to the other one,
+    or nowhere if both are closed.
     """
     before = sys.stdout, sys.stderr
     gone: set[int] = set()

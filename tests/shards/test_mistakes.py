@@ -49,7 +49,7 @@ MISTAKES = {
     "x --in-dist y --no-quik": "unknown option --no-quik; did you mean --no-quick?",
     "x --in-dist y --side-px 4": "unknown option --side-px; did you mean --part.side-px?",
     "x --in-dist y -count 4": "unknown option -count; did you mean --count?",
-    "x --in-dist y --zzzz": "unknown option --zzzz; --help shows those that there are",
+    "x --in-dist y --zzzz": "unknown option --zzzz; --help shows the options",
     "x --in-dist y --no-option": "unknown option --no-option",
     "x --in-dist y z": "'z' is neither an option nor the value of one",
     "x": "missing: --in-dist",
