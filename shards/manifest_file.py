@@ -61,7 +61,8 @@ def _from_fields(fields: Any) -> Manifest:
     if not isinstance(fields, dict):
         raise ValueError(f"expected an object, got {type(fields).__name__}")
     if fields.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"format_version is {fields.get('format_version')!r}")
+        version = fields.get("format_version")
+        raise ValueError(f"format_version is {version!r:.80}, expected {FORMAT_VERSION}")
     sha256 = fields.pop("~sha256")
     check_types(Manifest, fields)
     for name, default in DEFAULTS.items():
@@ -150,9 +151,9 @@ def _check_together(manifest: Manifest) -> None:
     if not manifest.shards:
         raise ValueError("shards is empty")
     if len({shard.file for shard in manifest.shards}) < len(manifest.shards):
-        raise ValueError("shards has one file twice")
-    if sum(shard.samples for shard in manifest.shards) != manifest.samples:
-        raise ValueError(f"samples is {manifest.samples}, its shards hold another number")
+        raise ValueError("shards lists a file twice")
+    if (held := sum(shard.samples for shard in manifest.shards)) != manifest.samples:
+        raise ValueError(f"samples is {manifest.samples}, but its shards hold {held}")
     for count, name, text in (
         ("rejects", "rejects_sha256", manifest.rejects_sha256),
         ("excluded", "exclude_sha256", manifest.exclude_sha256),
@@ -162,4 +163,4 @@ def _check_together(manifest: Manifest) -> None:
     if sorted(set(manifest.labels)) != list(manifest.labels):
         raise ValueError(f"labels are {list(manifest.labels)!r:.80}, expected ascending ones")
     if manifest.sizes_sha256 and manifest.resize == "none":
-        raise ValueError("it has sizes_sha256, though none of its images was resized")
+        raise ValueError("sizes_sha256 is set, but resize is none")

@@ -95,7 +95,7 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
     index = parse_index(text.decode("utf-8", "replace"), idx_path)
     if tuple(index.components) != manifest.extensions:
         there, expected = ", ".join(index.components), ", ".join(manifest.extensions)
-        raise UserError(f"{idx_path}: components {there}, not {expected}")
+        raise UserError(f"{idx_path}: components {there}, expected {expected}")
     keys = index.keys
     first_place = keys[0] // manifest.shard_samples * manifest.shard_samples
     in_order = (np.diff(keys) > 0).all() and keys[-1] < first_place + manifest.shard_samples
@@ -105,7 +105,7 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
     image = index.components[manifest.extensions[0]]
     sample_bytes = int(np.prod(manifest.sample_shape))
     if manifest.encoding == "raw" and (image.sizes != sample_bytes).any():
-        raise UserError(f"{idx_path}: samples of other than {sample_bytes} bytes")
+        raise UserError(f"{idx_path}: has images of other than {sample_bytes} bytes")
     _check_first_and_last_header(tar_path, manifest.extensions[0], keys, image)
     return index
 
@@ -144,7 +144,7 @@ def _check_list(path: Path, sha256: str, lines: int) -> None:
             count += block.count(b"\n")
     _check_digest(path, digest.hexdigest(), sha256)
     if count != lines:
-        raise UserError(f"{path}: not {lines} lines")
+        raise UserError(f"{path}: {count} lines, expected {lines}")
 
 
 def _unchanged(path: Path, sha256: str) -> bytes:

@@ -189,7 +189,7 @@ def _environment(path: Path) -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise UserError(f"{path}: needs a package, pip install 'lmdb>=1.4'") from error
+        raise UserError(f"{path}: an LMDB needs a package, pip install 'lmdb>=1.4'") from error
     real_path = os.path.realpath(path)
     environment = _environments.get(real_path)
     if environment is None:

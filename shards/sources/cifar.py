@@ -163,5 +163,5 @@ class _PlainUnpickler(pickle.Unpickler):
             return _ALLOWED[f"{module}.{name}"]
         except KeyError:
             raise UserError(
-                f"{self._label}: its pickle asks for {module}.{name}, which is not let run"
+                f"{self._label}: its pickle asks for {module}.{name}, which is not allowed"
             ) from None

@@ -67,7 +67,7 @@ def _find(folder: Path, stem: str) -> Path:
     for path in (folder / f"{stem}.gz", folder / stem):
         if path.is_file():
             return path
-    raise UserError(f"{folder / stem}.gz: missing (nor is it there unpacked)")
+    raise UserError(f"{folder / stem}.gz: missing (and so is {stem})")
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         header = file.read(start)
         if header[:4] != magic:
             there = header[:4].hex()
-            raise UserError(f"{path}: starts with {there}, an IDX file with {magic.hex()}")
+            raise UserError(f"{path}: starts with {there}, expected {magic.hex()} of an IDX file")
         if len(header) < start:
             raise UserError(f"{path}: cut within its header")
         shape = struct.unpack(f">{dimensions}I", header[4:])

@@ -210,11 +210,11 @@ def _image(
     has = ", ".join(components)
     if component is not None:
         if component.lower() not in components:
-            raise UserError(f"{sample} has no component {component!r}, but: {has}")
+            raise UserError(f"{sample} has no component {component!r}; it has {has}")
         return component.lower()
     likely = [name for name in images if "." not in name] or images
     if not likely:
-        raise UserError(f"{sample} has no image, but: {has}")
+        raise UserError(f"{sample} has no image; it has {has}")
     if len(likely) > 1:
         raise UserError(
             f"{sample} has {len(likely)} images, {', '.join(likely)}: "

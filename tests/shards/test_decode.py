@@ -1,4 +1,4 @@
-"""Decoding: any mode, upright, never more than the cap, and one reason in one line."""
+"""Decoding of any mode, upright, within the limit of pixels, and with reasons in one line."""
 
 import io
 import struct
@@ -64,7 +64,7 @@ def test_exif_orientation(orientation: int) -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is large and holds nothing."""
+    """Return a PNG that states a large size and holds no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

@@ -1,4 +1,4 @@
-"""Environment variables are checked as options are: one line with name, value and what is right."""
+"""Environment variables are checked like options: one line has name, value and expectation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RANK_1_OF_2 = {
 
 @pytest.fixture
 def given(monkeypatch):
-    """Sets the variables of a launcher; those that are None, or not named, are not there."""
+    """Return a function that sets the variables of a launcher; those of None are removed."""
 
     def give(values: dict[str, str | None]) -> None:
         for name in (*RANK_1_OF_2, "TORCHELASTIC_RUN_ID"):
@@ -152,6 +152,6 @@ def test_every_command_checks_them(gray_dir) -> None:
 
 
 def test_cpus_are_counted_where_none_can_be_chosen(monkeypatch) -> None:
-    """As on macOS."""
+    """On macOS the function that counts usable CPUs is missing."""
     monkeypatch.delattr(os, "sched_getaffinity")
     assert environment.usable_cpus() == os.cpu_count()

@@ -1,4 +1,4 @@
-"""The index: the same text as DALI's own tool writes, and strict parsing."""
+"""An index is the text that DALI's own tool writes, and is parsed strictly."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_back(rows) -> None:
         ("v1.2 2", "v1.2 -2", 1),
         ("2560", "-2560", 3),
         ("2560", "2560.0", 3),
-        ("2560", "٢", 3),  # a digit, but not an ASCII one
+        ("2560", "٢", 3),  # A digit that is not ASCII.
         ("2560", "1" * 30, 3),
         ("bin 2560", "png 2560", 3),
         (" cls 3584 1 000000007.cls", "", 3),

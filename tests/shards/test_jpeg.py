@@ -1,4 +1,4 @@
-"""A JPEG without what is not its picture: the same pixels, and nothing of what was added."""
+"""A stripped JPEG has the same pixels, and none of the metadata."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def exif() -> Image.Exif:
 
 
 ADOBE_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
-"""Adobe's segment (APP14): the three components are red, green and blue."""
+"""Adobe's segment (APP14), which states that the three components are red, green and blue."""
 JFIF_BYTES = 20
-"""Where the first segment, JFIF's, ends."""
+"""The end of the first segment, which is that of JFIF."""
 
 
 FILES = {

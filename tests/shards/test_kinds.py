@@ -1,4 +1,4 @@
-"""Telling images from other files by their content, against Pillow's own word for it."""
+"""Images are recognised by their content, for every kind of file that Pillow writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.sources.kinds import EXTENSIONS, HEAD_BYTES, is_image, why_no_image
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
 READ = {"JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "MPO", "DIB"}
-"""Pillow's names of what counts as an image here; MPO is a JPEG with more behind it."""
+"""Pillow's names of the formats that are read; an MPO is a JPEG followed by more pictures."""
 
 
 def saved(kind: str, **options: object) -> bytes:
@@ -29,7 +29,7 @@ def writable() -> list[str]:
         try:
             saved(kind)
             found.append(kind)
-        except Exception:  # a kind that is not for pictures of this mode, or lacks its library
+        except Exception:  # The format has no such mode, or its library is missing.
             continue
     return found
 
@@ -37,7 +37,7 @@ def writable() -> list[str]:
 @pytest.mark.parametrize("kind", writable())
 def test_each_kind_that_pillow_writes(kind: str) -> None:
     data = saved(kind)
-    # The one exception: a DIB is a BMP without its file header, and has no mark of its own.
+    # A DIB is the only exception: it is a BMP without the file header, so it has no mark.
     expected = kind in READ - {"DIB"}
     assert is_image(data[:HEAD_BYTES]) is expected
     assert (why_no_image("picture", lambda: data[:HEAD_BYTES]) is None) is expected
@@ -66,7 +66,7 @@ def test_big_endian_tiff() -> None:
 
 
 def media(major: bytes, *more: bytes) -> bytes:
-    """The first box of an ISO media file: what its brands are."""
+    """Return the first box of an ISO media file, which states its brands."""
     size = 16 + 4 * len(more)
     return struct.pack(">I4s4sI", size, b"ftyp", major, 0) + b"".join(more)
 
@@ -116,7 +116,7 @@ def test_what_may_not_be_opened() -> None:
 
 
 def test_endings_are_those_of_pillow() -> None:
-    """Whatever Pillow saves as one of the kinds that are read has a name that is taken."""
+    """Every ending for which Pillow saves one of the formats that are read is an image's ending."""
     Image.init()
     for ending, kind in Image.registered_extensions().items():
         if kind in READ - {"MPO"}:

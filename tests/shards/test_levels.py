@@ -1,4 +1,4 @@
-"""Levels, colours and transparency: what a file states is understood, or the file is refused."""
+"""Levels, colours and transparency are read as a file states them, or the file is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ STATED = {
     "tiff 16, lzw": saved(Image.fromarray(WIDE * 257), "TIFF", compression="tiff_lzw"),
     "tiff 16 rgb": tiff((WIDE * 257)[..., None].repeat(3, 2), bits=16, photometric=RGB),
 }
-"""The gray picture in files that state what their numbers mean."""
+"""The gray picture in files that state the meaning of their values."""
 
 
 @pytest.mark.parametrize("name", list(STATED))
@@ -100,7 +100,7 @@ UNSTATED: dict[str, tuple[bytes, float, float, str]] = {
     "10 bits in a tiff of 16": (tiff(WIDE * 4, bits=16), 0, 1020, "--intensity 0 1023"),
     "15 bits in a png of 16": (png(WIDE[..., None] * 128, 16, 0), 0, 32640, "use 15"),
 }
-"""Such as do not state it: the values of black and white, and what the refusal says."""
+"""Files that do not state it: file, value of black, value of white, words of the refusal."""
 
 
 @pytest.mark.parametrize("name", list(UNSTATED))
@@ -114,11 +114,11 @@ def test_what_no_file_states_is_refused_or_given(name: str) -> None:
 
 def test_one_rule_for_all_images_cuts_off_and_stretches_none() -> None:
     values = np.array([[-5.0, 0, 10, 20, 30, 99]], "f4")
-    for factor in (1, 0.5):  # as much darker as its numbers are lower, not stretched
+    for factor in (1, 0.5):  # Half the values give a darker picture; it is not stretched.
         data = tiff(values * np.float32(factor), bits=32, sample_format=FLOAT)
         expected = np.rint(np.clip((values * factor - 10) / 20, 0, 1) * 255)[0]
         assert np.array_equal(levels(data, intensity=(10, 30)), expected)
-    # A file of 8 bits states its range whatever the rule is.
+    # A file of 8 bits states its range, so the rule is not applied.
     assert np.array_equal(levels(STATED["png 8"], intensity=(10, 30)), GRAY)
 
 
@@ -136,7 +136,7 @@ def test_gray_and_colour_of_16_bits_are_alike() -> None:
 
 
 def test_16_bits_a_pixel_are_not_16_bits_a_colour() -> None:
-    """A BMP of 5, 6 and 5 bits, all of them dark: no file that states too little."""
+    """A dark BMP of 5, 6 and 5 bits is accepted: it states its range."""
     header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0)
     masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
     pixels = np.full(16, 3 << 11 | 6 << 5 | 3, "<u2").tobytes()
@@ -184,7 +184,7 @@ def test_signed_bytes_are_refused() -> None:
 
 
 def laid_on(colours: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [H,W,3] and [H,W] on a colour, in floats."""
+    """Lay colours, uint8 [H,W,3], with alpha, uint8 [H,W], on a background: float [H,W,3]."""
     share = alpha[..., None] / 255
     return colours * share + np.array(background) * (1 - share)
 
@@ -224,7 +224,7 @@ CLEAR = {
     ),
     "gif": (saved(Image.fromarray(GRAY).convert("P"), "GIF", transparency=7), GRAYS, OF_GRAY_7),
 }
-"""File -> its colours and its transparency."""
+"""Name -> file, its colours and its alpha."""
 
 
 @pytest.mark.parametrize("name", list(CLEAR))
@@ -241,7 +241,7 @@ def test_transparent_images_are_laid_on_the_background(name, background, rgb) ->
 
 
 def test_alpha_that_was_multiplied_in() -> None:
-    """Associated alpha (TIFF's extra sample 1): the stored colours plus the rest of the page."""
+    """Premultiplied alpha (TIFF's extra sample 1): stored colours plus a part of the background."""
     stored = np.rint(COLOUR * (ALPHA[..., None] / 255)).astype(np.uint8)
     data = tiff(np.dstack([stored, ALPHA]), bits=8, photometric=RGB, extra_samples=1)
     expected = stored + (255 - ALPHA[..., None].astype(float))
@@ -249,7 +249,7 @@ def test_alpha_that_was_multiplied_in() -> None:
 
 
 def test_hidden_colours_do_not_show() -> None:
-    """Two files that look the same, whatever stands where nothing is seen."""
+    """Two files that differ only in fully transparent pixels give the same picture."""
     black, white = RGBA.copy(), RGBA.copy()
     black[ALPHA == 0, :3], white[ALPHA == 0, :3] = 0, 255
     assert np.array_equal(levels(saved(black, "PNG"), 3), levels(saved(white, "PNG"), 3))
@@ -336,9 +336,9 @@ def test_files_of_several_pictures() -> None:
 def test_a_good_first_picture_is_taken_though_the_next_is_damaged() -> None:
     frames = [Image.fromarray(np.full((40, 40), level, np.uint8)) for level in (40, 90)]
     whole = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    cut = whole[: whole.rindex(b"\x2c") + 12]  # within the second frame
+    cut = whole[: whole.rindex(b"\x2c") + 12]  # The cut is inside the second frame.
     assert np.array_equal(levels(cut), np.full((40, 40), 40))
-    holds_several(cut)  # whatever it says
+    holds_several(cut)  # It must not raise; both answers are right.
 
 
 def test_all_formats_are_there() -> None:

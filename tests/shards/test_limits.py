@@ -1,4 +1,4 @@
-"""What is too large is refused by its size or its header, before it is read."""
+"""Files that are too large are refused by their size or their header, before they are read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RULE = Target(6, 3, "raw", "pillow-bicubic")
 
 
 def png_header(width: int, height: int) -> bytes:
-    """The start of a PNG of so many pixels, without any."""
+    """Return the start of a PNG that states these sides and has no pixels."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(chunk))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + crc + b"\0\0\0\4IDAT"
@@ -48,7 +48,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @contextlib.contextmanager
 def little_memory(limit: int = 600 << 20) -> Iterator[None]:
-    """Fails where the process asks for more memory than this at once."""
+    """Limit the memory of the process in a block, so that larger requests fail."""
     import resource
 
     usual = resource.getrlimit(resource.RLIMIT_AS)
@@ -83,7 +83,7 @@ def test_a_huge_file_of_a_folder_is_rejected_unread(tmp_path: Path) -> None:
 def test_rejects_and_digest_of_what_was_not_read(
     tmp_path: Path, monkeypatch, channels: Any
 ) -> None:
-    """A set tells of such a file as of any that is bad, and its digest is of all bytes."""
+    """A file that was not read is rejected like any other, and its digest is of all its bytes."""
     src = image_folder(tmp_path / "images")
     data = png_header(20_000, 20_000).ljust(60_000, b"\0")
     (src / "wide.png").write_bytes(data)
@@ -100,7 +100,7 @@ def test_rejects_and_digest_of_what_was_not_read(
     assert reasons["read"]["wide.png"] == reasons["unread"]["wide.png"]
     assert reasons["unread"]["long.png"] == "has 120,000 bytes, more than 100,000"
     assert read.sources == unread.sources
-    # So is that of files that are not selected.
+    # The digest is also the same if these files are excluded.
     excluded = tmp_path / "list"
     excluded.write_text('{"name": "wide.png"}\n{"name": "long.png"}\n')
     some = build(folder_request(src, tmp_path / "some", exclude=excluded, **fields))
@@ -165,7 +165,7 @@ def test_own_images(tmp_path: Path) -> None:
 
 
 def test_pictures_by_their_paths(tmp_path: Path) -> None:
-    """What `Detector.score` reads."""
+    """`read_picture` returns the content of regular files only; `Detector.score` uses it."""
     path = tmp_path / "a.png"
     Image.new("RGB", (9, 9)).save(path)
     assert read_picture(path) == path.read_bytes()

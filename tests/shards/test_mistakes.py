@@ -1,4 +1,4 @@
-"""A mistyped command ends as one line that says what was wrong, and what may have been meant."""
+"""A mistyped command ends with one line: what is wrong, and a near correct name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Part:
 
 @dataclasses.dataclass
 class Command:
-    """A command of every kind of field."""
+    """A command with fields of every kind."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     in_dist: Path
-    """Words that are --no-option of it."""
+    """The in-distribution set. This help has words that look like --no-option."""
     count: int = 3
     pair: tuple[float, float] = (1.0, 2.0)
     channels: Literal[1, 3] | None = None
@@ -68,14 +68,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_line(line, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")  # a terminal that breaks every line of tyro's
+    monkeypatch.setenv("COLUMNS", "30")  # A narrow terminal, on which tyro breaks every line.
     with pytest.raises(UserError) as error:
         cli.parse(Command, line.split())
     told = str(error.value)
     assert told.startswith(MISTAKES[line]) and "\n" not in told and len(told) < 120
     assert told.endswith("; --help explains them") or not told.startswith("missing")
     assert not {*"│╭─"} & {*told} and capsys.readouterr() == ("", "")
-    if not MISTAKES[line]:  # in the words of tyro, which are others in each version
+    if not MISTAKES[line]:  # The words are those of tyro, which differ between its versions.
         assert line.split()[3] in told and " expected " in told.lower()
 
 

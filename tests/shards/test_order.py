@@ -1,4 +1,4 @@
-"""The order of samples: properties that hold for any set, batch and number of ranks."""
+"""The order of samples has its properties for any set, batch and number of ranks."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_aux_cycles_with_nothing_left_out(samples, batch, seed) -> None:
 
 @given(st.integers(1, 200), st.integers(1, 6), st.sampled_from([1, 2, 3, 4, 8]), seeds)
 def test_all_ranks_take_the_same_number_of_steps(samples, per_rank, world_size, seed) -> None:
-    """For any set and number of ranks: as many steps for each, of one size, with disjoint ids."""
+    """All ranks take the same number of steps, of one size, with disjoint ids."""
     batch = per_rank * world_size
     if samples < batch:
         with pytest.raises(UserError):
@@ -77,8 +77,10 @@ def test_all_ranks_take_the_same_number_of_steps(samples, per_rank, world_size, 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_the_shuffle_is_global(epoch) -> None:
-    """Measured on a set sorted into 20 classes, as sources are: what a batch has of each class is
-    as if drawn at random, and neighbours of the set do not stay neighbours."""
+    """The classes of a batch are like random draws, and neighbours in the set are separated.
+
+    The set is sorted into 20 classes, as sources are.
+    """
     samples, batch, classes = 20_000, 500, 20
     steps = steps_per_epoch(samples, batch)
     order = np.concatenate(
@@ -86,16 +88,16 @@ def test_the_shuffle_is_global(epoch) -> None:
     )
     label = order // (samples // classes)
     counts = np.stack([np.bincount(part, minlength=classes) for part in label.reshape(-1, batch)])
-    # Without replacement, so a little below a multinomial's chi-square.
+    # Draws are without replacement, so the statistic is a little below that of a multinomial.
     statistic = ((counts - batch / classes) ** 2 / (batch / classes)).sum()
     assert chi2(steps * (classes - 1)).cdf(statistic * (samples - 1) / (samples - batch)) < 0.999
-    assert np.count_nonzero(np.abs(np.diff(order)) == 1) < 15  # 2 are expected
+    assert np.count_nonzero(np.abs(np.diff(order)) == 1) < 15  # The expected number is 2.
     place = np.argsort(order)
     assert abs(np.corrcoef(place, np.arange(samples))[0, 1]) < 0.03
 
 
 def test_the_order_is_the_published_one() -> None:
-    """A change of order would make every recorded run another run."""
+    """A change of the order would change every recorded run."""
     assert in_dist_ids(10, 4, 7, 0).tolist() == [8, 0, 7, 1]
     assert in_dist_ids(10, 4, 7, 3).tolist() == [3, 7, 9, 0]
     assert aux_ids(3, 7, 7, 1).tolist() == [2, 0, 2, 0, 1, 2, 1]

@@ -1,4 +1,4 @@
-"""What is not taken is counted, alike from a folder and from each archive of it."""
+"""Entries that are not images are counted, in a folder and in each archive of it alike."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TREE = {
     ".git/objects/7.png": PNG,
     "ant/only a text": b"ants",
 }
-"""With an empty folder, "bee", beside the others."""
+"""Path -> content of a tree of class folders; the empty folder "bee" is added to it."""
 TAKEN = ["cat/1.jpg", "cat/2", "cat/3.txt", "cat/4.JFIF", "dog/deep/5.gif"]
 PASSED = {
     "HEIC (not read)": 1,
@@ -55,7 +55,7 @@ WAYS = ["folder", "tar", "tar.gz", "zip", "tar of tars"]
 
 
 def written(tmp_path: Path, way: str) -> Path:
-    """The tree as it is, or packed by the tools that people pack with."""
+    """Write the tree as a folder, or pack it with common tools."""
     folder = cases.put(tmp_path / "tree", "", TREE, packed=False)
     (folder / "bee").mkdir()
     path = tmp_path / "packed"
@@ -172,7 +172,7 @@ def test_names_that_look_alike_are_different(tmp_path: Path) -> None:
 def test_official_files_are_known_by_their_names(
     tmp_path: Path, monkeypatch, packed: bool, name: str, writer, split: str, root: str
 ) -> None:
-    """What lies beside them is of no account: neither taken, nor opened, nor counted."""
+    """Other files beside official ones are not taken, not opened and not counted."""
     put, tar_bytes = cases.put, cases.tar_bytes
     more = {f"{root}/{one}": data for one, data in (("note", b"x"), ("pic", JPEG), (".h", b""))}
 
@@ -231,7 +231,7 @@ def test_a_build_goes_on_though_a_hidden_file_came_in_between(tmp_path: Path) ->
 
 
 def test_a_folder_that_a_build_leaves_is_not_counted(tmp_path: Path) -> None:
-    """The set may be built below its source; going on then must give the same bytes."""
+    """A set may be built below its source, and a resumed build must give the same bytes."""
     src = image_folder(tmp_path / "images")
     (src / ".set.partial").mkdir()
     assert open_source("folder", src, "x").passed_over == {}
@@ -290,7 +290,7 @@ def test_a_member_that_cannot_be_unpacked_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_class_folder_that_holds_all(tmp_path: Path) -> None:
-    """Labels number the folders that hold images, whatever lies between them in the alphabet."""
+    """Labels number only the folders that hold images, in alphabetical order."""
     for way in ("x.tar", "x.zip", ""):
         files = {f"ds/{name}/1.png": PNG for name in "bd"} | {
             "ds/a/notes.txt": b"",

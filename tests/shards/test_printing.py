@@ -1,4 +1,4 @@
-"""What is printed: to terminals that lack characters, to readers who go away, to nobody."""
+"""Printing to terminals that lack characters, to streams that are closed, and to nobody."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TABLE = """
 def command(
     *arguments: str | Path, stdout: int = subprocess.PIPE, **environment: str
 ) -> subprocess.CompletedProcess:
-    """A command of this Python, from the root of the repository."""
+    """Run a command of this Python from the root of the repository."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, env={**os.environ, **environment},
         stdout=stdout, stderr=subprocess.PIPE, timeout=LIMIT_S,
@@ -46,7 +46,7 @@ def command(
 
 
 def to_nobody(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
-    """A command whose reader has gone away before it begins."""
+    """Run a command whose stdout is closed by its reader before it starts."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -57,7 +57,7 @@ def to_nobody(*arguments: str | Path, **environment: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def named_set(tmp_path_factory) -> Path:
-    """A set whose classes and name no Latin-1 has."""
+    """A set whose path has characters that Latin-1 lacks."""
     folder = tmp_path_factory.mktemp("猫")
     np.save(folder / "x.npy", random_images(4))
     out = folder / "猫 → 犬"
@@ -78,7 +78,7 @@ def test_help_and_tables_are_shown_in_ascii(arguments: Sequence[str]) -> None:
     shown = command("-m", *arguments, PYTHONIOENCODING="ascii")
     assert shown.returncode == 0 and not shown.stderr
     text = shown.stdout.decode("ascii")
-    # Frames are of plain characters, not of escapes.
+    # Frames are drawn with ASCII characters, not with escapes.
     assert "\\u" not in text and "---" in text
 
 
@@ -127,7 +127,7 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 
 
 def test_what_is_printed_is_not_written_into_a_file_that_has_its_number(tmp_path) -> None:
-    """Where stdout is closed, the next file that is opened would get its number."""
+    """If stdout is closed, the next file that is opened would get its number."""
     body = f"file = open({str(tmp_path / 'file')!r}, 'w'); print(1); import os"
     body += "; os.write(1, b'x'); os.write(2, b'x')"
     script = 'exec "$0" -c "$1" <&- >&- 2>&-'

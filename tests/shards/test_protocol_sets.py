@@ -1,4 +1,4 @@
-"""Named protocols: what is in each set, that a set is built once, and what is said of the rest."""
+"""Named protocols: the content of each set, sets that exist already, and sets without files."""
 
 import dataclasses
 import gzip
@@ -39,7 +39,7 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def out(built: Path, tmp_path: Path) -> Path:
-    """The built sets, to be changed by a test."""
+    """A copy of the built sets, which a test may change."""
     return Path(shutil.copytree(built, tmp_path / "out"))
 
 
@@ -48,7 +48,7 @@ def everything(out: Path) -> dict[str, dict[str, bytes]]:
 
 
 def sample_images(stem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N,28,28] and labels of the sample, read by hand."""
+    """Read the images of the sample, uint8 [N,28,28], and its labels, without product code."""
     images = gzip.decompress((SAMPLE / f"{stem}-images-idx3-ubyte.gz").read_bytes())[16:]
     labels = gzip.decompress((SAMPLE / f"{stem}-labels-idx1-ubyte.gz").read_bytes())[8:]
     return np.frombuffer(images, np.uint8).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8)
@@ -131,7 +131,7 @@ def test_a_resized_set_is_kept(tmp_path: Path, monkeypatch) -> None:
 def test_a_set_is_kept_though_what_lies_beside_its_images_changes(
     tmp_path: Path, monkeypatch
 ) -> None:
-    """Of a set that is older than the count, too."""
+    """The same holds for a set that was built before entries were counted."""
     files = {
         f"LSUN_resize/{i}.png": cases.encoded(np.random.default_rng(i), "PNG") for i in range(2)
     }

@@ -1,4 +1,4 @@
-"""Reads by id against tarfile, and what happens when a tar changes under a reader."""
+"""Reads by id give what `tarfile` reads; a tar that changes while it is read is an error."""
 
 import errno
 import gzip
@@ -18,7 +18,7 @@ from tests.support.shard_cases import npy_set, random_images, sample_set
 
 
 def by_tarfile(directory: Path) -> tuple[list[bytes], list[int]]:
-    """Pixels and labels of all samples by id, as tarfile reads them."""
+    """Return the pixels and labels of all samples by id, read by `tarfile`."""
     pixels: list[bytes] = []
     labels: list[int] = []
     for path in sorted(directory.glob("*.tar")):

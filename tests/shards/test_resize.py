@@ -1,4 +1,4 @@
-"""Resizing against Pillow and torchvision."""
+"""Resizing gives what Pillow and torchvision give."""
 
 import numpy as np
 import pytest
@@ -35,14 +35,14 @@ def test_rules_are_pillows_and_torchvisions(shape: tuple[int, int]) -> None:
     assert set(expected) == set(RESIZES)
     for rule, resized in expected.items():
         found = np.asarray(fit(image, 32, rule, "#204060"))
-        if rule.endswith("-pad"):  # Pillow puts the odd pixel of a margin on the other side
+        if rule.endswith("-pad"):  # Pillow puts the odd pixel of a margin on the other side.
             found = trimmed(found, (32, 64, 96))
             resized = trimmed(np.asarray(resized), (32, 64, 96))
         assert np.array_equal(found, np.asarray(resized)), rule
 
 
 def trimmed(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """The part of an image that is not of one colour."""
+    """Return an image without its margins of one colour, which must be equally wide."""
     rows, columns = np.nonzero((pixels != colour).any(-1))
     assert abs(rows[0] - (len(pixels) - 1 - rows[-1])) <= 1
     assert abs(columns.min() - (len(pixels) - 1 - columns.max())) <= 1

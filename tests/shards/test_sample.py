@@ -1,4 +1,4 @@
-"""The images that the repository carries."""
+"""The images that come with the repository, and the command that remakes them."""
 
 import gzip
 import hashlib
@@ -49,7 +49,7 @@ def test_first_of_each_class() -> None:
 
 @pytest.fixture
 def official(tmp_path: Path, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
-    """Files like the official ones: 2,400 training and 310 test images of each class, 2 x 2 px."""
+    """Files like the official ones: 2,400 training and 310 test images a class, of 2 x 2 px."""
     rng = np.random.default_rng(0)
     arrays = {}
     for stem, count in (("train", 2400), ("t10k", 310)):
@@ -68,7 +68,7 @@ def official(tmp_path: Path, monkeypatch) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def numbers(folder: Path, split: str) -> dict[int, list[int]]:
-    """Label -> the images' numbers (in their pixels), in the order of the file."""
+    """Return label -> numbers of its images, which their pixels hold, in the order of the file."""
     source = open_idx(folder, split)
     found: dict[int, list[int]] = {}
     for i in range(len(source)):

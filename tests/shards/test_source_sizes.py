@@ -1,4 +1,4 @@
-"""The size that an image had before it was resized is what Pillow says of its file."""
+"""The stored size of an image before resizing is the size that Pillow reads from its file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ ORIENTATION = 0x0112
 
 
 def mixed_folder(folder: Path) -> Path:
-    """Images of three classes, of nearly as many sizes, each fourth a JPEG turned by EXIF; three
-    that are none lie between them."""
+    """Write 17 images of three classes and many sizes, and three damaged files between them.
+
+    Each fourth image is a JPEG turned by EXIF.
+    """
     for i in range(16):
         pixels = random_images(1, 40, seed=i)[0, : 5 + 2 * i % 11, : 5 + i]
         path = folder / f"class{i % 3}" / f"{i:02d}.{'jpg' if i % 4 == 1 else 'png'}"
@@ -45,7 +47,7 @@ def mixed_folder(folder: Path) -> Path:
 
 
 def by_pillow(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is to be seen."""
+    """Return the height and width of an image when it is upright."""
     with Image.open(path) as image:
         width, height = image.size
         turned = image.getexif().get(ORIENTATION, 1) >= 5
@@ -151,7 +153,7 @@ def test_only_images_of_another_size_that_are_in_the_set_count(tmp_path: Path, m
 
 
 def signed(directory: Path, **changes: object) -> None:
-    """Change fields of the manifest (None: without the field), and its digest with them."""
+    """Change fields of the manifest (None removes a field), and its digest with them."""
     path = directory / "manifest.json"
     fields = {**json.loads(path.read_text()), **changes}
     fields = {name: fields[name] for name in fields if name != "~sha256"}
@@ -162,7 +164,7 @@ def signed(directory: Path, **changes: object) -> None:
 
 @pytest.fixture
 def resized(tmp_path: Path) -> Path:
-    """23 images of 6 px at 5 px."""
+    """A set of 23 images of 6 px that were resized to 5 px."""
     return npy_set(tmp_path, out=tmp_path / "resized", size_px=5)
 
 

@@ -1,4 +1,4 @@
-"""Each format against what was written, and against torchvision's reading of the same files."""
+"""Sources of each format give what was written, and what torchvision reads from the same files."""
 
 import functools
 import gzip
@@ -45,7 +45,7 @@ WRITERS = {
 
 
 def check(source: Source, expected: Split) -> None:
-    """All that a Source says."""
+    """Compare everything that a source gives with a split."""
     assert len(source) == len(expected.images)
     assert [source.name(i) for i in range(len(source))] == expected.names
     assert source.classes == tuple(expected.classes)
@@ -73,7 +73,7 @@ def test_all_that_was_written_is_read(tmp_path: Path, name: str, packed: bool) -
         assert source.paths == open_source(name, located, split).paths
         assert all(path.exists() for path in source.paths)
         if packed and FORMATS[name].md5:
-            # What has a published md5 is named as the file that the md5 is of.
+            # Paths name the official files, for which the md5 sums are published.
             published = FORMATS[name].md5.keys()
             assert all(path.is_file() for path in source.paths)
             assert {path.name for path in source.paths} & published or "fix" in name
@@ -88,7 +88,7 @@ def test_every_format_of_the_protocols_is_found(tmp_path: Path) -> None:
     for name, splits in cases.write_all(tmp_path).items():
         for split, expected in splits.items():
             check(open_source(name, tmp_path, split), expected)
-    # Fashion-MNIST, which is there, has files of the same names.
+    # Fashion-MNIST is there and has files of the same names, but they are not MNIST.
     assert locate("mnist", "train", tmp_path) is None
 
 
@@ -124,7 +124,7 @@ def test_locate_passes_over_what_may_not_be_read(tmp_path: Path, monkeypatch) ->
     (tmp_path / "into").symlink_to(locked[0] / "x")
     scandir, stat = os.scandir, os.stat
 
-    # Root, who may read all, runs the tests too.
+    # Permissions are imitated, because tests may run as root, who may read all.
     def refuse(call: Any, path: Any, *args: Any, **options: Any) -> Any:
         target = Path(path)
         if target.name == "into" or target in locked[call is stat :] or target.parent in locked:
@@ -151,7 +151,7 @@ def lsun_by_torchvision(root: Path, split: str) -> Iterable[Any]:
 
 
 def imagenet30_by_torchvision(root: Path, split: str) -> Iterable[Any]:
-    numbers = list(cases.IMAGENET30)  # three of its 30 classes are written
+    numbers = list(cases.IMAGENET30)  # Three of its 30 classes are written.
     return peers.ImageFolder(root / f"one_class_{split}", target_transform=numbers.__getitem__)
 
 
@@ -162,7 +162,7 @@ def places365_by_torchvision(root: Path, split: str) -> Iterable[Any]:
 
 
 PEERS = {
-    # format: where it is written, below the root; its splits; how torchvision reads it
+    # Format: its folder below the root; its splits; the reading by torchvision.
     "cifar10": ("", "train test", lambda root, split: peers.CIFAR10(root, split == "train")),
     "cifar100": ("", "train test", lambda root, split: peers.CIFAR100(root, split == "train")),
     "svhn": ("", "train test extra", peers.SVHN),
@@ -198,13 +198,13 @@ PEERS = {
 @pytest.mark.parametrize("name", PEERS)
 def test_as_torchvision_reads_it(tmp_path: Path, name: str, monkeypatch) -> None:
     folder, splits, read = PEERS[name]
-    monkeypatch.chdir(tmp_path)  # torchvision's LSUN writes a cache there
+    monkeypatch.chdir(tmp_path)  # torchvision's LSUN writes a cache to the current folder.
     for module in (peers.cifar, peers.svhn, peers.stl10, peers.places365):
         monkeypatch.setattr(module, "check_integrity", lambda *_, **__: True)
     writer = {**WRITERS, "kmnist": cases.write_idx}[name]
     writer(tmp_path / folder, packed=False)
     for split in splits.split():
-        theirs = list(read(tmp_path, split))  # first: a process may open an LMDB only once
+        theirs = list(read(tmp_path, split))  # First, because an LMDB can be opened only once.
         source = open_source(name, tmp_path, split)
         assert len(theirs) == len(source) > 0
         for i, (image, label) in enumerate(theirs):
@@ -309,7 +309,7 @@ def test_npy(tmp_path: Path, shape: tuple[int, ...], order: Any) -> None:
     expected = list(images.reshape(5, 4, 3, -1))
     source = open_source("npy", tmp_path / "x.npy", "any")
     check(source, Split(expected, None, list("01234")))
-    # A map would end the process where the file is cut.
+    # With a mapped file, the process would be killed if the file is cut.
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 

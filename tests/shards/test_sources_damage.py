@@ -25,7 +25,7 @@ class Evil:
 
 
 def rows(**fields: Any) -> dict[str, Any]:
-    """A CIFAR batch of two images, with some fields changed."""
+    """Return a CIFAR batch of two images, with some fields changed."""
     images = np.arange(6144, dtype=np.uint8).reshape(2, 3072)
     return {"data": images, "labels": [3, 4], "filenames": ["a.png", "b.png"]} | fields
 
@@ -33,7 +33,7 @@ def rows(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (Evil(os.system, "touch EVIL"), "its pickle asks for posix.system, which is not let run"),
+        (Evil(os.system, "touch EVIL"), "its pickle asks for posix.system, which is not allowed"),
         (rows(data=Evil(eval, "1")), "asks for __builtin__.eval"),
         (rows(data=Evil(getattr, "text", "upper")), "asks for __builtin__.getattr"),
         (rows(data=np.zeros((2, 3072))), "an array of f8, expected u1"),
@@ -155,7 +155,7 @@ def test_damaged_stl10(tmp_path: Path, name: str, change: Any, message: str) -> 
 
 
 def mapped_files() -> set[str]:
-    """What the process has mapped; "/dev/zero" is shared memory without a name."""
+    """Return the files that the process maps, without "/dev/zero" (unnamed shared memory)."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     names = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
     return {name for name in names if not name.startswith("/dev/zero")}
@@ -173,7 +173,7 @@ def test_stl10_lies_in_its_file(tmp_path: Path, archive: str) -> None:
     out = np.zeros((5, 96 * 96 * 3), np.uint8)[1:]
     source.read_into(indexes, out)
     assert np.array_equal(out.reshape(4, 96, 96, 3), [made.images[i] for i in indexes])
-    # A map would hold the file in memory, and end the process where the file is cut.
+    # A mapped file would be held in memory, and the process would be killed if it is cut.
     new = mapped_files() - mapped_before
     assert not [name for name in new if str(tmp_path) in name or name.endswith("(deleted)")]
     if archive in ("folder", "x.tar"):

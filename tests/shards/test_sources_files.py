@@ -46,7 +46,7 @@ KINDS: dict[str, Callable[[list[Any]], bytes]] = {
 
 @pytest.mark.parametrize("kind", [*KINDS, "folder"])
 def test_names_contents_and_order(tmp_path: Path, kind: str) -> None:
-    # The name says nothing: the first bytes of a file do.
+    # The kind of an archive is recognised by its first bytes, not by its name.
     path = tmp_path / "archive"
     if kind == "folder":
         cases.put(path, "", CONTENTS, packed=False)
@@ -76,7 +76,7 @@ def test_cut_archives_are_named(tmp_path: Path, kind: str, share: float) -> None
 
 @pytest.mark.parametrize("where", ["header", "member", "boundary", "padding"])
 def test_a_tar_that_ends_anywhere_but_at_its_end(tmp_path: Path, where: str) -> None:
-    """`tarfile` alone reads all but one of these as whole, shorter tars."""
+    """`tarfile` itself reads all of these except one as complete, shorter tars."""
     data = bytearray(cases.tar_bytes([("1.jpg", b"x" * 600), ("2.jpg", b"y" * 600)]))
     second = 512 + 1024
     if where == "header":
@@ -144,7 +144,7 @@ def test_hostile_tar(tmp_path: Path) -> None:
 
 
 def signed_header(name: bytes, kind: bytes, size: int) -> bytes:
-    """A tar's header with any size, negative ones included."""
+    """Return the header of a tar member with any size, also a negative one."""
     header = bytearray(special(name).tobuf(tarfile.GNU_FORMAT))
     header[124:136] = size.to_bytes(12, "big", signed=True)
     header[124] |= 0x80
@@ -182,7 +182,7 @@ def test_a_tar_of_tars(tmp_path: Path) -> None:
     path = tmp_path / "outer.tar"
     outer = [(f"{name}.tar", cases.tar_bytes(entries)) for name, entries in inner.items()][::-1]
     path.write_bytes(cases.tar_bytes([*outer, ("notes.txt", b"x")]))
-    with tarfile.open(path) as tar:  # as unpacking by hand gives
+    with tarfile.open(path) as tar:  # The expected result is that of unpacking the tars.
         expected = {"notes.txt": b"x"}
         for member in tar.getmembers()[:-1]:
             with tarfile.open(fileobj=tar.extractfile(member)) as one:
@@ -277,7 +277,7 @@ def test_encrypted_and_damaged_zips(tmp_path: Path) -> None:
         open_files(path)
     data[6] ^= 1
     data[directory + 8] ^= 1
-    for place in (35, 40):  # the first of the compressed bytes, and one that only the CRC tells
+    for place in (35, 40):  # The first compressed byte, and one that only the CRC protects.
         data[place] ^= 0xFF
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"x\.zip: '1\.jpg' is damaged"):
@@ -379,8 +379,8 @@ def test_damaged_lmdb_is_named(tmp_path: Path) -> None:
     write_lmdb(tmp_path / "db", 300)
     path = tmp_path / "db" / "data.mdb"
     data = bytearray(path.read_bytes())
-    # The one branch page says that it is of no kind. (Of a leaf that would end the process: some
-    # damage LMDB itself only asserts against.)
+    # The only branch page gets an invalid kind. (An invalid leaf page would end the process: LMDB
+    # has only an assertion against it.)
     (branch,) = (
         page for page in range(0, len(data), 4096) if data[page + 10 : page + 12] == b"\1\0"
     )
@@ -395,7 +395,7 @@ def test_lmdb_that_breaks_after_listing(tmp_path: Path, monkeypatch) -> None:
     write_lmdb(tmp_path / "db", 3)
     files = open_files(tmp_path / "db")
     files._keys = [b"other"] * 2 + [b""]  # type: ignore[attr-defined]
-    for i in (0, 2):  # get() finds nothing, and refuses
+    for i in (0, 2):  # get() finds nothing for the first key, and raises for the empty one.
         with pytest.raises(UserError, match=r"data\.mdb: damaged"):
             files.read(i)
 

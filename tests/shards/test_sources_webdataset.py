@@ -1,4 +1,4 @@
-"""Sets in the WebDataset format against the `webdataset` package's own reading of the same tars."""
+"""Sets in the WebDataset format give what the `webdataset` package reads from the same tars."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ JPG = cases.encoded(np.random.default_rng(0))
 
 
 def by_webdataset(paths: list[Path]) -> list[dict[str, Any]]:
-    """Samples of tars in their order, undecoded."""
+    """Return the samples of tars in their order, undecoded."""
     urls = [f"file:{path}" for path in paths]
     return list(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False))
 
@@ -107,8 +107,8 @@ def test_labels_of_some_samples_are_refused(tmp_path: Path, json: bytes | None) 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("1.jpg", JPG), ("2.txt", b"x")], "sample '2' has no image, but: txt"),
-        ([("1.bin", b"x"), ("1.cls", b"1")], "sample '1' has no image, but: bin, cls"),
+        ([("1.jpg", JPG), ("2.txt", b"x")], "sample '2' has no image; it has txt"),
+        ([("1.bin", b"x"), ("1.cls", b"1")], "sample '1' has no image; it has bin, cls"),
         ([("1.jpg", JPG), ("2.jpg", JPG), ("1.cls", b"1")], "sample '1' goes on after another one"),
         ([("1.jpg", JPG), ("1.JPG", JPG)], "sample '1' has component 'jpg' twice"),
         ([("1.jpg", JPG), ("1.cls", b"cat")], "sample '1': its cls is b'cat', expected a number"),
@@ -156,9 +156,9 @@ def test_a_component_by_its_name(tmp_path: Path) -> None:
     for name in ("depth.png", "Depth.PNG"):
         source = open_source("webdataset", path, "any", name)
         assert [source.read(i) for i in range(2)] == [b"depth", b"other"]
-    with pytest.raises(UserError, match=r"'2' has no component 'jpg', but: depth.png, cls$"):
+    with pytest.raises(UserError, match=r"'2' has no component 'jpg'; it has depth.png, cls$"):
         open_source("webdataset", path, "any", "jpg")
-    with pytest.raises(UserError, match=r"'1' has no component '', but: depth.png, jpg, cls"):
+    with pytest.raises(UserError, match=r"'1' has no component ''; it has depth.png, jpg, cls"):
         open_source("webdataset", path, "any", "")
     with pytest.raises(UserError, match="component is 'jpg', but the samples of folder have none"):
         open_source("folder", tmp_path, "any", "jpg")
@@ -229,7 +229,7 @@ def test_more_tars_than_may_be_open(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The URL of a folder on a local server, which cuts files that are named so."""
+    """Serve a folder at a local URL; files with "cut" in their names are cut."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
@@ -255,14 +255,14 @@ def test_urls(tmp_path: Path) -> None:
     made = cases.write_webdataset(tmp_path / "remote")["train"]
     with served(tmp_path / "remote") as url:
         source = open_source("webdataset", f"{url}/shard-{{000..002}}.tar?x=1", "any")
-    # The server is gone, the copies are there for as long as the source is.
+    # The server has stopped, but the copies exist as long as the source does.
     assert [source.name(i) for i in range(len(source))] == made.names
     assert [source.read(i) for i in range(len(source))] == made.images
     assert source.labels.tolist() == made.labels  # type: ignore[union-attr]
     assert [path.read_bytes() for path in source.paths] == [
         path.read_bytes() for path in sorted((tmp_path / "remote").iterdir())
     ]
-    # Whenever they are fetched, they look the same: in this order, with these names and times.
+    # Copies have the same order, names and times whenever they are fetched.
     assert [path.name for path in source.paths] == [f"shard-{i:03d}.tar" for i in range(3)]
     assert {path.stat().st_mtime_ns for path in source.paths} == {0}
     folder = source.paths[0].parents[1]

@@ -1,4 +1,4 @@
-"""Members against `tarfile`."""
+"""Members of tars are the bytes that `tarfile` writes."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""What all command lines share."""
+"""Code that all command lines share: paths, messages, exit statuses and signals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Options:
-    """Each kind of path that a command of the project has."""
+    """A command with each kind of path that commands of the project have."""
 
     src: str | Path
     out: Path

@@ -1,4 +1,4 @@
-"""What a set did to image files that do not say all of themselves is recorded, and done again."""
+"""The rules by which a set converted image files are recorded, and applied again to new files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pixels_by_name(directory: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images of 16 x 16 px and of other shapes, transparent, deep, and in other colours."""
+    """Images of 16 x 16 px and of other shapes: transparent, of 16 bits, and with profiles."""
     folder = tmp_path / "photos"
     folder.mkdir()
     clear = np.dstack([colour_picture(), gray_picture()])
@@ -84,12 +84,12 @@ def test_own_images_get_the_pixels_of_the_set(folder: Path, tmp_path: Path, fiel
         for name, pixels in stored.items():
             assert np.array_equal(prepare((folder / name).read_bytes(), rule), pixels), name
             with Image.open(folder / name) as image:
-                if manifest.encoding != "jpg":  # of which a file of the size is not encoded again
+                if manifest.encoding != "jpg":  # A JPEG of the right size is stored unchanged.
                     assert np.array_equal(prepare(image, rule), pixels), name
 
 
 def exported(manifest) -> Header:
-    """What an exported file says of the rule, once it was written and read again."""
+    """Return the header of an exported file after it was written and read again."""
     rule = rule_of(manifest, manifest)
     header = Header(
         format_version=FORMAT_VERSION, fpr=0.05, threshold=0.0, calibration_scores=[1.0], tau=0.04,
@@ -134,7 +134,7 @@ def test_the_rules_are_in_the_manifest(folder: Path, tmp_path: Path, capsys) -> 
         "pillow-bicubic",
     )
     assert default.rejects == 2
-    assert list(default.passed_over.values()) == [1]  # the second page
+    assert list(default.passed_over.values()) == [1]  # The second page of a TIFF.
     said = capsys.readouterr().err
     assert "1 of 6 images are not square and were squashed, by a factor of 1.74" in said
     other = read_manifest(folder_set(folder, tmp_path / "b", **RULES[1]))
@@ -145,7 +145,7 @@ def test_the_rules_are_in_the_manifest(folder: Path, tmp_path: Path, capsys) -> 
 
 
 def test_pixels_have_no_rule(tmp_path: Path) -> None:
-    """An array has no transparency: its manifest does not have the field, as before."""
+    """An array has no transparency, so its manifest does not have the field."""
     manifest = read_manifest(npy_set(tmp_path))
     assert "background" not in (tmp_path / "set" / "manifest.json").read_text()
     assert (manifest.background, manifest.intensity, manifest.passed_over) == ("", None, {})
@@ -166,7 +166,7 @@ def test_padding_keeps_the_shape(folder: Path, tmp_path: Path) -> None:
     stored = pixels_by_name(folder_set(folder, tmp_path / "set", **RULES[1]))["tall.webp"]
     with Image.open(folder / "tall.webp") as image:
         expected = ImageOps.pad(image, (16, 16), Image.Resampling.BICUBIC, color="navy")
-    found = stored[:, 3:12]  # of 9 columns; Pillow has the odd one of the margin on the other side
+    found = stored[:, 3:12]  # 9 columns; Pillow puts the odd one of the margin on the other side.
     assert np.array_equal(found, np.asarray(expected)[:, 4:13])
     assert (np.delete(stored, range(3, 12), axis=1) == (0, 0, 128)).all()
 

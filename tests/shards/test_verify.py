@@ -1,4 +1,4 @@
-"""Every damage to a published set is refused, and the message names the shard."""
+"""Every damage to a finished set is refused, and the message names the file."""
 
 import dataclasses
 import hashlib
@@ -124,7 +124,7 @@ def test_an_edited_index(directory: Path, edit) -> None:
 
 
 def reindexed(directory: Path, edit) -> None:
-    """Edit the second index, and make the manifest agree: only its sense is wrong now."""
+    """Edit the second index and its digest in the manifest, so that only its meaning is wrong."""
     import hashlib
 
     manifest = read_manifest(directory)
@@ -163,11 +163,11 @@ OPTIONAL = {
     "component": "jpg",
     "passed_over": {"links": 1},
 }
-"""A value of each field that a manifest has only where there is something to say."""
+"""A value for each field that a manifest leaves out at its default."""
 
 
 def changed(value: object) -> object:
-    """Another value of the same type."""
+    """Return another value of the same type."""
     if isinstance(value, int):
         return value + 1
     if isinstance(value, str):
@@ -178,7 +178,7 @@ def changed(value: object) -> object:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Manifest)])
 def test_an_edited_manifest(tmp_path: Path, field: str) -> None:
-    directory = npy_set(tmp_path, size_px=5)  # of a set that was not resized a field is missing
+    directory = npy_set(tmp_path, size_px=5)  # A set that was not resized has no sizes_sha256.
     path = directory / "manifest.json"
     fields = json.loads(path.read_text())
     other = changed(fields[field]) if field in fields else OPTIONAL[field]
@@ -195,7 +195,7 @@ def test_a_damaged_manifest(directory: Path) -> None:
     path = directory / "manifest.json"
     whole = path.read_bytes()
     random_ = random.Random(0)
-    # Without its last line break the manifest says the same.
+    # Without its last line break the manifest is still valid.
     for cut in [*random_.sample(range(len(whole) - 1), 40), len(whole) - 2]:
         path.write_bytes(whole[:cut])
         refused(directory, path.name)
@@ -250,7 +250,7 @@ WRONG_VALUES = {
     "component": [5],
     "passed_over": [{"links": 0}, {"links": -1}, {"links": 1.5}, {"links": True}, [1]],
 }
-"""Of each field, values that JSON can hold and no build has written."""
+"""Field -> values that JSON can hold and that no build writes."""
 
 
 def test_every_field_has_wrong_values() -> None:
@@ -260,7 +260,7 @@ def test_every_field_has_wrong_values() -> None:
 
 
 def sealed(fields: dict[str, object]) -> str:
-    """A manifest of these fields with the right digest of them, by the rule of its docstring."""
+    """Return the text of a manifest of these fields with their right digest."""
     text = json.dumps(fields, sort_keys=True)
     return json.dumps({**fields, "~sha256": hashlib.sha256(text.encode()).hexdigest()})
 
@@ -319,7 +319,7 @@ def test_a_shard_that_is_listed_twice(directory: Path) -> None:
 
 
 def resealed(directory: Path, **fields: object) -> None:
-    """Change the manifest and its own digest with it."""
+    """Change fields of the manifest, and its own digest with them."""
     manifest = read_manifest(directory)
     (directory / "manifest.json").write_text(to_json(dataclasses.replace(manifest, **fields)))
 

@@ -1,4 +1,4 @@
-"""Tars as three independent readers see them."""
+"""Tars are read correctly by three independent readers."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from shards.pixels.decode import encode
 from shards.pixels.resize import to_image
 from tests.support.shard_cases import random_images
 
-KEYS = np.array([*range(40, 50), *range(51, 58)])  # 50 was rejected
+KEYS = np.array([*range(40, 50), *range(51, 58)])  # Image 50 was rejected.
 
 
 def write_tar(folder: Path, encoding: str, images: np.ndarray, labels: np.ndarray | None):
-    """A tar in three steps, and what is stored of each image."""
+    """Write a tar in three steps; return its description and the stored bytes of each image."""
     stored = [image.tobytes() for image in images]
     if encoding != "raw":
         stored = [encode(to_image(image), encoding) for image in images]
@@ -38,7 +38,7 @@ def write_tar(folder: Path, encoding: str, images: np.ndarray, labels: np.ndarra
     return writer.finish(), stored
 
 
-@pytest.mark.parametrize("size_px", [6, 32])  # 108 bytes, and a whole number of blocks
+@pytest.mark.parametrize("size_px", [6, 32])  # 108 bytes, and a whole number of blocks.
 @pytest.mark.parametrize("encoding", ["raw", "png", "jpg"])
 def test_tarfile_webdataset_and_dali_read_the_same(
     tmp_path: Path, encoding: str, size_px: int

@@ -1,4 +1,4 @@
-"""Image files of the kinds that people have, written to a folder."""
+"""Image files of common kinds, written to a folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from PIL import Image
 from tests.support.image_sets import smooth_images
 
 TURNED = 0x0112
-"""EXIF's orientation."""
+"""The EXIF tag of the orientation."""
 
 
 def write_pictures(folder: Path, size_px: int, seed: int = 5) -> list[str]:
-    """Files of several sizes, modes and formats, two of them in a sub-folder; their names."""
+    """Write files of several sizes, modes and formats, two in a sub-folder; return their names."""
     (folder / "more").mkdir(parents=True)
     large = [Image.fromarray(image) for image in smooth_images(8, 3 * size_px, 3, seed)]
     wide = (2 * size_px + 3, size_px)
@@ -35,7 +35,7 @@ def write_pictures(folder: Path, size_px: int, seed: int = 5) -> list[str]:
 
 
 def write_damaged(folder: Path) -> dict[str, str]:
-    """Files that cannot be read; name -> what is said of them."""
+    """Write files that cannot be read; return name -> words of the message about it."""
     picture = folder / "whole.png"
     Image.fromarray(smooth_images(1, 40, 3, seed=6)[0]).save(picture)
     data = picture.read_bytes()

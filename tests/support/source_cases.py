@@ -2,9 +2,9 @@
 
     write_cifar10(folder, train=20, test=10, seed=0, packed=True) -> {"train": Split, "test": Split}
 
-All have this form: they write into `folder`, as the archive that is published or (packed=False) as
-what it unpacks to, and return what is in it in the order of a Source. `write_all` writes a folder
-in which every format of the protocols is found.
+All functions have this form. They write into `folder` the archive that is published, or with
+packed=False its unpacked files, and return the content in the order of a source. `write_all` writes
+a folder in which every format of the protocols is found.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from shards.sources.imagenet30 import CLASSES as IMAGENET30_CLASSES
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 STL10_CLASSES = "airplane bird car cat deer dog horse monkey ship truck".split()
-# Not in sorted order, as the official list is not; that of Places is.
+# These are not in sorted order, like the official list. The list of Places is sorted.
 TINY_WNIDS = ("n02124075", "n04067472", "n01443537", "n04540053")
 DTD_CLASSES = ("banded", "blotchy", "zigzagged")
 PLACES = ("/z/zen_garden", "/a/airfield", "/a/apartment_building/outdoor", "/b/beach")
-IMAGENET30 = {  # label: class and wnid
+IMAGENET30 = {  # Label: class and wnid.
     0: ("acorn", "n12267677"),
     3: ("american_alligator", "n01698640"),
     29: ("volcano", "n09472597"),
@@ -43,18 +43,18 @@ IMAGENET_WNIDS = ("n01440764", "n01443537", "n15075141")
 
 @dataclass
 class Split:
-    """What is in one split of a written data set."""
+    """The content of one split of a written data set."""
 
     images: list[Any] = field(default_factory=list)
     """Pixels, uint8 [H,W,C], or encoded files."""
     labels: list[int] | None = None
     names: list[str] = field(default_factory=list)
-    """Paths without the folder around all of an archive; the numbers of rows."""
+    """Paths below the only folder of an archive, or the numbers of rows."""
     classes: Sequence[str] = ()
 
 
 def pixels(rng: np.random.Generator, count: int, height: int, width: int, channels: int = 3) -> Any:
-    """uint8 [count,height,width,channels]: random pieces of 4 px on slopes, unlike if mirrored."""
+    """Return uint8 [count,height,width,channels]: random pieces of 4 px on asymmetric slopes."""
     coarse = rng.integers(0, 160, (count, -(-height // 4), -(-width // 4), channels), np.uint8)
     fine = coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width]
     slope = np.arange(height)[:, None] * 40 // height + np.arange(width) * 50 // width
@@ -64,7 +64,7 @@ def pixels(rng: np.random.Generator, count: int, height: int, width: int, channe
 def encoded(
     rng: np.random.Generator, kind: str = "JPEG", size: tuple[int, int] | None = None
 ) -> bytes:
-    """An image file, as (height, width), by default of an uneven random size."""
+    """Return an image file of `size` (height, width), by default of a random size."""
     height, width = size or (int(rng.integers(20, 30)), int(rng.integers(31, 50)))
     file = io.BytesIO()
     Image.fromarray(pixels(rng, 1, height, width)[0]).save(file, kind)
@@ -72,7 +72,7 @@ def encoded(
 
 
 def put(folder: Path, archive: str, files: Mapping[str, bytes], packed: bool) -> Path:
-    """Write files by their paths into an archive, or unpacked; returns the archive or `folder`."""
+    """Write path -> content to an archive, or unpacked; return the archive or `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / archive
     if not packed:
@@ -80,7 +80,7 @@ def put(folder: Path, archive: str, files: Mapping[str, bytes], packed: bool) ->
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         return folder
-    # Backwards: an archive need not be sorted.
+    # The order is reversed, because an archive need not be sorted.
     entries = list(files.items())[::-1]
     if archive.endswith(".zip"):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
@@ -94,7 +94,7 @@ def put(folder: Path, archive: str, files: Mapping[str, bytes], packed: bool) ->
 
 
 def tar_bytes(entries: Sequence[tuple[str | tarfile.TarInfo, bytes]]) -> bytes:
-    """A tar of these members, in this order."""
+    """Return a tar of these members, in this order."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as out:
         for name, data in entries:
@@ -105,7 +105,7 @@ def tar_bytes(entries: Sequence[tuple[str | tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def python2_pickle(value: object) -> bytes:
-    """As Python 2 pickled the CIFAR files: protocol 2, text and pixels as byte strings."""
+    """Pickle like Python 2 in the CIFAR files: protocol 2, text and pixels as byte strings."""
     return b"\x80\x02" + _pickled(value) + b"."
 
 
@@ -156,7 +156,7 @@ def write_cifar10(
 def write_cifar100(
     folder: Path, train: int = 20, test: int = 10, seed: int = 0, packed: bool = True
 ) -> dict[str, Split]:
-    """Its coarse label is the fine one // 5."""
+    """Write CIFAR-100, where a coarse label is the fine label // 5."""
     rng = np.random.default_rng(seed)
     fine = [f"fine-{i:02d}" for i in range(100)]
     meta = {"fine_label_names": fine, "coarse_label_names": [f"coarse-{i:02d}" for i in range(20)]}
@@ -189,7 +189,7 @@ def write_svhn(
     packed: bool = True,
     height_px: int = 32,
 ) -> dict[str, Split]:
-    """The official files have 32 x 32 px."""
+    """Write SVHN; images of the official files have 32 x 32 px."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
@@ -265,7 +265,7 @@ def _listed(
     labels: Mapping[str, int] | None = None,
     classes: Sequence[str] = (),
 ) -> Split:
-    """The images among the files in the order of a Source: sorted by the bytes of their paths."""
+    """Return the images among files in the order of a source: by the bytes of their paths."""
     ends = (".jpg", ".jpeg", ".png", ".webp")
     names = [n for n in files if n.startswith(prefix) and n.lower().endswith(ends)]
     names.sort(key=os.fsencode)
@@ -278,7 +278,7 @@ def _listed(
 def write_lsun(
     folder: Path, test: int = 10, seed: int = 0, packed: bool = True
 ) -> dict[str, Split]:
-    """An LMDB is never packed. Its images are JPEG and WebP by turns."""
+    """Write LSUN as an LMDB, which is never packed, of JPEG and WebP images in turn."""
     import lmdb
 
     rng = np.random.default_rng(seed)
@@ -297,7 +297,7 @@ def write_lsun(
 def write_images(
     folder: Path, name: str, test: int = 10, seed: int = 0, packed: bool = True, kind: str = "PNG"
 ) -> dict[str, Split]:
-    """LSUN_resize, Imagenet_resize, LSUN_fix, Imagenet_fix: 32 x 32 px, no labels."""
+    """Write LSUN_resize, Imagenet_resize, LSUN_fix or Imagenet_fix: 32 x 32 px, no labels."""
     rng = np.random.default_rng(seed)
     suffix = kind.lower()
     paths = [f"{name}/{('a', 'b/c')[i % 2]}/{i}.{suffix}" for i in range(test)]
@@ -314,7 +314,7 @@ def write_places365(
     packed: bool = True,
     lists: bool = True,
 ) -> dict[str, Split]:
-    """With `lists`, the lists of labels too, in their tar or unpacked as torchvision does."""
+    """Write Places365, with `lists` also the lists of labels, in their tar or unpacked."""
     rng = np.random.default_rng(seed)
     splits, lines = {}, []
     for split, count in (("val", val), ("test", test)):
@@ -338,7 +338,7 @@ def write_places365(
 def write_dtd(
     folder: Path, per_class: int = 3, seed: int = 0, packed: bool = True
 ) -> dict[str, Split]:
-    """Of each class the first image is in train1, the second in val1, the third in test1."""
+    """Write DTD: the first image of each class is in train1, then one in val1, one in test1."""
     rng = np.random.default_rng(seed)
     files, labels = {}, {}
     lists: dict[str, list[str]] = {"train1": [], "val1": [], "test1": []}
@@ -379,7 +379,7 @@ def write_imagenet30(
 def write_imagenet(
     folder: Path, train: int = 9, val: int = 4, seed: int = 0, packed: bool = True
 ) -> dict[str, Split]:
-    """Unpacked, train is a folder for each wnid, in a folder named as its tar."""
+    """Write ImageNet; unpacked, train has a folder for each wnid in a folder named like its tar."""
     rng = np.random.default_rng(seed)
     files, labels = {}, {}
     for i in range(train):
@@ -400,7 +400,7 @@ def write_imagenet(
 def write_tiny_images(
     folder: Path, train: int = 20, seed: int = 0, packed: bool = True
 ) -> dict[str, Split]:
-    """300K_random_images.npy."""
+    """Write 300K_random_images.npy."""
     images = pixels(np.random.default_rng(seed), train, 32, 32)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "300K_random_images.npy", images)
@@ -416,7 +416,7 @@ def write_idx(
     size: tuple[int, int] = (28, 28),
     classes: Sequence[str] = tuple("0123456789"),
 ) -> dict[str, Split]:
-    """The four files of MNIST's family, gzipped or unpacked, as (height, width)."""
+    """Write the four files of MNIST or a similar set, gzipped or unpacked."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
@@ -439,7 +439,7 @@ def write_idx(
 def write_webdataset(
     folder: Path, train: int = 7, seed: int = 0, packed: bool = True, per_tar: int = 3
 ) -> dict[str, Split]:
-    """Tars shard-000.tar ... by the webdataset package, with labels."""
+    """Write labelled tars shard-000.tar ... by the webdataset package."""
     import webdataset
 
     rng = np.random.default_rng(seed)
@@ -458,7 +458,7 @@ def write_webdataset(
 
 
 def write_all(src: Path, seed: int = 0) -> dict[str, dict[str, Split]]:
-    """A folder like /data, in which each format of the protocols is found; by format."""
+    """Write a folder that has each format of the protocols; return format -> split -> content."""
     images = {
         "lsun-resize": "LSUN_resize",
         "imagenet-resize": "Imagenet_resize",

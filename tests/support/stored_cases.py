@@ -1,5 +1,7 @@
-"""One picture in the many ways in which files store it, written here byte by byte where Pillow
-writes no such file: PNG and TIFF of any depth, and ICC profiles."""
+"""One picture in the many forms in which files store it.
+
+Files that Pillow cannot write are made here byte by byte: PNG and TIFF of any depth, ICC profiles.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,19 @@ SIDE = 16
 
 
 def gray_picture() -> np.ndarray:
-    """All 256 levels: uint8 [16,16]."""
+    """Return a picture of all 256 levels: uint8 [16,16]."""
     return np.random.default_rng(3).permutation(256).astype(np.uint8).reshape(SIDE, SIDE)
 
 
 def colour_picture() -> np.ndarray:
-    """uint8 [16,16,3], black and white among its colours."""
+    """Return a picture with black and white among its colours: uint8 [16,16,3]."""
     picture = np.random.default_rng(4).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     picture[0, 0], picture[0, 1] = 0, 255
     return picture
 
 
 def saved(image: Image.Image | np.ndarray, format_: str, **options: object) -> bytes:
-    """An image as Pillow writes it."""
+    """Return an image as a file that Pillow writes."""
     file = io.BytesIO()
     image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
     image.save(file, format_, **options)
@@ -37,7 +39,7 @@ def saved(image: Image.Image | np.ndarray, format_: str, **options: object) -> b
 def png(
     values: np.ndarray, bits: int, colour_type: int, extra: Mapping[bytes, bytes] = {}
 ) -> bytes:
-    """A PNG of 8 or 16 bits of numbers [H,W,C]; `extra` chunks stand before its data."""
+    """Return a PNG of 8 or 16 bits of values [H,W,C], with `extra` chunks before its data."""
     height, width = values.shape[:2]
     rows = values.astype(">u2" if bits == 16 else "u1").reshape(height, -1)
     chunks = {
@@ -61,15 +63,15 @@ def tiff(
     extra_samples: int | None = None,
     order: str = "<",
 ) -> bytes:
-    """An uncompressed TIFF of one strip.
+    """Return an uncompressed TIFF of one strip.
 
     Args:
-        values: [H,W] or [H,W,C], of any dtype whose bytes are to be stored; of 12 bits uint16.
-        bits: Of each sample.
-        sample_format: 1 unsigned, 2 signed, 3 float.
-        photometric: 0 white is zero, 1 black is zero, 2 RGB.
-        extra_samples: 1 alpha that was multiplied in, 2 alpha that was not.
-        order: "<" or ">".
+        values: [H,W] or [H,W,C], of the dtype whose bytes are stored; uint16 for 12 bits.
+        bits: The bits of each sample.
+        sample_format: 1 = unsigned, 2 = signed, 3 = float.
+        photometric: 0 = white is zero, 1 = black is zero, 2 = RGB.
+        extra_samples: 1 = premultiplied alpha, 2 = straight alpha.
+        order: The byte order, "<" or ">".
     """
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
@@ -110,11 +112,11 @@ def tiff(
 
 
 SRGB_PRIMARIES = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
-"""X, Y, Z of red, green and blue, at ICC's white (D50)."""
+"""X, Y, Z of red, green and blue, relative to ICC's white (D50)."""
 
 
 def icc_profile(gamma: float, space: bytes = b"RGB ", swapped: bool = False) -> bytes:
-    """A small profile: light is the number to the power `gamma`; `swapped`: red is stored last."""
+    """Return a small profile: light = value ** gamma; with `swapped` red is stored last."""
 
     def fixed(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
@@ -146,6 +148,6 @@ def icc_profile(gamma: float, space: bytes = b"RGB ", swapped: bool = False) -> 
 
 
 def srgb_of_light(light: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1: light in 0..1 as levels of 0..255."""
+    """Return light in 0..1 as levels in 0..255, by IEC 61966-2-1."""
     low = 12.92 * light
     return 255 * np.where(light <= 0.0031308, low, 1.055 * light ** (1 / 2.4) - 0.055)
