@@ -34,7 +34,7 @@ FORMAT_VERSION = 2
 MAX_SAMPLES = 10**9
 """The most samples of a set: a key has nine digits."""
 MAX_NUMBER = 2**64 - 1
-"""The largest seed, number of bytes, and count of entries that are no images."""
+"""The largest seed, number of bytes, and count of entries that were passed over."""
 MAX_SIZE_PX = 1024
 """The largest height and width of stored images."""
 NAME = r"[A-Za-z0-9_-]{1,80}"

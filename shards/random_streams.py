@@ -4,8 +4,9 @@ A draw is a function of the seed, the stream and a few words such as the step. I
 the draws before it, so a resumed run draws what an uninterrupted run draws. A stream takes the same
 number of words at every call, because numpy reads missing words as zeros.
 
-Two draws of a run are made by torch and are no streams: the initial weights, from the seed itself
-(`train/networks/model.py`), and what a backbone draws inside a step, from `torch_seed`.
+Two draws of a run are made by torch and are not streams: the initial weights, from the seed itself
+(`train/networks/model.py`), and what a backbone draws inside a step, from `torch_seed`. The shuffle
+of a set is no draw of a run: it belongs to the build, and has its seed (`building/build_plan.py`).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The result must not depend on how a picture is stored. A file that states its range is converted by
 that range (8 bits; 12 bits of a TIFF; the precision of a JPEG 2000). A file that does not state its
 range is refused, unless the set has a rule, `intensity`, for all of its images. Such files hold
-floats, integers of 32 bits, or 16 bits of which the upper one is never used, as if they were 12
-bits stored in 16. No image is stretched to its own range, because that would hide what is unusual
-about it.
+floats, integers of 32 bits, or 16 bits whose highest bit is never used (as in a picture of 12 bits
+that was stored with 16). No image is stretched to its own range, because that would hide what is
+unusual about it.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ class FolderFiles(Files):
             return file.read()
 
     def place(self, index: int) -> Place:
-        """Open the file itself, all of which is the entry."""
+        """Open the file; the entry is all of it."""
         file = self.open(index)
         return Place(file, 0, os.fstat(file.fileno()).st_size)
 

@@ -50,7 +50,7 @@ class Format:
     are_splits_disjoint: bool = True
     """True if no image is in two of `splits`."""
     takes_component: bool = False
-    """True if samples have components, one of which is the image (a WebDataset)."""
+    """True if a sample has several components and one of them is its image (a WebDataset)."""
     contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Archive -> name -> published MD5 sum, for all files in an archive. These sums stay the same
     when files are packed anew, while the sum of the archive changes. Without them an archive that

@@ -1,4 +1,4 @@
-"""Recognition of images, by the ending of a name, or else by the first bytes of the content.
+"""Recognition of images by the ending of the name, or by the first bytes of the content.
 
 The reasons below are written to the manifests of sets, so their words never change.
 """
