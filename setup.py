@@ -25,6 +25,7 @@ setup(
     packages=[
         "shards",
         "shards.terminal",
+        "shards.disk",
         "shards.pixels",
         "shards.format",
         "shards.sources",

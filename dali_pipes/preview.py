@@ -19,9 +19,11 @@ import tyro
 
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
+from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import parse_negatives
 from dali_pipes.shifts.table import SHIFTS, shift_named
-from shards.disk import replace_file
+from dali_pipes.step_plan import StreamOrder
+from shards.disk.publish import replace_file
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal import cli
@@ -128,8 +130,6 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
     import numpy as np
     import torch
 
-    from dali_pipes.loader import TrainLoader
-    from dali_pipes.step_plan import StreamOrder
     from dali_pipes.view_sheets import draw_sheet, input_column, stack, view_columns, view_pictures
 
     sources = parse_negatives(config.negatives)

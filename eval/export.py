@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from eval.exported import check_installed
 from eval.onnx_export.config import ExportConfig
-from shards.disk import refuse_existing
+from shards.disk.publish import refuse_existing
 from shards.terminal import cli
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from eval.decisions.conformal import Calibration
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import judge, scores_csv, summary
-from shards.disk import refuse_existing, write_new_file
+from shards.disk.publish import refuse_existing, write_new_file
 from shards.errors import UserError
 from shards.json_types import is_of_type
 from shards.pixels.levels import WHITE, is_colour, is_intensity

@@ -22,7 +22,7 @@ from shards.building.convert import Chunk, convert
 from shards.building.provenance import MD5, describe, describe_folder, held_to
 from shards.building.tally import Tally
 from shards.building.workplace import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
-from shards.disk import refuse_existing, write_file
+from shards.disk.publish import refuse_existing, write_file
 from shards.errors import UserError, printable
 from shards.format.json_lines import ListWriter
 from shards.format.source_sizes import shape_note, write_sizes

@@ -23,7 +23,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shards.disk import refuse_existing, write_new_file
+from shards.disk.publish import refuse_existing, write_new_file
 from shards.errors import UserError, printable
 from shards.format.json_lines import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shards.disk import read_text
+from shards.disk.reading import read_text
 from shards.errors import UserError
 from shards.json_types import check_types
 from shards.manifest import (

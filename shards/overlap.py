@@ -34,7 +34,7 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from shards.disk import refuse_existing, write_new_file
+from shards.disk.publish import refuse_existing, write_new_file
 from shards.errors import UserError, printable
 from shards.format.json_lines import json_lines
 from shards.reader import ShardSet

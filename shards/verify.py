@@ -20,7 +20,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from shards.disk import file_sha256
+from shards.disk.reading import file_sha256
 from shards.errors import UserError
 from shards.format.index import Component, Index, parse_index
 from shards.format.source_sizes import parse_sizes

@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from shards.disk import move_folder, sync, write_file
+from shards.disk.publish import move_folder, partial_folder, publish_folder, sync
 from shards.errors import UserError
 from train.config import RunConfig
 from train.run_folder import first_difference, from_fields, to_fields
@@ -180,25 +180,20 @@ class Snapshot:
     def write(self, config: RunConfig) -> None:
         """Write a checkpoint, then drop all but the newest `config.keep_checkpoints`."""
         final = config.out / "checkpoints" / f"step-{self.step:08d}"
-        partial = final.with_name(f".{final.name}.partial")
         for leftover in final.parent.glob(".step-*"):
             shutil.rmtree(leftover)
-        partial.mkdir(parents=True)
-        sync(config.out)  # which has got the folder of checkpoints with the first one
         contents = {
             NETWORKS: safetensors.torch.save(self.networks),
             OPTIMIZER: safetensors.torch.save(self.optimizer),
             STATE: (json.dumps(self.described, indent=1) + "\n").encode(),
         }
         contents[COMPLETE] = _complete({name: _digest(data) for name, data in contents.items()})
-        for name, data in contents.items():
-            write_file(partial / name, [data])
-        sync(partial)
-        if final.exists():
-            # A step is saved twice only when the first copy was refused as damaged.
-            _set_aside(final)
-        partial.rename(final)
-        sync(final.parent)
+        with partial_folder(final) as partial:
+            sync(config.out)  # The first checkpoint adds the folder of checkpoints to it.
+            for name, data in contents.items():
+                (partial / name).write_bytes(data)
+        # A step is saved twice only when the first copy was refused as damaged.
+        publish_folder(partial, final, replaced=_refused_name(final))
         # Those of later steps were refused as damaged when the run went on from before them.
         older = [path for path in _directories(config.out) if path.name <= final.name]
         for old in older[config.keep_checkpoints :]:
@@ -212,10 +207,10 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(nameless)
 
 
-def _set_aside(directory: Path) -> None:
-    """Rename a damaged checkpoint: no longer one, but there is something to be rescued from it."""
+def _refused_name(directory: Path) -> Path:
+    """A free name for a damaged checkpoint, which is kept because a user may rescue parts of it."""
     names = (directory.with_name(f"{directory.name}.refused-{n}") for n in itertools.count(1))
-    move_folder(directory, next(name for name in names if not name.exists()))
+    return next(name for name in names if not name.exists())
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:

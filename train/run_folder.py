@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
-from shards.disk import LOCK_FILE_NAME, LOCK_WAIT_S, locked, replace_file
+from shards.disk.locks import LOCK_FILE_NAME, LOCK_WAIT_S, locked
+from shards.disk.publish import replace_file
 from shards.errors import UserError
 from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 COMMAND = "command.json"
-PARTIAL = "config.partial"
-"""What a start that was killed may leave."""
+OLD_PARTIAL = "config.partial"
+"""The file that a killed start of an older version may have left."""
 
 MACHINE_FIELDS = frozenset(
     {"out", "in_dist", "aux", "in_dist_test", "device", "loader.resident_gb", "loader.threads"}
@@ -164,6 +165,7 @@ def check_ranks(config: RunConfig, world: World) -> None:
 def start_run(config: RunConfig) -> None:
     """Write the run's configuration into its folder, if it is new; it is on the disk then."""
     path = config.out / CONFIG
+    (config.out / OLD_PARTIAL).unlink(missing_ok=True)
     if not path.exists():
         replace_file(path, [(json.dumps(to_fields(config), indent=1) + "\n").encode()])
 
@@ -195,4 +197,6 @@ def locked_run(out: Path, wait_s: float = LOCK_WAIT_S) -> contextlib.AbstractCon
 
 
 def _is_empty(path: Path) -> bool:
-    return path.is_dir() and {entry.name for entry in path.iterdir()} <= {PARTIAL, LOCK_FILE_NAME}
+    """True if a folder holds no more than a killed start leaves."""
+    left = {LOCK_FILE_NAME, OLD_PARTIAL, *(p.name for p in path.glob(f".{CONFIG}.partial-*"))}
+    return path.is_dir() and {entry.name for entry in path.iterdir()} <= left

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shards.disk import sync
+from shards.disk.publish import sync, whole_file
 from shards.errors import printable
 from train.world import World
 
@@ -77,15 +76,10 @@ def _read(path: Path, described: str) -> Tensor | None:
 def _write(path: Path, described: str, features: Tensor) -> None:
     features = features.cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        metadata = {"key": described, "sha256": _digest(features)}
+    metadata = {"key": described, "sha256": _digest(features)}
+    with whole_file(path) as partial:
         save_file({"features": features}, partial, metadata)
         sync(partial)
-        partial.rename(path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _digest(features: Tensor) -> str:

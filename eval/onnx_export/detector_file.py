@@ -25,7 +25,7 @@ from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
 from eval.results.collect import described
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import TEST, EvalSets, open_sets
-from shards.disk import write_new_file
+from shards.disk.publish import write_new_file
 from shards.errors import UserError
 from shards.reader import ShardSet
 

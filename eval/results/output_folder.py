@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shards.disk import move_folder, naming, sync
+from shards.disk.publish import partial_folder, publish_folder
 from shards.errors import UserError
 
 RESULTS_FILE = "results.json"
@@ -97,40 +97,19 @@ def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
         UserError: see `check_replaceable`; or the system refuses to replace `out`.
     """
     out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    with partial_folder(out) as partial:
+        yield partial
     replaced = out.with_name(f".{out.name}.replaced-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        with naming(out):
-            yield partial
-            for path in [*partial.rglob("*"), partial]:
-                sync(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     try:
         check_replaceable(out, output)
-        _replace(out, partial, replaced)
+        publish_folder(partial, out, replaced)
     except KeyboardInterrupt:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except (OSError, UserError) as error:
+        if not partial.exists():  # it became `out`, whose name could not be synced
+            raise
         kept = partial.with_name(f"{out.name}.not-published-{os.getpid()}")
         partial.rename(kept)
         raise UserError(f"{error}; what was made is in {kept}") from error
-    sync(out.parent)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _replace(out: Path, partial: Path, replaced: Path) -> None:
-    """Give `partial` the name of `out`, which keeps what it had if that fails."""
-    if out.exists():
-        move_folder(out, replaced)
-    try:
-        partial.rename(out)
-    except BaseException:
-        if replaced.exists() and not out.exists():
-            replaced.rename(out)
-        raise

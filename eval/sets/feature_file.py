@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.sets.opening import BANK, TEST, EvalSets, ood_name
-from shards.disk import file_sha256
+from shards.disk.reading import file_sha256
 from shards.errors import UserError
 from shards.terminal.mistakes import did_you_mean
 

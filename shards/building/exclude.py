@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from shards.disk import read_text
+from shards.disk.reading import read_text
 from shards.errors import UserError
 from shards.format.json_lines import parse_json_lines
 

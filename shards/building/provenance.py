@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.disk import visible_files
+from shards.disk.reading import visible_files
 from shards.errors import UserError
 from shards.manifest import SourceFile
 from shards.sources.archives import open_files

@@ -17,15 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.building.tally import Tally
-from shards.disk import (
-    LOCK_FILE_NAME,
-    LOCK_WAIT_S,
-    file_sha256,
-    locked,
-    refuse_existing,
-    sync,
-    write_file,
-)
+from shards.disk.locks import LOCK_FILE_NAME, LOCK_WAIT_S, locked
+from shards.disk.publish import publish_folder, refuse_existing, sync, write_file, write_new_file
+from shards.disk.reading import file_sha256
 from shards.errors import UserError
 from shards.manifest import Shard
 
@@ -52,10 +46,8 @@ class Workplace:
 
     def finish(self, number: int, part: Part) -> None:
         """Note that shard `number` is on the disk."""
-        path = self._part_path(number)
-        draft = path.with_suffix(".draft")
-        write_file(draft, [json.dumps(part, default=vars).encode("ascii")])
-        os.rename(draft, path)
+        note = json.dumps(part, default=vars).encode("ascii")
+        write_new_file(self._part_path(number), [note])
 
     def part(self, number: int) -> Part:
         """The note of a finished shard."""
@@ -118,8 +110,7 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
                 yield work
                 sync(work.set_folder)
                 refuse_existing(directory, OUTPUT_KIND)
-                os.rename(work.set_folder, directory)
-                sync(directory.parent)
+                publish_folder(work.set_folder, directory)
                 # What it leaves, `remove_leftovers` removes.
                 _remove(partial)
             except BaseException as error:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shards.disk import naming, sync_file
+from shards.disk.file_system import naming
+from shards.disk.publish import sync_file
 from shards.errors import UserError
 
 Value = TypeVar("Value")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.disk import write_file
+from shards.disk.publish import write_file
 from shards.errors import UserError
 from shards.pixels.resize import Resize, fit_of
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.disk import naming, sync_file, write_file
+from shards.disk.file_system import naming
+from shards.disk.publish import sync_file, write_file
 from shards.format.index import Component, Index, format_index
 from shards.format.tar import BLOCK_BYTES, END, blank_members, members, padded
 from shards.manifest import LABEL, Shard

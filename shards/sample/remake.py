@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from shards.disk import replace_file
+from shards.disk.publish import replace_file
 from shards.errors import UserError
 from shards.sources.idx import open_idx, read_idx
 from shards.terminal import cli

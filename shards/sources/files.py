@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from shards.disk import MAX_TEXT_BYTES, entries_below, read_text
+from shards.disk.reading import MAX_TEXT_BYTES, entries_below, read_text
 from shards.errors import UserError
 from shards.pixels.limits import MAX_FILE_BYTES, refuse_large
 from shards.sources.kinds import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.disk import LACKS, passing_over
+from shards.disk.file_system import LACKS, passing_over
 from shards.errors import UserError
 from shards.sources.arrays import Images
 from shards.sources.rows import FileRows

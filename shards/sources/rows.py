@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shards.disk import naming
+from shards.disk.file_system import naming
 from shards.errors import UserError
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from shards.disk import naming
+from shards.disk.file_system import naming
 from shards.errors import UserError
 from shards.format.tar import BLOCK_BYTES
 from shards.sources.files import Files, Place, no_room, sorted_by_name

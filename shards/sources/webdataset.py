@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from braceexpand import braceexpand
 
-from shards.disk import LACKS, passing_over
+from shards.disk.file_system import LACKS, passing_over
 from shards.errors import UserError
 from shards.pixels.limits import refuse_large
 from shards.sources.files import no_room

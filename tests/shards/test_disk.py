@@ -17,8 +17,17 @@ import pytest
 import torch
 
 from eval.results.output_folder import complete_folder
-from shards import disk
-from shards.disk import locked, move_folder, replace_file, sync, write_new_file
+from shards.disk import file_system
+from shards.disk.locks import locked
+from shards.disk.publish import (
+    move_folder,
+    partial_folder,
+    publish_folder,
+    replace_file,
+    sync,
+    whole_file,
+    write_new_file,
+)
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.verify import verify_shards
@@ -33,7 +42,7 @@ FSYNC, FLOCK = os.fsync, fcntl.flock
 
 @pytest.fixture(autouse=True)
 def _nothing_told(monkeypatch) -> None:
-    monkeypatch.setattr(disk, "_told", set())
+    monkeypatch.setattr(file_system, "_told", set())
 
 
 def answering(monkeypatch, number: int, *, folders: bool = True, files: bool = False) -> None:
@@ -159,7 +168,7 @@ def test_what_cannot_be_written_has_a_name(error: int, tmp_path, monkeypatch) ->
             raise OSError(error, os.strerror(error))
     with (
         pytest.raises(OSError, match="No space left on device: '/dev/full'"),
-        disk.naming(Path("/dev/full")),
+        file_system.naming(Path("/dev/full")),
     ):
         with open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")
@@ -218,6 +227,78 @@ def test_a_lock_whose_folder_was_removed_is_taken_anew(tmp_path, monkeypatch) ->
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked(tmp_path / "x", "it is held"):
         assert (tmp_path / "x" / "lock").is_file() and len(taken) == 2
+
+
+# ---- whole or not at all -----------------------------------------------------------------------
+
+
+def test_a_file_that_is_replaced_is_whole_at_every_moment(tmp_path) -> None:
+    path = tmp_path / "a[1].txt"
+    left = tmp_path / ".a[1].txt.partial-1"
+    for old in (None, b"neo"):
+        left.write_text("of a process that was killed")
+
+        def parts(old=old):
+            assert (path.read_bytes() if path.exists() else None) == old
+            yield b"ne"
+            assert (path.read_bytes() if path.exists() else None) == old
+            yield b"w" if old else b"o"
+
+        replace_file(path, parts())
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == [path.name]
+
+    def failing():
+        yield b"half"
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        replace_file(path, failing())
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_new_file_does_not_replace_one_that_appears_meanwhile(tmp_path) -> None:
+    path = tmp_path / "new" / "file"
+
+    def parts():
+        yield b"mine"
+        path.write_bytes(b"theirs")
+
+    with pytest.raises(UserError, match="file: exists already; name a new file"):
+        write_new_file(path, parts())
+    assert path.read_bytes() == b"theirs" and os.listdir(path.parent) == ["file"]
+
+
+def test_two_processes_may_make_the_same_file(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "file"
+    with whole_file(path) as mine:
+        mine.write_bytes(b"mine")
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            with whole_file(path) as theirs:
+                theirs.write_bytes(b"theirs")
+        assert path.read_bytes() == b"theirs"
+    assert path.read_bytes() == b"mine" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch) -> None:
+    synced: list[str] = []
+
+    def fsync(handle) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        FSYNC(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with partial_folder(tmp_path / "new" / "out") as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "file").write_text("x")
+        assert os.listdir(tmp_path / "new") == [partial.name] and partial.name.startswith(".out.")
+    within = {str(partial), f"{partial}/deep", f"{partial}/deep/file"}
+    assert set(synced) == within
+    publish_folder(partial, tmp_path / "new" / "out")
+    assert synced[-1] == str(tmp_path / "new") and os.listdir(tmp_path / "new") == ["out"]
+    with pytest.raises(RuntimeError), partial_folder(tmp_path / "other"):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["new"]
 
 
 # ---- renaming ----------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ import pytest
 from PIL import Image
 
 from eval.decisions.images import folder_images, read_chunks
-from shards import disk, verify
+from shards import verify
 from shards.build import build
+from shards.disk import reading
 from shards.errors import UserError
 from shards.pixels import limits
 from shards.pixels.limits import MAX_FILE_BYTES, read_picture
@@ -187,13 +188,13 @@ def test_pictures_by_their_paths(tmp_path: Path) -> None:
 def test_text_files(tmp_path: Path, monkeypatch) -> None:
     path = sparse(tmp_path / "list", b"{}", 5 << 30)
     with little_memory(), pytest.raises(UserError, match=r"list: has more than 1,073,741,824 byte"):
-        disk.read_text(path)
+        reading.read_text(path)
     with pytest.raises(UserError, match="/dev/zero: has more than 1,000 bytes"):
-        disk.read_text(Path("/dev/zero"), 1000)
+        reading.read_text(Path("/dev/zero"), 1000)
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"x" * 1000,))
     writer.start()
-    assert disk.read_text(tmp_path / "pipe", 1000) == b"x" * 1000
+    assert reading.read_text(tmp_path / "pipe", 1000) == b"x" * 1000
     writer.join()
     monkeypatch.setattr("shards.sources.files.MAX_TEXT_BYTES", 50)
     tree = {"wnids.txt": b"n1\n" * 100, "val/images/a.JPEG": b"", "val/val_annotations.txt": b""}

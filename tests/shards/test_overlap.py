@@ -19,7 +19,7 @@ from sklearn.datasets import load_sample_images
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
-from shards.disk import write_new_file
+from shards.disk.publish import write_new_file
 from shards.errors import UserError, printable
 from shards.overlap import Group, exclusions, find_overlaps, main
 from shards.reader import ShardSet

@@ -21,7 +21,7 @@ SAYS = """
 import sys
 from pathlib import Path
 from shards.terminal import cli
-from shards.disk import write_new_file
+from shards.disk.publish import write_new_file
 def main():
     {}
 cli.run(main)

@@ -64,7 +64,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(
 
 def test_the_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch) -> None:
     events: list[tuple[str, str]] = []
-    fsync, replace = os.fsync, os.replace
+    fsync, rename = os.fsync, os.rename
 
     def watched_fsync(handle):
         name = os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))
@@ -72,22 +72,24 @@ def test_the_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monke
         events.append(("fsync", name if name == tmp_path.name else f"{name}, {size} bytes"))
         fsync(handle)
 
-    def watched_replace(src, dst):
-        events.append(("replace", os.path.basename(dst)))
-        replace(src, dst)
+    def watched_rename(src, dst):
+        events.append(("rename", os.path.basename(dst)))
+        rename(src, dst)
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
-    monkeypatch.setattr(os, "replace", watched_replace)
-    (tmp_path / "config.partial").write_text("of a start that was killed")
+    monkeypatch.setattr(os, "rename", watched_rename)
+    for left in ("config.partial", ".config.json.partial-1"):
+        (tmp_path / left).write_text("of a start that was killed")
     config = dataclasses.replace(RECIPES["demo-cpu"](), in_dist=Path("x"), out=tmp_path)
     start_run(config)
     size = (tmp_path / "config.json").stat().st_size
     assert events == [
-        ("fsync", f"config.partial, {size} bytes"),
-        ("replace", "config.json"),
+        ("fsync", f".config.json.partial-{os.getpid()}, {size} bytes"),
+        ("rename", "config.json"),
         ("fsync", tmp_path.name),
     ]
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == config.seed
+    assert os.listdir(tmp_path) == ["config.json"]
 
 
 def test_the_command_of_a_run_is_read_back_word_by_word(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from shards.disk.publish import replace_file
 from train.metrics import NATS, PANELS, Metric
 
 
@@ -29,7 +31,9 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
     for report in reports:
         for axes in figure.axes if report.get("warnings") else ():
             axes.axvline(report["step"], color="red", alpha=0.3, linewidth=0.8)
-    figure.savefig(out, dpi=110)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    replace_file(out, [png.getvalue()])
 
 
 def _line(reports: Sequence[Mapping[str, Any]], metric: Metric) -> tuple[list[float], list[float]]:

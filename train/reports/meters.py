@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from shards.disk import naming, replace_file
+from shards.disk.file_system import naming
+from shards.disk.publish import replace_file
 from shards.terminal.console import Terminal
 from train.config import RunConfig
 from train.metrics import (

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shards.disk import replace_file
+from shards.disk.publish import replace_file
 from train.config import RunConfig
 from train.launch import read_launch
 from train.metrics import (

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dali_pipes.batch import Batch
+from shards.disk.publish import replace_file
 from train.config import RunConfig
 from train.objective import micro_batches, objective
 from train.optim import gradients_of
@@ -29,7 +30,7 @@ def describe_skipped(
     """
     found = _look(config, world, state, batch, values)
     path = config.out / f"nonfinite-step-{batch.step:08d}-rank-{world.rank}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    replace_file(path, [(json.dumps(found, indent=1) + "\n").encode()])
     return (
         f"{config.skips_in_a_row + 1} steps in a row, up to {batch.step}, were not finite and were "
         f"skipped; {path} says what was not; the last checkpoint is from before. Try a lower "
