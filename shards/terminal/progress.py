@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line a minute elsewhere."""
+"""The progress of a long job: a bar on a terminal, a line each minute elsewhere."""
 
 from __future__ import annotations
 
@@ -13,10 +13,33 @@ from shards.terminal.console import Terminal
 from shards.terminal.printing import shows_unicode
 
 LINE_EVERY_S = 60.0
+BAR_CHARACTERS = 20
+
+
+def progress_bar(console: Terminal, *, transient: bool) -> Progress:
+    """Return a bar with the columns that all jobs have; it is disabled away from a terminal.
+
+    Args:
+        console: The stream that it is drawn on.
+        transient: The bar disappears at its end.
+
+    Returns:
+        A bar whose tasks have a description, a total and a field `note`.
+    """
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(BAR_CHARACTERS),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=transient,
+        disable=not console.file.isatty(),
+    )
 
 
 def waiting(what: str) -> contextlib.AbstractContextManager[object]:
-    """While it lasts, a terminal shows what is being waited for."""
+    """Show on a terminal, while the block runs, what is being waited for."""
     console = Terminal(stderr=True)
     spinner = "dots" if shows_unicode(sys.stderr) else "line"
     return (
@@ -27,32 +50,23 @@ def waiting(what: str) -> contextlib.AbstractContextManager[object]:
 
 
 class ImageProgress:
-    """Counts images; shows images/s, the time that is left and the rejects."""
+    """Counts images; shows images/s, the time that is left and the number of rejects."""
 
     def __init__(self, what: str, total: int) -> None:
-        """Start a job, told in a few words, of `total` images."""
+        """Describe a job in a few words, and give the number of its images."""
         self._what, self._total = what, total
         self._done = self._skipped = 0
         self._start_s = self._line_s = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=Terminal(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
+        self._bar = progress_bar(Terminal(stderr=True), transient=True)
         self._task = self._bar.add_task(what, total=total, note="")
 
     def skip(self, images: int) -> None:
-        """Tell that `images` need no work any more."""
+        """Count images that need no work any more."""
         self._done += images
         self._skipped += images
 
     def advance(self, images: int, rejects: int = 0) -> None:
-        """Tell that `images` more are done, and that there are `rejects` so far."""
+        """Count images that are done; `rejects` is the number of rejects so far."""
         self._done += images
         now_s = time.monotonic()
         rate = (self._done - self._skipped) / max(now_s - self._start_s, 1e-9)
@@ -73,5 +87,5 @@ class ImageProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()

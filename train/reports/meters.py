@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from shards.disk.file_system import naming
 from shards.disk.publish import replace_file
 from shards.terminal.console import Terminal
+from shards.terminal.progress import progress_bar
 from train.config import RunConfig
 from train.metrics import (
     DATA_WAIT_PCT,
@@ -62,8 +62,10 @@ class Meters:
             self._tensorboard = SummaryWriter(
                 str(config.out / "tensorboard"), purge_step=state.step + 1
             )
-            self._progress = _progress_bar()
-            self._task = self._progress.add_task("", total=total_steps, completed=state.step)
+            self._progress = progress_bar(Terminal(), transient=False)
+            self._task = self._progress.add_task(
+                "step", total=total_steps, completed=state.step, note=""
+            )
             self._progress.start()
 
     def _start_window(self) -> None:
@@ -131,11 +133,11 @@ class Meters:
                 self._progress.console.print(f"warning: step {self._step}: {text}", soft_wrap=True)
         self._told = set(warnings)
         shown = progress_line(values)
-        if self._progress.console.is_terminal:
-            self._progress.update(self._task, description=shown)
-        else:
+        if self._progress.disable:
             eta = f"{values[ETA_S.key] / 60:.1f} min left"
             print(f"step {self._step}/{self._total_steps}  {shown}  {eta}", flush=True)
+        else:
+            self._progress.update(self._task, note=shown)
 
 
 def reports_of(path: Path) -> list[dict[str, Any]]:
@@ -162,18 +164,6 @@ def progress_line(values: Mapping[str, float]) -> str:
         f"H_t {values[TEACHER_ENTROPY.key]:.2f}  spread {values[SPREAD.key]:.2f}  "
         f"prototypes {values[OCCUPIED.key]:.0f}  "
         f"{values[IMAGES_PER_S.key]:.0f} img/s  data wait {values[DATA_WAIT_PCT.key]:.1f}%"
-    )
-
-
-def _progress_bar() -> Progress:
-    console = Terminal()
-    return Progress(
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
     )
 
 
