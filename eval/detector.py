@@ -27,7 +27,7 @@ from torch import Tensor
 
 from eval.config import FPR, DetectorConfig, Device, Precision
 from eval.decisions.conformal import Calibration
-from eval.decisions.images import Item, Pixels, Read, rule_of
+from eval.decisions.images import Pixels, Read, rule_of
 from eval.decisions.verdicts import Verdicts, judge
 from eval.features.checks import MIN_NORM
 from eval.features.networks import Network, cache_of, teacher_network
@@ -36,6 +36,7 @@ from eval.scores.cosine import score as eq6_log_form
 from eval.sets.leakage import Shared, check_overlap
 from eval.sets.opening import BANK, TEST, open_sets
 from shards.errors import UserError
+from shards.pixels.fitted import Item
 from shards.pixels.limits import read_picture
 from shards.pixels.target import Target
 from train.teacher import LoadedTeacher, load_teacher

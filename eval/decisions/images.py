@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from shards.errors import UserError
 from shards.manifest import Manifest
-from shards.pixels.decode import decode, encode, is_stored_as_is
-from shards.pixels.levels import WHITE, to_levels
+from shards.pixels.decode import decode, encode
+from shards.pixels.fitted import Item, fitted, keeps_file
+from shards.pixels.levels import WHITE
 from shards.pixels.limits import read_picture
-from shards.pixels.resize import RESIZES, BadImage, Resize, fit, in_channels, to_image, to_pixels
+from shards.pixels.resize import RESIZES, BadImage, Resize, to_pixels
 from shards.pixels.target import Target
 from shards.sources.archives import open_files
 from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
@@ -28,8 +28,6 @@ from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
 CHUNK_BYTES = 64 << 20
 """Pixels that are held at a time."""
 
-Item = bytes | Image.Image | np.ndarray
-"""An image: the content of its file, or as Pillow has it, or uint8 [H, W, 1 or 3]."""
 Read = Callable[[], Item]
 """Gets an image when its turn has come."""
 
@@ -137,23 +135,10 @@ def prepare(item: Item, rule: Target) -> np.ndarray:
     Raises:
         BadImage: it cannot be used; says why.
     """
-    image = fit(_decoded(item, rule), rule.size_px, rule.resize, rule.background)
-    if rule.encoding == "jpg":
-        is_kept = isinstance(item, bytes) and is_stored_as_is(item, rule.size_px, rule.channels)
-        image = image if is_kept else decode(encode(image, "jpg"), rule.channels)
+    image, _ = fitted(item, rule)
+    if rule.encoding == "jpg" and not keeps_file(item, rule):
+        image = decode(encode(image, "jpg"), rule.channels)
     return to_pixels(image)
-
-
-def _decoded(item: Item, rule: Target) -> Image.Image:
-    understood = rule.channels, rule.background, rule.intensity
-    if isinstance(item, bytes):
-        return decode(item, *understood)
-    if isinstance(item, np.ndarray):
-        return in_channels(to_image(item), rule.channels)
-    try:
-        return to_levels(item, *understood)
-    except OSError as error:  # one that was opened, and is loaded only now
-        raise BadImage(f"cannot be decoded: {error}") from error
 
 
 def _pixels_or_reason(read: Read, rule: Target) -> np.ndarray | str:

@@ -15,9 +15,10 @@ from shards.building.dali_check import dali_errors
 from shards.building.tally import Tally
 from shards.format.writer import Packed, pack_encoded, pack_raw
 from shards.manifest import EXTENSIONS
-from shards.pixels.decode import decode, encode, holds_several, is_stored_as_is
+from shards.pixels.decode import encode, holds_several
+from shards.pixels.fitted import fitted, keeps_file
 from shards.pixels.jpeg import bare_jpeg
-from shards.pixels.resize import BadImage, fit, in_channels, to_image, to_pixels
+from shards.pixels.resize import BadImage, to_pixels
 from shards.pixels.target import Target
 from shards.sources.arrays import Images
 from shards.sources.image_files import ImageFiles
@@ -107,17 +108,10 @@ def _read(source: Source, index: int, tally: Tally, *, digest: bool) -> np.ndarr
 
 
 def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, tuple[int, int]]:
-    """What is stored of an image, and the height and width that it had."""
-    size_px, channels = target.size_px, target.channels
-    if isinstance(item, bytes):
-        image = decode(item, channels, target.background, target.intensity)
-    else:
-        image = in_channels(to_image(item), channels)
-    fitted = fit(image, size_px, target.resize, target.background)
-    size = image.height, image.width
+    """Return the pixels or the file that a tar stores, and the height and width before resizing."""
+    image, size = fitted(item, target)
     if target.encoding == "raw":
-        return to_pixels(fitted), size
-    if target.encoding == "jpg" and isinstance(item, bytes):
-        if is_stored_as_is(item, size_px, channels):
-            return bare_jpeg(item), size
-    return encode(fitted, target.encoding), size
+        return to_pixels(image), size
+    if keeps_file(item, target):
+        return bare_jpeg(item), size
+    return encode(image, target.encoding), size
