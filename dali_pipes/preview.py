@@ -9,13 +9,13 @@ recipe or of a run.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
+from PIL import Image
 
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
@@ -25,6 +25,7 @@ from dali_pipes.shifts.table import SHIFTS, shift_named
 from dali_pipes.step_plan import StreamOrder
 from shards.disk.publish import replace_file
 from shards.errors import UserError
+from shards.pixels.decode import encode
 from shards.reader import ShardSet
 from shards.terminal import cli
 
@@ -114,9 +115,7 @@ def save_preview(config: PreviewConfig) -> None:
         raise UserError(f"out is {config.out}, expected the name of a .png")
     picture = draw_preview(config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    replace_file(config.out, [png.getvalue()])
+    replace_file(config.out, [encode(picture, "png")])
     print(f"{config.out}: {config.images} images, their views, augmentations and negatives")
 
 
@@ -130,7 +129,13 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
     import numpy as np
     import torch
 
-    from dali_pipes.view_sheets import draw_sheet, input_column, stack, view_columns, view_pictures
+    from dali_pipes.view_sheets import (
+        draw_columns,
+        input_column,
+        stack,
+        view_columns,
+        view_pictures,
+    )
 
     sources = parse_negatives(config.negatives)
     in_dist = ShardSet.open(config.shards)
@@ -161,7 +166,7 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
         "each transformation of the negatives by itself": shifted,
     }
     zoom = max(1, SHOWN_PX // config.views.global_px)
-    return stack([draw_sheet(title, columns, zoom) for title, columns in sheets.items()])
+    return stack([draw_columns(title, columns, zoom) for title, columns in sheets.items()])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from dali_pipes.batch import Batch
 from dali_pipes.negatives import NegativeBranch
 from dali_pipes.normalised import levels_of
-
-MARGIN_PX, TITLE_PX, HEAD_PX = 6, 22, 30
+from shards.pixels.sheet import draw_sheet, enlarged
 
 Column = tuple[str, Sequence[Image.Image]]
 """A title, and one picture for each image."""
@@ -47,31 +46,11 @@ def view_pictures(views: torch.Tensor) -> list[list[Image.Image]]:
     return [[Image.fromarray(image) for image in view] for view in levels]
 
 
-def draw_sheet(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
-    """Draw the columns beside each other; a pixel of theirs becomes a square of side `zoom`."""
-    columns = [(name, [_zoomed(one, zoom) for one in pictures]) for name, pictures in columns]
-    row_px = max(picture.height for _, pictures in columns for picture in pictures) + MARGIN_PX
-    font = ImageFont.load_default(12)
-    widths = [
-        max(pictures[0].width, int(font.getlength(name))) + MARGIN_PX for name, pictures in columns
-    ]
-    rows = len(columns[0][1])
-    size = (sum(widths) + MARGIN_PX, HEAD_PX + TITLE_PX + rows * row_px + MARGIN_PX)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN_PX, 8), title, fill="black", font=ImageFont.load_default(16))
-    left = MARGIN_PX
-    for (name, pictures), width in zip(columns, widths, strict=True):
-        draw.text((left, HEAD_PX + 5), name, fill="black", font=font)
-        for row, picture in enumerate(pictures):
-            sheet.paste(picture, (left, HEAD_PX + TITLE_PX + row * row_px))
-        left += width
-    return sheet
-
-
-def _zoomed(picture: Image.Image, zoom: int) -> Image.Image:
-    size = (zoom * picture.width, zoom * picture.height)
-    return picture.resize(size, Image.Resampling.NEAREST)
+def draw_columns(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
+    """Draw the columns beside each other; each pixel becomes a square of side `zoom`."""
+    names, pictures = zip(*columns, strict=True)
+    rows = [[enlarged(one, zoom) for one in row] for row in zip(*pictures, strict=True)]
+    return draw_sheet(rows, title=title, column_titles=names)
 
 
 def stack(sheets: Sequence[Image.Image]) -> Image.Image:

@@ -8,7 +8,6 @@ a table of one row each. Nothing is shown of a set that is not as it was built.
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rich import box
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -27,7 +26,9 @@ from shards.disk.publish import refuse_existing, write_new_file
 from shards.errors import UserError, printable
 from shards.format.json_lines import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
+from shards.pixels.decode import encode
 from shards.pixels.resize import to_image
+from shards.pixels.sheet import draw_sheet, enlarged
 from shards.reader import ShardSet
 from shards.terminal import cli
 from shards.terminal.console import Terminal
@@ -48,7 +49,6 @@ MAX_SHEET_ROWS = 40
 UNLABELLED_ROWS = 6
 PICTURE_PX, MAX_PICTURE_PX = 96, 256
 """Smaller images are enlarged up to the one, larger ones reduced to the other, by whole factors."""
-MARGIN_PX, FONT_PX = 4, 14
 
 
 @dataclass(frozen=True)
@@ -101,34 +101,14 @@ def contact_sheet(shards: ShardSet) -> Image.Image:
     classes = shards.manifest.classes
     if not classes:
         ids = np.arange(min(len(shards), COLUMNS * UNLABELLED_ROWS))
-        return _draw(shards, [("", row) for row in np.split(ids, ids[COLUMNS::COLUMNS])])
-    labels = shards.labels(np.arange(len(shards)))
-    shown = np.flatnonzero(class_counts(shards))[:MAX_SHEET_ROWS].tolist()
-    return _draw(
-        shards,
-        [(classes[label], np.flatnonzero(labels == label)[:COLUMNS]) for label in shown],
-    )
-
-
-def _draw(shards: ShardSet, rows: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
-    """A sheet of rows, each with its title and the ids of its samples."""
-    pictures = [[_picture(pixels) for pixels in shards.read(ids)] for _, ids in rows]
-    width, height = pictures[0][0].size
-    row_px, column_px = height + MARGIN_PX, width + MARGIN_PX
-    font = ImageFont.load_default(FONT_PX)
-    titles = [printable(title) for title, _ in rows]
-    titles_px = max(int(np.ceil(font.getlength(title))) for title in titles)
-    left_px = MARGIN_PX + (titles_px + MARGIN_PX if titles_px else 0)
-    columns = max(len(row) for row in pictures)
-    size = (left_px + columns * column_px, MARGIN_PX + len(rows) * row_px)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (title, row) in enumerate(zip(titles, pictures, strict=True)):
-        top_px = MARGIN_PX + i * row_px
-        draw.text((MARGIN_PX, top_px + height // 2), title, fill="black", font=font, anchor="lm")
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (left_px + column * column_px, top_px))
-    return sheet
+        titles, rows = [], np.split(ids, ids[COLUMNS::COLUMNS])
+    else:
+        labels = shards.labels(np.arange(len(shards)))
+        shown = np.flatnonzero(class_counts(shards))[:MAX_SHEET_ROWS].tolist()
+        titles = [printable(classes[label]) for label in shown]
+        rows = [np.flatnonzero(labels == label)[:COLUMNS] for label in shown]
+    pictures = [[_picture(pixels) for pixels in shards.read(row)] for row in rows]
+    return draw_sheet(pictures, row_titles=titles)
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
@@ -137,8 +117,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     longer = max(image.size)
     if longer > MAX_PICTURE_PX:
         return image.reduce(-(-longer // MAX_PICTURE_PX))
-    factor = max(1, PICTURE_PX // longer)
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return enlarged(image, max(1, PICTURE_PX // longer))
 
 
 def describe(shards: ShardSet) -> RenderableType:
@@ -313,9 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sets = [stack.enter_context(ShardSet.open(path)) for path in request.directories]
         Terminal().print(describe(sets[0]) if len(sets) == 1 else compact(sets))
         if request.sheet is not None:
-            png = io.BytesIO()
-            contact_sheet(sets[0]).save(png, "PNG")
-            write_new_file(request.sheet, [png.getvalue()])
+            write_new_file(request.sheet, [encode(contact_sheet(sets[0]), "png")])
             print(f"{request.sheet}: the first samples")
 
 

@@ -10,8 +10,8 @@ from dali_pipes.batch import ViewSpec
 from dali_pipes.loader import TrainLoader
 from dali_pipes.preview import main
 from dali_pipes.step_plan import StreamOrder
-from dali_pipes.view_sheets import HEAD_PX, MARGIN_PX, TITLE_PX
 from shards.errors import UserError
+from shards.pixels.sheet import HEAD_PX, MARGIN_PX, TITLE_PX
 from shards.reader import ShardSet
 from train import preview
 from train.recipes import parse_run
