@@ -1,4 +1,4 @@
-"""A set of images to try things on, built anew."""
+"""A temporary shard set for the benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shards.reader import ShardSet
 def image_set(
     count: int, side_px: int = 32, encoding: Literal["raw", "jpg"] = "raw"
 ) -> Iterator[ShardSet]:
-    """Smooth random RGB images."""
+    """Build a set of smooth random RGB images; it is removed at the end of the block."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((count, 3, 6, 6), np.float32))
     smooth = torch.nn.functional.interpolate(coarse, size=side_px, mode="bicubic").clamp(0, 1)

@@ -1,8 +1,8 @@
-"""What `benchmarks.loader` times: the images, the peers, and one peer's turn.
+"""The peers of `benchmarks.loader`, their images, and the measurement of one peer.
 
-A peer is an endless iterator of batches. It is started once and stands still between its turns:
-what it had made ahead is taken first and not counted, and after its turn the clock waits until it
-has made as much ahead again, so that no peer works in another one's turn.
+A peer is an endless iterator of batches. It is started once and prepares some batches in advance.
+Before it is timed, the prepared batches are taken and not counted. Afterwards the benchmark waits
+until it has prepared as many again, so that no peer works while another one is timed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from shards.terminal.environment import usable_cpus
 CPUS = usable_cpus()
 CPU = torch.device("cpu")
 BATCH = 64
-"""Images a batch of all peers but torchvision's."""
+"""Images in a batch, for all peers except torchvision's."""
 TORCHVISION_BATCH = 8
-"""It is slow: small batches keep its turns short. Its rate does not depend on them."""
+"""Images in a batch of torchvision's peer, which is slow: small batches keep its rounds short. Its
+rate does not depend on the size of a batch."""
 PREFETCH = 2
-"""Batches that a process of torchvision's makes ahead: the DataLoader's default."""
+"""Batches that a worker of torchvision's DataLoader prepares in advance: its default."""
 AHEAD = 4
-"""Batches that DALI, or the engine `product`, may have made before they are asked for, and more."""
+"""Batches that DALI or the engine `product` may have prepared in advance, at most."""
 JPEG_QUALITY = 90
 
 Images = np.ndarray | Sequence[bytes]
@@ -49,17 +50,17 @@ Images = np.ndarray | Sequence[bytes]
 
 @dataclass
 class Peer:
-    """An endless iterator of batches and what its turn needs to know of it."""
+    """An endless iterator of batches, and the facts that its measurement needs."""
 
     batches: Iterator
     batch: int = BATCH
     ahead: int = AHEAD
-    """Most batches that it makes before they are asked for."""
+    """Largest number of batches that it prepares in advance."""
     at_once: int = 1
-    """Batches that are made side by side: a turn is some multiple of them."""
+    """Number of batches that are made in parallel; a whole multiple of it is timed."""
 
     def images_per_s(self, seconds: float) -> float:
-        """The rate of a turn that takes at least so long."""
+        """Return the rate of the peer, timed over at least so many seconds."""
         for _ in range(self.ahead):
             next(self.batches)
         start_s = time.perf_counter()
@@ -77,7 +78,7 @@ class Peer:
 
 
 def pieces(count: int, window_px: int, side_px: int, seed: int) -> np.ndarray:
-    """Windows of scikit-learn's two photographs, resized: uint8 [count, side, side, 3]."""
+    """Return resized pieces of scikit-learn's two photographs: uint8 [count, side, side, 3]."""
     rng = np.random.default_rng(seed)
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     out = np.empty((count, side_px, side_px, 3), np.uint8)
@@ -92,7 +93,7 @@ def pieces(count: int, window_px: int, side_px: int, seed: int) -> np.ndarray:
 
 
 def raw_set(folder: Path, name: str, pixels: np.ndarray) -> ShardSet:
-    """Raw images as a shard set."""
+    """Build a shard set of raw images."""
     np.save(folder / f"{name}.npy", pixels)
     side_px, out = pixels.shape[1], folder / name
     build(BuildRequest("npy", folder / f"{name}.npy", size_px=side_px, out=out))
@@ -100,7 +101,7 @@ def raw_set(folder: Path, name: str, pixels: np.ndarray) -> ShardSet:
 
 
 def jpeg_set(folder: Path, name: str, pixels: np.ndarray) -> tuple[ShardSet, list[bytes]]:
-    """Images as JPEGs: a shard set of them, and the same files."""
+    """Build a shard set of JPEG files; return also the files."""
     files = []
     source = folder / f"{name}-files"
     source.mkdir()
@@ -118,14 +119,14 @@ def jpeg_set(folder: Path, name: str, pixels: np.ndarray) -> tuple[ShardSet, lis
 
 
 class TorchvisionViews(Dataset):
-    """DINO's multi-crop by torchvision on Pillow images, the usual way.
+    """DINO's multi-crop by torchvision on Pillow images, written in the usual way.
 
-    With auxiliary images also the negatives of `combined`: as many views of the image, and of one
-    of those, as a source of negatives has, each turned by 90, 180 or 270 degrees.
+    With auxiliary images it also makes the negatives of `combined`: one global and N local views
+    of the image and of its auxiliary image, each turned by 90, 180 or 270 degrees.
     """
 
     def __init__(self, images: Images, spec: ViewSpec, aux: Images | None = None) -> None:
-        """Take the images; auxiliary ones are paired with them by their place."""
+        """Keep the images; image i is paired with auxiliary image i."""
         self.images = images
         self.aux = aux
         size, local_size = spec.global_px, spec.local_px
@@ -137,26 +138,26 @@ class TorchvisionViews(Dataset):
         self.local_views = [local] * spec.local_views
 
     def __len__(self) -> int:
-        """Images."""
+        """Return the number of images."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> list[torch.Tensor]:
-        """All views of one image."""
+        """Return all views of one image."""
         image = _image(self.images[index])
         views = [view(image) for view in self.global_views + self.local_views]
         if self.aux is not None:
-            for source in (image, _image(self.aux[index])):
+            for base in (image, _image(self.aux[index])):
                 a_global = self.global_views[int(torch.randint(2, ()))]
                 for view in [a_global, *self.local_views]:
                     turns = int(torch.randint(1, 4, ()))
-                    views.append(torch.rot90(view(source), turns, (-2, -1)))
+                    views.append(torch.rot90(view(base), turns, (-2, -1)))
         return views
 
 
-def _image(source: np.ndarray | bytes) -> Image.Image:
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source)).convert("RGB")
-    return Image.fromarray(source)
+def _image(data: np.ndarray | bytes) -> Image.Image:
+    if isinstance(data, bytes):
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    return Image.fromarray(data)
 
 
 def _transform(
@@ -179,9 +180,9 @@ def _transform(
 
 
 def torchvision_peer(images: Images, spec: ViewSpec, aux: Images | None = None) -> Peer:
-    """A DataLoader with a process a core; one thread each, as it sets itself."""
+    """Return a DataLoader with one worker process a core; each worker has one thread."""
     data = TorchvisionViews(images, spec, aux)
-    # Endless, for all that a benchmark takes; with replacement it is drawn as it is used.
+    # Practically endless. With replacement, indices are drawn when they are needed.
     sampler = RandomSampler(data, replacement=True, num_samples=1 << 40)
     loader = DataLoader(
         data, TORCHVISION_BATCH, sampler=sampler, num_workers=CPUS, prefetch_factor=PREFETCH
@@ -196,7 +197,7 @@ def our_peer(
     dtype: torch.dtype,
     aux: ShardSet | None = None,
 ) -> Peer:
-    """The training loader, streaming, on all cores; with auxiliary images for `combined`."""
+    """Return the training loader, streaming, on all cores; auxiliary images mean `combined`."""
     config = LoaderConfig(engine=engine, threads=CPUS)
     negatives = "none" if aux is None else "combined"
     order = StreamOrder(BATCH, seed=0)

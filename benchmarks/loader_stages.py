@@ -1,12 +1,12 @@
-"""Where the time of the view engines goes, for `benchmarks.loader`.
+"""The time of each stage of the view engines, for `benchmarks.loader`.
 
-DALI: a graph that ends after each stage, one longer than the other, each timed as wall time an
-image on all cores. The time of a stage is the difference to the graph before it, 0 if that is
-negative: what the stage adds to a step, not what it takes alone, for it may fill a core that the
-others leave idle. "read" and "draw" run on one thread.
+`dali`: for each stage there is a graph that ends after it. All graphs are timed, as wall time an
+image on all cores. The time of a stage is the difference to the graph before it, at least 0. This
+is the time that the stage adds to a step, not the time that it takes alone, because it may use a
+core that is idle in other stages. "read" and "draw" run on one thread.
 
-`product`: the calls of a step one after the other, each timed. In a run, reading and drawing for
-the next step go on beside the rest, so that the sum is more than a step takes.
+`product`: the calls of a step are timed one after the other. In a run, reading and drawing for the
+next step go on at the same time, so the sum is more than the time of a step.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.reader import ShardSet
 
 RAW_STAGES = ("read", "draw", "slice", "photometric", "resize", "solarize", "hand_over")
-"""Of small raw images: colours and blur act on the crop. "normalise" follows."""
+"""Stages for small raw images, whose colours and blur act on the crop. "normalise" follows."""
 JPEG_STAGES = ("read", "draw", "decode", "slice", "resize", "blur", "hand_over")
-"""Of large images: "colour_normalise" follows."""
+"""Stages for large images. "colour_normalise" follows."""
 LIMIT_STEPS = 8
-"""Steps whose crops the limit uses over and over, drawn in advance."""
+"""Number of steps whose crops are drawn in advance and reused by the limit."""
 
 
 def plan_of(shards: ShardSet, spec: ViewSpec) -> StepPlan:
-    """The plan of positive views."""
+    """Return the plan of positive views."""
     return StepPlan(shards, None, spec, "none", StreamOrder(BATCH, seed=0))
 
 
 def stream_reader(shards: ShardSet) -> Reader | EncodedReader:
-    """What the engine `dali` reads a set with."""
+    """Return the reader that the engine `dali` uses for a set."""
     return StreamReader(shards) if shards.manifest.encoding == "raw" else EncodedReader(shards)
 
 
 def runs(pipeline: Any) -> Iterator:
-    """What a pipeline gives, run after run."""
+    """Yield the outputs of a pipeline, run after run."""
     while True:
         yield pipeline.run()
 
 
 def arrays_of(images: Any) -> Any:
-    """What a reader gave, as DALI takes it."""
+    """Return the images of a reader in the form that DALI takes."""
     return images.numpy() if isinstance(images, torch.Tensor) else images
 
 
@@ -70,13 +70,13 @@ def arrays_of(images: Any) -> Any:
 
 
 def stage_peers(shards: ShardSet, spec: ViewSpec) -> dict[str, Peer]:
-    """A peer for each stage: the graph of positive views that ends after it."""
+    """Return a peer for each stage: the graph of positive views that ends after it."""
     stages = RAW_STAGES if shards.manifest.encoding == "raw" else JPEG_STAGES
     return {stage: Peer(_until(shards, spec, stage)) for stage in stages}
 
 
 def stage_us(rates: Mapping[str, float], whole_rate: float) -> dict[str, float]:
-    """Microseconds an image of each stage: by the rates of `stage_peers`, and of the engine."""
+    """Return the microseconds an image of each stage, from the rates of `stage_peers`."""
     last = "normalise" if "photometric" in rates else "colour_normalise"
     totals_us = {stage: 1e6 / rate for stage, rate in {**rates, last: whole_rate}.items()}
     differences = np.diff(list(totals_us.values()), prepend=0).clip(min=0)
@@ -103,7 +103,7 @@ def _handed_over(outputs: Sequence) -> list[torch.Tensor]:
 
 @pipeline_def(enable_conditionals=True)
 def _graph_until(inputs: GraphInputs, source: Callable, stage: str) -> tuple:
-    """`train_graph` of positive views up to a stage, of the same parts."""
+    """Build `train_graph` of positive views up to a stage, from the same parts."""
     count = 1 + sum(len(view.positions) for view in inputs.views)
     nodes = fn.external_source(
         source=source,
@@ -123,12 +123,12 @@ def _graph_until(inputs: GraphInputs, source: Callable, stage: str) -> tuple:
         views.append(_view_until(image, params, inputs.in_source_space, stage))
     if stage == "hand_over":
         return tuple(views)
-    # With all parameters: DALI would leave out those that a shorter graph does not use.
+    # All parameters are outputs, because DALI would not copy parameters that are not used.
     return *views, *nodes[1:]
 
 
 def _view_until(image: Any, params: dict, in_source_space: bool, stage: str) -> Any:
-    """`augment.view_of` up to a stage."""
+    """Build `augment.view_of` up to a stage."""
     view = fn.slice(image, params["crop_start"], params["crop_shape"], axes=[0, 1])
     if stage == "slice":
         return view
@@ -150,7 +150,7 @@ def _view_until(image: Any, params: dict, in_source_space: bool, stage: str) -> 
 
 
 def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
-    """DALI that only reads (and decodes) and resizes: the engine's crops, uint8 out."""
+    """Return a peer in which DALI only reads, decodes and resizes the engine's crops: uint8."""
     plan, reader = plan_of(shards, spec), stream_reader(shards)
     names = ("crop_start", "crop_shape", "size")
     crops: list[list[np.ndarray]] = []
@@ -159,9 +159,9 @@ def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
         for group in plan.params(step):
             kind, side_px = group.group.kind, group.group.side_px
             for number in range(group.group.count):
-                draw = group.view[number]
-                params = graph_params(draw, kind, side_px, plan.channels, in_source_space=False)
-                crops[-1] += [params[name] for name in names]
+                params = group.view[number]
+                arrays = graph_params(params, kind, side_px, plan.channels, in_source_space=False)
+                crops[-1] += [arrays[name] for name in names]
     encoded = isinstance(reader, EncodedReader)
 
     def source(info: Any) -> list:
@@ -190,7 +190,7 @@ def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
 
 
 def dali_reading(shards: ShardSet) -> Peer:
-    """DALI's own reader of WebDatasets, with its shuffle buffer."""
+    """Return a peer with DALI's own reader of WebDatasets and its shuffle buffer."""
 
     @pipeline_def
     def graph() -> Any:
@@ -206,7 +206,7 @@ def dali_reading(shards: ShardSet) -> Peer:
 
 
 def ours_reading(shards: ShardSet, reader: Reader | EncodedReader) -> Peer:
-    """A reader of ours, by the ids of the steps, as DALI gets its images from it."""
+    """Return a peer in which DALI gets the images of each step from one of our readers."""
     plan = plan_of(shards, ViewSpec())
 
     def source(info: Any) -> Any:
@@ -220,7 +220,7 @@ def ours_reading(shards: ShardSet, reader: Reader | EncodedReader) -> Peer:
 
 
 def reader_peers(raw: ShardSet, jpeg: ShardSet) -> dict[tuple[str, str], Peer]:
-    """Peers by reader and kind of set."""
+    """Return peers by reader and kind of set."""
     peers = {}
     for kind, shards in (("32px_raw", raw), ("256px_jpeg", jpeg)):
         peers["dali", kind] = dali_reading(shards)
@@ -235,10 +235,11 @@ def reader_peers(raw: ShardSet, jpeg: ShardSet) -> dict[tuple[str, str], Peer]:
 def product_stage_us(
     shards: ShardSet, spec: ViewSpec, dtype: torch.dtype, repeats: int, steps: int = 8
 ) -> dict[str, float]:
-    """Microseconds an image of each stage of the engine `product`, medians of some rounds.
+    """Return the microseconds an image of each stage of the engine `product`: medians of rounds.
 
-    "cut": gather the crops, normalise them; "products": the two matrix products; "finish": fetch
-    their operators before, clip and solarize after; "other": levels of 0..1, memory.
+    "place": compute where each pixel of a crop lies. "cut": gather the crops and normalise them.
+    "products": the two matrix products. "finish": fetch their operators. "other": levels of 0..1,
+    clipping, solarization, memory.
     """
     engine = ProductEngine(plan_of(shards, spec), LoaderConfig(), dtype, CPU)
     plan = engine._plan
@@ -260,11 +261,12 @@ def product_stage_us(
     with ExitStack() as patches:
         for owner, name, stage in (
             (engine._readers["in-dist"], "read", "read"),
-            (plan, "draws", "draw"),
+            (plan, "params", "draw"),
             (views, "place_crops", "place"),
             (ProductViews, "_cut", "cut"),
+            (ProductViews, "_colour", "colour"),
             (views, "jitter_", "jitter"),
-            (ProductViews, "_enlarge", "finish"),
+            (ProductViews, "_resize", "finish"),
             (torch, "bmm", "products"),
         ):
             patches.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
@@ -275,7 +277,8 @@ def product_stage_us(
             for number in range(1, steps + 1):
                 step(number)
             total_s = time.perf_counter() - start_s
-            spent_s["cut"] -= spent_s["jitter"]
+            # These calls contain each other; a stage has its own time only.
+            spent_s["cut"] += spent_s.pop("colour") - spent_s["jitter"] - spent_s["place"]
             spent_s["finish"] -= spent_s["products"]
             spent_s["other"] = total_s - sum(spent_s.values())
             rounds.append({stage: 1e6 * s / (steps * BATCH) for stage, s in spent_s.items()})

@@ -1,4 +1,4 @@
-"""Peers that take turns in one process, and the ratios of what they took."""
+"""Rounds: in each, all peers are timed one after the other and compared with each other."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from collections.abc import Callable, Iterable, Sequence
 from shards.errors import UserError
 
 
-def chosen(asked: Sequence[str], known: Iterable[str]) -> list[str]:
-    """The peers of `--peers`, or all.
+def chosen_peers(asked: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the peers of the option `--peers`, or all known peers if it names none.
 
     Raises:
-        UserError: there is no such peer.
+        UserError: a peer is unknown.
     """
     names = list(known)
     for name in asked:
         if name not in names:
-            raise UserError(f"--peers has {name!r}, there are: {', '.join(names)}")
+            raise UserError(f"--peers has {name!r}, expected some of {', '.join(names)}")
     return list(asked) or names
 
 
-def in_turn(
+def time_rounds(
     names: Sequence[str], seconds_of: Callable[[str], float], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each peer in each round, said as they come."""
+    """Time every peer once in each round, and print each round.
+
+    Returns:
+        The seconds of each peer, one number for each round.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name, found in seconds.items():
@@ -35,7 +39,7 @@ def in_turn(
 
 
 def ratio(name: str, over: Sequence[float], under: Sequence[float]) -> dict[str, object]:
-    """`name`, the median over the rounds, and `name_min_max`."""
+    """Return the ratio of two peers in each round, as `name`: median, and `name`_min_max."""
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     return {
         name: round(statistics.median(ratios), 3),

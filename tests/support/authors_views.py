@@ -1,7 +1,7 @@
-"""A negative view of the authors' code, from its description: Pillow and torchvision, step by step.
+"""Negative views as the authors' code makes them, written from its description.
 
-Its order: crop and resize, rotate, mirror, jitter, gray, blur, solarize; then the normalisation,
-which is left out here, and permutations.
+The order of the operations is: crop and resize, rotate, mirror, jitter, gray, blur, solarize. The
+normalisation and the permutations, which follow in that code, are left out here.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from dali_pipes.view_params import ViewParams
 
 @dataclass(frozen=True)
 class PublicTransform:
-    """What is drawn for one view of one image."""
+    """The parameters of one view of one image."""
 
     box: tuple[int, int, int, int]
-    """Top, left, height, width."""
+    """Top, left, height and width of the crop, in pixels."""
     angle_deg: float
     flip: bool
     jitter: tuple[tuple[str, float], ...]
-    """Operations in their order."""
+    """Names and values of the operations, in their order."""
     gray: bool
     radius: float
-    """Of the blur; 0 = none."""
+    """Standard deviation of the blur in pixels; 0 = no blur."""
     solarize: bool
 
     @classmethod
     def of(cls, params: ViewParams, angle_deg: float) -> PublicTransform:
-        """Ours, as theirs: where ours mirrors first, theirs turns the other way."""
+        """Return our parameters as theirs: we mirror first, so theirs turns the other way."""
         names = ("brightness", "contrast", "saturation", "hue")
-        values = [float(getattr(params, name)) for name in names[:3]] + [
-            float(params.hue_deg) / 360
-        ]
+        factors = [float(getattr(params, name)) for name in names[:3]]
+        values = [*factors, float(params.hue_deg) / 360]
         return cls(
             box=(*params.crop_start.tolist(), *params.crop_shape.tolist()),
             angle_deg=-angle_deg if params.flip else angle_deg,
@@ -50,7 +49,7 @@ class PublicTransform:
 
 
 def public_negative(image: np.ndarray, of: PublicTransform, side_px: int) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [side, side, 3]."""
+    """Make one view: uint8 [H, W, 3] -> uint8 [side, side, 3]."""
     change = {
         "brightness": tv.adjust_brightness,
         "contrast": tv.adjust_contrast,
@@ -74,7 +73,7 @@ def public_negative(image: np.ndarray, of: PublicTransform, side_px: int) -> np.
 
 
 def random_negatives(images: np.ndarray, side_px: int, seed: int) -> np.ndarray:
-    """A local view of each image by torchvision's own random transforms, in the authors' order."""
+    """Make a local view of each image by torchvision's random transforms, in the authors' order."""
     rng = np.random.default_rng(seed)
     chain = transforms.Compose(
         [
