@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import re
 import shutil
@@ -192,8 +191,12 @@ class Snapshot:
             sync(config.out)  # The first checkpoint adds the folder of checkpoints to it.
             for name, data in contents.items():
                 (partial / name).write_bytes(data)
-        # A step is saved twice only when the first copy was refused as damaged.
-        publish_folder(partial, final, replaced=_refused_name(final))
+        # A step is saved twice only when the first copy was refused as damaged. The last refused
+        # copy of a step is kept, because a user may rescue parts of it.
+        refused = final.with_name(f"{final.name}.refused")
+        if final.exists() and refused.exists():
+            _remove(refused)
+        publish_folder(partial, final, replaced=refused)
         # Those of later steps were refused as damaged when the run went on from before them.
         older = [path for path in _directories(config.out) if path.name <= final.name]
         for old in older[config.keep_checkpoints :]:
@@ -205,12 +208,6 @@ def _remove(directory: Path) -> None:
     nameless = directory.with_name(f".{directory.name}.removed")
     move_folder(directory, nameless)
     shutil.rmtree(nameless)
-
-
-def _refused_name(directory: Path) -> Path:
-    """A free name for a damaged checkpoint, which is kept because a user may rescue parts of it."""
-    names = (directory.with_name(f"{directory.name}.refused-{n}") for n in itertools.count(1))
-    return next(name for name in names if not name.exists())
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:

@@ -1,13 +1,12 @@
-"""What a run is: one frozen dataclass, which every recipe fills and every command can override.
+"""The configuration of a run: one frozen dataclass that recipes fill and options override.
 
-K, lambda and the temperatures of the paper are tuned for 50,000 and more images; on small sets they
-stay at the uniform solution (loss near ln K). See the recipe `demo-cpu` for values that suit those.
+The docstring under a field is its help text. The paper's K, lambda and temperatures are tuned for
+50,000 images and more. On small sets they stay at the uniform solution (a loss near ln K); the
+recipe `demo-cpu` has values for small sets.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,36 +14,36 @@ from typing import Literal
 
 from dali_pipes.batch import ViewSpec
 from dali_pipes.config import LoaderConfig
-from dali_pipes.negatives import parse_negatives
-from shards.errors import UserError
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The backbone: a ViT (defaults: ViT-S/16; paper, section 4), or any network of timm."""
+    """The backbone: a ViT (by default ViT-S/16; paper, section 4), or any network of timm."""
 
     name: str = "vit"
-    """vit = a ViT of the sizes below; else a name of timm's (resnet18), which has its own: leave
-    patch_px, width, depth and heads at their defaults then."""
+    """vit = a ViT of the sizes below; any other name = that network of timm (for example resnet18).
+    A network of timm has its own sizes: leave patch_px, width, depth and heads at their defaults.
+    """
     patch_px: int = 16
-    """Side of a patch, in pixels; must divide both view sizes."""
+    """Side of a patch, in pixels. Both view sizes must be multiples of it."""
     width: int = 384
-    """Embedding size d, the length of the feature that is scored."""
+    """Embedding size d: the length of the feature that is scored."""
     depth: int = 12
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     heads: int = 6
-    """Attention heads."""
+    """Number of attention heads."""
     drop_path: float = 0.1
-    """Stochastic depth of the student; the teacher has none. Networks that are no plain ViTs draw
-    it by themselves, if timm has it for them."""
+    """Rate of stochastic depth in the student; the teacher has none. Networks that are no plain
+    ViTs use timm's own implementation, if timm has one for them."""
     init: str = ""
-    """Weights that both backbones start from: a file (safetensors of timm's names or of a run's
-    checkpoint; .pth of DINO), timm:NAME, which timm downloads, or timm, for those of name; empty =
-    drawn by the seed, as the heads always are. Read when a run starts anew, and for the baseline
-    `untrained` of an evaluation. A file does not show its heads: they have to be as they were."""
+    """Initial weights of both backbones: a file (safetensors with timm's names, safetensors of a
+    run's checkpoint, or .pth of DINO), timm:NAME (downloaded by timm), or timm (the same for
+    model.name). Empty = random weights, drawn from the seed; heads are always random. The weights
+    are read when a run starts, and for the baseline `untrained` of an evaluation. A file does not
+    store its number of attention heads: set model.heads to the number that it was made with."""
     recompute: bool = False
-    """Whether blocks are computed again in the backward pass and not kept: less memory, a third
-    more time, the same result."""
+    """Compute the blocks again in the backward pass instead of storing their activations: less
+    memory, a third more time, the same result."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,13 @@ class HeadConfig:
     prototypes: int = 4096
     """K, the number of soft classes (paper, section 4)."""
     layers: int = 3
-    """Linear layers of the MLP before the bottleneck is normalised."""
+    """Number of linear layers of the MLP before the normalised bottleneck."""
     hidden: int = 2048
     """Width of the MLP."""
     bottleneck: int = 256
-    """Width of the normalised vector that meets the prototypes."""
+    """Length of the normalised vector that is compared with the prototypes."""
     norm_last_layer: bool = False
-    """Whether the prototypes have unit length (else their lengths are learned)."""
+    """Give all prototypes unit length; otherwise their lengths are learned."""
 
 
 @dataclass(frozen=True)
@@ -68,74 +67,78 @@ class LossConfig:
     """L = L_pos + lambda L_neg (paper, Eq. 3-5)."""
 
     norm: Literal["mean", "sum"] = "mean"
-    """Over pairs of views in L_pos and over views in L_neg: mean, as in the authors' code, or sum,
-    as in Eq. 3 and 4; over the batch it is a mean always."""
+    """Reduction over pairs of views in L_pos and over views in L_neg: mean, as in the authors'
+    code, or sum, as in Eq. 3 and 4. The reduction over the batch is always a mean."""
     negative_weight: float = 1.0
     """lambda of Eq. 5 (paper: 1); unused without negatives."""
     negative_warmup_epochs: float = 0
-    """Epochs over which lambda rises from 0: on small data the uniform response to negatives is
-    learned before anything else and spreads to the positives."""
+    """Epochs over which lambda rises from 0. On small data the network learns the uniform response
+    to negatives first, and then gives it to positives too; a warm-up helps against that."""
     negative_adaptive: bool = False
-    """Whether lambda is also multiplied by 1 - L_pos / ln K (running mean, pair mean): no push to
-    the uniform response while the positives are there too."""
+    """Multiply lambda by 1 - L_pos / ln K (a running mean, over pairs): negatives do not push
+    towards the uniform response while the positives have it."""
     student_temp: float = 0.1
     """tau_s (paper, section 4)."""
     teacher_temp_start: float = 0.055
     """tau_t of the first epoch."""
     teacher_temp_end: float = 0.01
-    """tau_t of the last epoch; linear in between, constant within an epoch."""
+    """tau_t of the last epoch. tau_t is constant within an epoch and linear over the epochs."""
     centre_momentum: float = 0.9
-    """Of the running mean of the teacher's output that is subtracted from it."""
+    """Momentum of the centre: the running mean of the teacher's output that is subtracted from the
+    output."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and what is scheduled with it (per step, cosine)."""
+    """AdamW and its schedules, which are cosines over the steps."""
 
     impl: Literal["fused", "apex"] = "fused"
-    """torch's fused AdamW, or NVIDIA apex's FusedAdam where that is installed (CUDA only)."""
+    """fused = torch's fused AdamW; apex = FusedAdam of NVIDIA apex, if installed (CUDA only)."""
     lr_base: float = 0.004
-    """Peak learning rate at a global batch of 256; scales linearly with the batch."""
+    """Peak learning rate at a global batch of 256. It is scaled linearly with the batch."""
     lr_end: float = 1e-6
     """Learning rate at the end."""
     warmup_epochs: float = 30
-    """Epochs over which the learning rate rises from 0."""
+    """Epochs over which the learning rate rises linearly from 0."""
     weight_decay_start: float = 0.04
+    """Weight decay at the start; biases and other 1-D parameters have none."""
     weight_decay_end: float = 0.4
-    """Cosine from start to end; biases and 1-D parameters have none."""
+    """Weight decay at the end."""
     clip_norm: float = 3.0
     """Largest gradient norm of EACH parameter; 0 = no clipping."""
     freeze_last_layer_epochs: float = 1
-    """Epochs during which the prototypes do not learn."""
+    """Epochs at the start during which the prototypes do not learn."""
     ema_momentum_start: float = 0.996
-    """m of Eq. 2 at the start; 1 at the end."""
+    """m of Eq. 2 at the start; it is 1 at the end."""
 
 
 @dataclass(frozen=True)
 class CompatConfig:
-    """Quirks of the authors' public code that may have shaped its figures (docs/training.md).
+    """Differences of the authors' public code from the paper (docs/training.md).
 
-    All are off by default; the recipe `icann22-code-cifar10` has them on.
+    They may have shaped the paper's figures. All are off by default; the recipe
+    `icann22-code-cifar10` has them on.
     """
 
     centre_first_rows: bool = False
-    """The centre follows the teacher's output for the first two images of the first global view of
-    each rank, instead of all images of both."""
+    """Update the centre from the teacher's output for the first two images of the first global view
+    on each rank, instead of all images of both global views."""
     aux_replayed: bool = False
-    """Each pass over the in-distribution set sees the same auxiliary images in the same order; an
-    auxiliary set that is smaller comes again in that order, its last incomplete batch left out."""
+    """Show the same auxiliary images in the same order in each pass over the in-distribution set. A
+    smaller auxiliary set is repeated in that order, without its last incomplete batch."""
     loss_x1_5: bool = False
-    """With one negative source the loss is 1.5 (L_pos + lambda L_neg)."""
+    """With one negative source, multiply the loss L_pos + lambda L_neg by 1.5."""
     rot_any: bool = False
-    """`rot90x4` (0 to 270 degrees in the paper) means `rot-any`: any angle, black corners."""
+    """Read `rot90x4` (0 to 270 degrees in the paper) as `rot-any`: any angle, black corners."""
     rot_any_early: bool = False
-    """`rot-any` means `rot-any-early`: the resized crop is turned, so that its corners are black
-    before the view's colours change and it is blurred, instead of the finished view."""
+    """Read `rot-any` as `rot-any-early`: rotate the resized crop, before its colours change and
+    before it is blurred, instead of the finished view. The black corners then change too."""
     dino_positions: bool = False
-    """The ViT's position grid is resized for local views as by DINO's code: bicubic without
-    antialiasing, to (grid + 0.1) of the places, instead of antialiased as timm does."""
+    """Resize the ViT's position grid for local views as DINO's code does: bicubic, without
+    antialiasing, to a scale of (grid + 0.1), instead of antialiased as in timm."""
     dino_class_token: bool = False
-    """The ViT's class token starts with a deviation of 0.02, as in DINO's code, not of 1e-6."""
+    """Initialise the ViT's class token with a standard deviation of 0.02, as DINO's code does,
+    instead of 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -145,51 +148,53 @@ class RunConfig:
     in_dist: Path
     """Folder of in-distribution training shards."""
     out: Path
-    """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/,
-    and at the end README.md with curves.png. A run that
-    is already there and has the same configuration is resumed."""
+    """Folder of the run: config.json, metrics.jsonl, TensorBoard events, checkpoints/, and at the
+    end README.md, curves.png and command.json. If it holds a run with the same configuration, that
+    run is resumed."""
     aux: Path | None = None
-    """Folder of auxiliary shards, at the same image size; for negatives that are made of them."""
+    """Folder of auxiliary shards, for negatives that are made of them. Their images must have the
+    size of the in-distribution images."""
     in_dist_test: Path | None = None
-    """Folder of in-distribution test shards by which the run will be scored: it does not begin if
-    they share images with what it trains on."""
+    """Folder of the in-distribution test shards that the run will be scored with. The run does not
+    start if they share images with its training sets."""
     negatives: str = "rot"
-    """none (DINO) | aux | rot (aux turned) | rot-in (in-dist turned) | combined (rot-in+rot) |
+    """none (DINO) | aux | rot (aux rotated) | rot-in (in-dist rotated) | combined (rot-in+rot) |
     rot90x4, rot-any, rot-any-early, perm-4, perm-16, pixperm, cutperm, blur, each also with -in |
-    mixes of these: `rot-in+pixperm` has both, `2*rot-in|pixperm` one of them for each image, by
+    mixes of these: `rot-in+pixperm` makes both, `2*rot-in|pixperm` one of them for each image, by
     weight."""
     epochs: int = 500
     """Passes over the in-distribution set."""
     global_batch: int = 256
-    """Images a step over all ranks."""
+    """Images per step, over all ranks. The number of ranks must divide it."""
     seed: int = 0
-    """Of the weights, the order of samples and every draw."""
+    """Seed of the initial weights, of the order of samples and of all random draws."""
     micro_batch: int = 0
-    """Images of a forward and backward pass on a rank, which sums the gradients of as many as its
-    batch has; 0 = all at once. Less memory, the same result."""
+    """Images per forward and backward pass on a rank. The gradients of a rank's batch are summed
+    over its micro-batches: less memory, the same result. 0 = the whole batch at once."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Autocast of the networks; head output, loss, centre and EMA are float32 always."""
+    """Autocast type of the networks; head output, loss, centre and EMA are always float32."""
     compile: bool = False
-    """Whether torch.compile makes the student's kernels; the first steps take minutes."""
+    """Compile the student with torch.compile; the first steps then take minutes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto = CUDA when there is a GPU."""
+    """auto = cuda if there is a GPU, otherwise cpu."""
     elastic: bool = False
-    """Whether the run may go on with another number of ranks or micro-batch than it had: the same
-    images and views a step, but sums in another order, so no longer bit for bit."""
+    """Allow the run to resume with another number of ranks or another micro-batch. Each step has
+    the same images and views, but sums have another order: the result is not bit for bit the same.
+    """
     dry_run: bool = False
-    """Print the configuration, the number of steps, and the memory and time that they would take
-    (measured on a few); write nothing."""
+    """Print the configuration, the number of steps, and the memory and time of the whole run
+    (measured on a few steps); write nothing."""
     log_steps: int = 50
     """Steps between two reports."""
     checkpoint_steps: int = 1000
-    """Steps between two checkpoints; the last step always has one."""
+    """Steps between two checkpoints. The last step always has one."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
+    """Number of checkpoints to keep: the newest ones."""
     skips_in_a_row: int = 5
-    """Steps that may be skipped one after another because something in them is not finite; one
-    more ends the run."""
+    """Largest number of consecutive steps that may be skipped because something in them is not
+    finite; one more ends the run."""
     stall_s: float = 120
-    """Seconds after which a rank that does not move is named and ends the run."""
+    """Seconds that a rank may stay at one step; after that it is named and the run ends."""
     views: ViewSpec = field(default_factory=ViewSpec)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -200,111 +205,10 @@ class RunConfig:
 
     @property
     def strategy(self) -> str:
-        """The negatives that are made, quirks included."""
+        """The negatives that are made: `negatives`, with `compat.rot_any` and `.rot_any_early`."""
         made = self.negatives
         if self.compat.rot_any:
             made = made.replace("rot90x4", "rot-any")
         if self.compat.rot_any_early:
             made = re.sub("rot-any(?!-early)", "rot-any-early", made)
         return made
-
-    def check(self) -> None:
-        """Refuse a configuration that cannot run.
-
-        Raises:
-            UserError: names the field and its value.
-        """
-        self.views.check()
-        self.loader.check()
-        parse_negatives(self.strategy)
-        for names, accepts, expected in RANGES:
-            for name in names.split():
-                value = operator.attrgetter(name)(self)
-                if not accepts(value):
-                    raise UserError(f"{name} is {value}, expected {expected}")
-        if self.model.name == "vit":
-            self._check_vit()
-        else:
-            self._check_is_not_dinos()
-            self._check_sizes_are_left()
-        if self.elastic and self.compat.centre_first_rows:
-            raise UserError(
-                "elastic is on, but compat.centre_first_rows takes rows of each rank's batch, so "
-                "that another number of ranks would move the centre elsewhere; leave one of them"
-            )
-        if self.optim.warmup_epochs >= self.epochs:
-            raise UserError(
-                f"optim.warmup_epochs is {self.optim.warmup_epochs}, expected less than epochs "
-                f"{self.epochs}"
-            )
-
-    def _check_vit(self) -> None:
-        for name in ("global_px", "local_px"):
-            side_px = getattr(self.views, name)
-            if side_px % self.model.patch_px:
-                raise UserError(
-                    f"views.{name} is {side_px}, not a multiple of model.patch_px "
-                    f"{self.model.patch_px}"
-                )
-        if self.model.width % self.model.heads:
-            raise UserError(
-                f"model.width is {self.model.width}, not a multiple of model.heads "
-                f"{self.model.heads}"
-            )
-
-    def _check_is_not_dinos(self) -> None:
-        """The switches that make a ViT DINO's are for the ViT of these sizes alone."""
-        names = [n for n in ("dino_positions", "dino_class_token") if getattr(self.compat, n)]
-        if names:
-            told = ", ".join(f"compat.{name} is on" for name in names)
-            options = " ".join(f"--compat.no-{name.replace('_', '-')}" for name in names)
-            raise UserError(
-                f"{told}, which model.name vit alone has, and model.name is {self.model.name}; "
-                f"set {options}"
-            )
-
-    def _check_sizes_are_left(self) -> None:
-        """A network by name has sizes of its own, so that others than the defaults mean nothing."""
-        usual = ModelConfig()
-        changed = [
-            name
-            for name in ("patch_px", "width", "depth", "heads")
-            if getattr(self.model, name) != getattr(usual, name)
-        ]
-        if changed:
-            told = ", ".join(f"model.{name} is {getattr(self.model, name)}" for name in changed)
-            options = " ".join(
-                f"--model.{name.replace('_', '-')} {getattr(usual, name)}" for name in changed
-            )
-            raise UserError(
-                f"{told}, but model.name {self.model.name} has sizes of its own; leave them at "
-                f"{options}"
-            )
-
-
-RANGES = (
-    (
-        "epochs global_batch log_steps checkpoint_steps keep_checkpoints skips_in_a_row stall_s "
-        "model.patch_px model.width model.depth model.heads head.hidden head.bottleneck "
-        "head.layers loss.student_temp loss.teacher_temp_start "
-        "loss.teacher_temp_end",
-        lambda value: 0 < value < math.inf,
-        "more than 0",
-    ),
-    (
-        "seed micro_batch loss.negative_weight loss.negative_warmup_epochs optim.lr_base "
-        "optim.lr_end optim.warmup_epochs optim.weight_decay_start optim.weight_decay_end "
-        "optim.clip_norm optim.freeze_last_layer_epochs",
-        lambda value: 0 <= value < math.inf,
-        "at least 0",
-    ),
-    (
-        "loss.centre_momentum optim.ema_momentum_start",
-        lambda value: 0 <= value <= 1,
-        "0..1",
-    ),
-    ("head.prototypes", lambda value: value > 1, "at least 2"),
-    ("seed", lambda value: value < 1 << 63, "less than 2^63"),
-    ("model.drop_path", lambda value: 0 <= value < 1, "0..1, less than 1"),
-)
-"""Fields, what they may be, and how that is told."""

@@ -16,6 +16,7 @@ sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from shards.terminal import cli
+from train.config_checks import check_config
 from train.recipes import parse_run
 
 
@@ -23,7 +24,7 @@ from train.recipes import parse_run
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command, then train."""
     config = parse_run(argv, prog="train/main.py", description=__doc__)
-    config.check()
+    check_config(config)
     # This imports torch, which takes seconds. `--help` and mistakes in the command do not need it.
     from train.training import run
 

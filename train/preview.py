@@ -17,9 +17,11 @@ from typing import Annotated
 
 import tyro
 
+from dali_pipes.preview import PreviewConfig, save_preview
 from shards.errors import UserError
 from shards.terminal import cli
 from train.config import RunConfig
+from train.config_checks import check_config
 from train.recipes import RECIPES, parse_run
 from train.run_folder import CONFIG, read_config
 
@@ -42,9 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     config, out = _of_run(argv) if _names_folder(argv) else _of_recipe(argv)
-    # This imports torch, which takes seconds. `--help` and mistakes in the command do not need it.
-    from dali_pipes.preview import PreviewConfig, save_preview
-
     save_preview(
         PreviewConfig(
             shards=config.in_dist,
@@ -74,7 +73,7 @@ def _of_run(argv: Sequence[str]) -> tuple[RunConfig, Path]:
 
 def _of_recipe(argv: Sequence[str]) -> tuple[RunConfig, Path]:
     config = parse_run(argv, prog="train.preview", description=__doc__)
-    config.check()
+    check_config(config)
     return config, config.out
 
 

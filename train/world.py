@@ -19,6 +19,8 @@ from train.launch import Launch, read_launch, under_torchrun
 
 START_TIMEOUT = timedelta(minutes=5)
 """How long ranks wait for each other when they start."""
+STORE_TIMEOUT = timedelta(seconds=10)
+"""How long torchrun's store may take for an answer during a run."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class World:
     rank: int
     world_size: int
     device: torch.device
+    store: dist.Store | None = None
+    """torchrun's key-value store, with keys of this start only; None without torchrun."""
 
     @property
     def under_torchrun(self) -> bool:
@@ -157,11 +161,18 @@ def start_world(requested_device: str, stall_s: float) -> World:
         torch.cuda.set_device(device)
     if not launch.is_joined:
         return World(rank=0, world_size=1, device=device)
+    group_store = store = None
     try:
+        if under_torchrun():
+            client = _store_client(launch, START_TIMEOUT)
+            name = _agree_on_name(client, launch)
+            group_store = dist.PrefixStore(name, client)
+            # A second connection, because a client serves one thread at a time.
+            store = dist.PrefixStore(name, _store_client(launch, STORE_TIMEOUT))
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             timeout=timedelta(seconds=2 * stall_s),
-            store=_store_of_this_start(launch) if under_torchrun() else None,
+            store=group_store,
             rank=launch.rank,
             world_size=launch.world_size,
             device_id=device if device.type == "cuda" else None,
@@ -170,29 +181,34 @@ def start_world(requested_device: str, stall_s: float) -> World:
         where = f"MASTER_ADDR is {launch.address!r} and MASTER_PORT {launch.port}"
         reason = str(error).partition("\n")[0]
         raise UserError(f"{where}: rank {launch.rank} cannot join there: {reason}") from error
-    return World(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
+    return World(dist.get_rank(), dist.get_world_size(), device, store)
 
 
-def _store_of_this_start(launch: Launch) -> dist.Store:
-    """Torchrun's store, below a name that no earlier start of these ranks has used.
+def _store_client(launch: Launch, timeout: timedelta) -> dist.Store:
+    return dist.TCPStore(launch.address, launch.port, is_master=False, timeout=timeout)
 
-    When torchrun starts ranks again, its store still has the addresses of those that have ended,
-    and who comes first would wait for the dead. Machines do not count restarts alike. So rank 0
-    draws a name, every rank answers to it with one of its own, and rank 0 repeats all of those: a
-    rank that finds its own among them knows that the name is not of an earlier start.
+
+def _agree_on_name(store: dist.Store, launch: Launch) -> str:
+    """Return a name for this start of the ranks, equal on all ranks and not used before.
+
+    When torchrun restarts ranks, its store still has the addresses of the ranks that have ended,
+    and a rank that reads them waits for processes that are gone. Keys below the name of a start
+    are free of them. The number of restarts is no such name, because machines may count it
+    differently. So rank 0 draws a name, every other rank answers it with a name of its own, and
+    rank 0 publishes all answers: a rank that finds its own answer there knows that the name is not
+    from an earlier start.
 
     Raises:
         DistError: a rank did not come in time, or the store cannot be reached.
         UserError: rank 0 did not come in time.
     """
-    store = dist.TCPStore(launch.address, launch.port, is_master=False, timeout=START_TIMEOUT)
     rank, ours = launch.rank, secrets.token_hex(8)
     others = [str(other) for other in range(1, launch.world_size)]
     if rank == 0:
         store.set("oodino", ours)
         answers = {other: store.get(f"{ours}/{other}").decode() for other in others}
         store.set(f"{ours}/all", json.dumps(answers))
-        return dist.PrefixStore(ours, store)
+        return ours
     until_s = time.monotonic() + START_TIMEOUT.total_seconds()
     answered = ""
     while time.monotonic() < until_s:
@@ -201,7 +217,7 @@ def _store_of_this_start(launch: Launch) -> dist.Store:
             store.set(f"{name}/{rank}", ours)
             answered = name
         if store.check([f"{name}/all"]) and json.loads(store.get(f"{name}/all"))[str(rank)] == ours:
-            return dist.PrefixStore(name, store)
+            return name
         time.sleep(0.05)
     raise UserError(f"rank {rank} waited for rank 0 for {START_TIMEOUT}")
 

@@ -173,7 +173,7 @@ class Saves:
         holds = found is not None and found.step == step + 1
         self.trial.expect(holds, f"{what}: then {found} instead of step {step + 1}")
         names = {path.name for path in (self.run / "checkpoints").iterdir()}
-        names -= {f"step-{step:08d}.refused-1"}  # the damaged one, which may hold what is missed
+        names -= {f"step-{step:08d}.refused"}  # the damaged one, which may hold what is missed
         self.trial.expect(names == {f"step-{step + 1:08d}"}, f"{what}: then there are {names}")
 
     def save(self, step: int, **changes: Any) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dali_pipes.batch import Batch, ViewSpec
 from train.config import CompatConfig, HeadConfig, ModelConfig, RunConfig
+from train.config_checks import check_config
 from train.recipes import RECIPES
 from train.schedules import values_at
 from train.state import TrainState
@@ -48,7 +49,7 @@ def tiny_run(**changes: Any) -> RunConfig:
         if field:
             value = dataclasses.replace(getattr(config, part), **{field: value})
         config = dataclasses.replace(config, **{part: value})
-    config.check()
+    check_config(config)
     return config
 
 

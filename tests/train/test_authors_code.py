@@ -26,6 +26,7 @@ from tests.support.step_cases import (
     tiny_run,
 )
 from train.config import CompatConfig, RunConfig
+from train.config_checks import check_config
 from train.networks.model import Network, untrained_backbone
 from train.recipes import RECIPES, parse_run
 from train.run_folder import first_difference, from_fields, to_fields
@@ -278,12 +279,12 @@ def test_other_networks_have_neither_positions_nor_class_token_of_dino() -> None
     run = ["icann22-code-cifar10", "--in-dist", "x", "--out", "y", "--model.name", "resnet18"]
     off = ["--compat.no-dino-positions", "--compat.no-dino-class-token"]
     with pytest.raises(UserError) as told:
-        parse_run(run).check()
+        check_config(parse_run(run))
     assert str(told.value) == (
         "compat.dino_positions is on, compat.dino_class_token is on, which model.name vit alone "
         f"has, and model.name is resnet18; set {' '.join(off)}"
     )
-    parse_run([*run, *off]).check()
+    check_config(parse_run([*run, *off]))
 
 
 # ---- runs -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.step_cases import CPU, random_batch, take_step, tiny_run
 from tests.support.train_cases import tensors_of
 from train.config import ModelConfig, RunConfig
+from train.config_checks import check_config
 from train.main import main
 from train.networks.batch_norm import RunningStatistics, share_statistics
 from train.networks.model import build_networks, untrained_backbone
@@ -316,4 +317,4 @@ def test_the_sizes_of_all_recipes_pass_for_a_vit() -> None:
     config = tiny_run()
     assert config.model.name == "vit"
     named = dataclasses.replace(config, model=ModelConfig(name="resnet18"))
-    named.check()
+    check_config(named)

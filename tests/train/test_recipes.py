@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import UserError
+from train.config_checks import check_config
 from train.recipes import auto, demo_cpu, icann22_paper_cifar10, parse_run
 
 
@@ -42,7 +43,7 @@ def test_more_images_mean_more_prototypes_and_a_larger_lambda() -> None:
 @given(st.integers(2, 2_000_000), st.integers(2, 600))
 def test_auto_can_run_whatever_the_images_are(samples: int, side_px: int) -> None:
     run = dataclasses.replace(auto(samples, side_px), in_dist=Path("x"), out=Path("y"))
-    run.check()
+    check_config(run)
     steps = run.epochs * (samples // run.global_batch)
     assert run.global_batch <= samples and steps >= 1100
     if side_px <= 64:
@@ -70,7 +71,7 @@ def test_the_length_that_is_given_carries_the_warm_up(gray_dir: Path) -> None:
     samples = json.loads((gray_dir / "manifest.json").read_text())["samples"]
     for options, epochs in ((["--epochs", "4"], 4), (["--epochs=1"], 1)):
         run = parse_run(["auto", "--in-dist", str(gray_dir), "--out", "run", *options])
-        run.check()
+        check_config(run)
         assert run.epochs == epochs
         assert run.optim.warmup_epochs == pytest.approx(epochs / 8)  # 1.5 of the demo's 12
         assert run.optim.freeze_last_layer_epochs == pytest.approx(epochs / 24)
@@ -87,7 +88,7 @@ def test_a_network_by_name_needs_no_option_besides(gray_dir: Path) -> None:
         ["auto", "--in-dist", str(gray_dir), "--out", "run", "--model.name", "resnet18"]
         + ["--model.drop-path", "0"]
     )
-    run.check()
+    check_config(run)
     assert run.model.name == "resnet18" and run.epochs >= 12
 
 
@@ -107,4 +108,4 @@ def test_auto_without_shards_says_so() -> None:
 def test_what_a_run_cannot_mean_is_refused(options: list[str], told: str) -> None:
     run = parse_run(["demo-cpu", "--in-dist", "x", "--out", "y", *options])
     with pytest.raises(UserError, match=f"^{told}"):
-        run.check()
+        check_config(run)

@@ -13,22 +13,17 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
-import torch
 import torch.distributed as dist
 
 from shards.errors import UserError
 from shards.terminal import printing
-from train.launch import read_launch
 from train.world import World
 
 BEAT_S = 1.0
 """Seconds between two looks, at oneself and at the parent process."""
 SILENT_S = 2.5
 """Seconds without a new beat after which a process is held for stopped or gone."""
-STORE_S = 10.0
-"""Seconds that the launcher's store may take for an answer."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,12 @@ class Watchdog:
         self._number = 0
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        if not world.under_torchrun:
+        if world.store is None:
             return
+        self._store = dist.PrefixStore("watchdog", world.store)
         self._parent = os.getppid()
         self._host = socket.gethostname()
         try:
-            self._store = self._join()
             # Before the first step, so that after it there is a beat of every rank.
             self._beat(0.0)
         except RuntimeError as error:
@@ -89,18 +84,6 @@ class Watchdog:
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
-
-    def _join(self) -> dist.Store:
-        """A client of the store to which torchrun connects the ranks, for this start alone."""
-        launch = read_launch()
-        store = dist.TCPStore(
-            launch.address, launch.port, is_master=False, timeout=timedelta(seconds=STORE_S)
-        )
-        # Launchers of several machines do not count restarts alike, so rank 0 names the start.
-        start = torch.tensor([time.time_ns()], device=self._world.device)
-        if self._world.world_size > 1:
-            dist.broadcast(start, 0)
-        return dist.PrefixStore(f"oodino-watchdog-{start.item()}", store)
 
     def _watch(self) -> None:
         try:
