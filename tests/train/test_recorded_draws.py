@@ -9,7 +9,6 @@ import torch
 from dali_pipes.batch import ViewSpec
 from dali_pipes.negatives import CHOICE
 from dali_pipes.step_plan import StepPlan, StreamOrder
-from dali_pipes.view_params import draw_views
 from train.networks.stochastic_depth import draw_branch_scales
 
 SEED, STEP, BATCH = 11, 3, 8
@@ -17,14 +16,14 @@ SEED, STEP, BATCH = 11, 3, 8
 
 def test_views_and_choices_of_negatives(rgb_set) -> None:
     plan = StepPlan(rgb_set, None, ViewSpec(), "3*rot-in|pixperm-in", StreamOrder(BATCH, SEED))
-    groups = plan.draws(STEP)
+    groups = plan.params(STEP)
     kinds = ["global-1", "global-2", "global-any", "local", "local"]
     assert [draws.group.kind for draws in groups] == kinds
     source_hw = rgb_set.manifest.sample_shape[:2]
     for number, draws in zip((0, 1, 3, 2, 4), groups, strict=True):
         rng = np.random.default_rng([SEED, 2, STEP, number])
         shape = draws.group.count, BATCH
-        expected = draw_views(rng, plan.spec, draws.group.kind, shape, source_hw)
+        expected = draw_view_params(rng, plan.spec, draws.group.kind, shape, source_hw)
         assert np.array_equal(draws.view.crop_start, expected.crop_start)
     choice = np.random.default_rng([SEED, 3, STEP, 0]).choice(2, BATCH, p=[0.75, 0.25])
     assert np.array_equal(groups[2].shift[CHOICE], choice[None])

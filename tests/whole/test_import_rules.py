@@ -22,9 +22,9 @@ ROOMS = {
     "random_streams order sources similarity building protocols build sets info overlap sample",
     "dali_pipes": "batch config transfer blur normalised batch_memory shifts view_params negatives "
     "step_plan readers product dali loader eval_loader view_sheets preview parity",
-    "train": "launch world config config_checks recipes metrics networks losses ema schedules optim "
-    "loss_scale state objective step run_folder checkpoint teacher test_set watch reports training "
-    "preview main",
+    "train": "launch world config config_checks recipes metrics networks losses ema schedules "
+    "optim loss_scale state objective step run_folder checkpoint teacher test_set watch reports "
+    "training preview main",
     "eval": "config versions intervals metrics sets features scores decisions audits results "
     "report detector score_images score_sets score exported onnx_export export compare",
 }
