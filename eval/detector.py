@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,8 @@ from eval.decisions.images import Pixels, Read, rule_of
 from eval.decisions.verdicts import Verdicts, judge
 from eval.features.checks import MIN_NORM
 from eval.features.networks import Network, cache_of, teacher_network
-from eval.results.collect import described
+from eval.results.collect import provenance_of
+from eval.results.scoring import Provenance
 from eval.scores.cosine import score as eq6_log_form
 from eval.sets.leakage import Shared, check_overlap
 from eval.sets.opening import BANK, TEST, open_sets
@@ -69,11 +69,11 @@ class Detector:
     calibration_scores: NDArray[np.float64]
     """Scores of the calibration images, in the order of their ids: [n]."""
     rule: Target
-    """How an image of any size becomes the pixels that the network takes."""
+    """The rule by which an image of any size becomes the pixels that the network takes."""
     tau: float
     """Temperature of Eq. 6."""
-    described: dict[str, Any]
-    """Checkpoint, manifests and shared images, for results.json."""
+    provenance: Provenance
+    """The checkpoint, the sets and the images that they share, for results.json."""
 
     @classmethod
     def load(
@@ -155,7 +155,7 @@ class Detector:
             calibration_scores=scores[kept],
             rule=rule_of(sets.manifests[TEST], sets.manifests[BANK]),
             tau=config.tau,
-            described=described(sets, teacher, overlap),
+            provenance=provenance_of(sets, teacher, overlap),
         )
 
     @property

@@ -5,8 +5,8 @@
 
 The file holds the network, the bank and the calibration scores. With --bank N the bank is N
 weighted centres (`eval/onnx_export/bank_compression.py`), and --ood measures how much AUROC that
-costs. See `eval/onnx_export/config.py` for options and `eval/onnx_export/detector_file.py` for the
-story.
+costs. The options are in `eval/onnx_export/config.py`, the steps in
+`eval/onnx_export/detector_file.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Run as a script, this folder is first on sys.path; the repository's root must stand there instead.
+# Run as a script, this folder is first on sys.path; the root of the repository must be there.
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check the options, make the file and put it in place.
 
     Raises:
-        UserError: an option, a set or the run is not as it must be, or onnxruntime gives other
-            scores; nothing is written then.
+        UserError: an option, a set or the run is wrong, or onnxruntime gives other scores; nothing
+            is written then.
     """
     config: ExportConfig = cli.parse(ExportConfig, argv)
     check_installed("onnx", "onnxscript", "onnxruntime")
-    config.check()
+    config.centres()  # raises if --bank is wrong
     refuse_existing(config.out)
     # Imported here, because torch takes seconds to import: --help and mistakes answer before.
     from eval.onnx_export.detector_file import write_detector_file

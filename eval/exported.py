@@ -1,9 +1,9 @@
-"""Score a folder of images with a file of `eval/export.py`: no trainer, no torch, no DALI.
+"""Score a folder of images with an ONNX file of `eval/export.py`; needs neither torch nor DALI.
 
     python -m eval.exported FILE.onnx FOLDER --out scores.csv
 
-The file holds everything that decides: network, bank, calibration scores, the images' size and how
-they are brought to it. Needed are numpy, Pillow, tyro and onnxruntime.
+The file has everything that a decision depends on: the network, the bank, the calibration scores,
+and the rule by which images are resized. The command needs numpy, Pillow, tyro and onnxruntime.
 """
 
 from __future__ import annotations
@@ -31,54 +31,61 @@ from shards.terminal import cli
 
 FORMAT_VERSION = 1
 OPTIONAL = ("background", "intensity")
+"""Fields of the header that files of earlier versions lack."""
 INPUT, OUTPUT = "images", "score"
+"""Names of the model's input and output."""
 BATCH = 64
+"""Images in one run of the model."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the file says of itself: `metadata_props` of the ONNX model, each value as JSON."""
+    """The metadata of the file: `metadata_props` of the ONNX model, each value as JSON."""
 
     format_version: int
     fpr: float
-    """False-positive rate at which the file decides, unless another is asked for."""
+    """False-positive rate of the decisions, unless the command gives another."""
     threshold: float
-    """A score above it is called OOD at that rate."""
+    """Threshold at this rate: an image with a score above it is called OOD."""
     calibration_scores: list[float]
-    """Ascending; by onnxruntime on a CPU."""
+    """Scores of the calibration images by onnxruntime on a CPU, in ascending order."""
     size_px: int
     """Height and width of the images that the model takes."""
     channels: int
+    """Channels of the images that the model takes: 1 or 3."""
     encoding: str
+    """Encoding of the training images; see `shards.pixels.target.Target`."""
     resize: str
-    """How the images of the training came to be: see `shards.building.convert.Target`."""
+    """Rule by which images are resized to `size_px`; see `Target` too."""
     tau: float
+    """Temperature of Eq. 6."""
     bank: dict[str, Any]
-    """features: M of the training images; centres: what is left of them in the file; auroc: with
-    either, of OOD sets; overlap: images that these sets and the calibration set share."""
+    """The bank: `features` is the number M of training images, `centres` the number of centres in
+    the file, `auroc` the AUROC of OOD sets with the full and with the kept bank, `overlap` the
+    numbers of images that sets share."""
     checkpoint: dict[str, Any]
-    """step, sha256."""
+    """`step` and `sha256` of the checkpoint."""
     manifests: dict[str, Any]
-    # A file that was made before these were understood does not have them.
+    """Set -> name, split, sha256 and more of its manifest, for the bank and the calibration set."""
     background: str = WHITE
-    """What transparent images are laid on: #rrggbb."""
+    """Colour behind transparent images: #rrggbb."""
     intensity: tuple[float, float] | None = None
-    """The values that become 0 and 255 in images of more than 8 bits that do not state them."""
+    """Values that become 0 and 255 in images of more than 8 bits that do not state them."""
 
     def to_metadata(self) -> dict[str, str]:
-        """As the model holds it."""
+        """Return the header as `metadata_props`: field -> JSON."""
         return {name: json.dumps(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_metadata(cls, path: Path, metadata: Mapping[str, str]) -> Header:
-        """Read it.
+        """Read the header of the file `path` from its metadata.
 
         Raises:
-            UserError: the file is not one of ours, or of another version.
+            UserError: the file was not made by eval/export.py, or has another version.
         """
         found = {}
         try:
-            # The version first: another may have other names.
+            # The version is the first field, because another version may have other fields.
             for name, kind in get_type_hints(cls).items():
                 if name not in metadata and name in OPTIONAL:
                     continue
@@ -99,16 +106,16 @@ class Header:
 
     @property
     def rule(self) -> Target:
-        """What is done to the pixels of an image."""
+        """The rule by which an image becomes the pixels that the model takes."""
         how = self.resize, self.background, self.intensity
         return Target(self.size_px, self.channels, self.encoding, *how)  # type: ignore[arg-type]
 
 
 def check_installed(*packages: str) -> None:
-    """Refuse to go on without packages that ONNX files need.
+    """Make sure that packages are installed, without importing them.
 
     Raises:
-        UserError: one is not installed.
+        UserError: a package is not installed; the message says how to install it.
     """
     for name in packages:
         if find_spec(name) is None:
@@ -119,21 +126,21 @@ def check_installed(*packages: str) -> None:
 
 
 class Model:
-    """The network and the bank in onnxruntime, on a CPU."""
+    """An ONNX model from pixels to scores, run by onnxruntime on a CPU."""
 
     def __init__(self, model: bytes | str) -> None:
-        """Of a file's content, or its name."""
+        """Load the model from the content of a file (bytes) or from its name (str)."""
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of itself."""
+        """The `metadata_props` of the model."""
         return self._session.get_modelmeta().custom_metadata_map
 
     def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 [N, H, W, C] -> [N]; higher = more OOD."""
+        """Return the scores of images: uint8 [N, H, W, C] -> [N]; higher = more OOD."""
         return np.concatenate(
             [
                 self._session.run([OUTPUT], {INPUT: pixels[first : first + BATCH]})[0]
@@ -144,24 +151,24 @@ class Model:
 
 @dataclass(frozen=True)
 class ExportedConfig:
-    """Score a folder of images with an exported file."""
+    """Score a folder of images with an ONNX file of eval/export.py."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
-    """File that eval/export.py wrote."""
+    """ONNX file that eval/export.py wrote."""
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
-    """Folder or archive of image files, or one such file."""
+    """Folder or archive of image files to score, or one such file."""
     out: Path
-    """New CSV file: file, score, p_value, is_ood."""
+    """CSV file to write, with the columns file, score, p_value, is_ood; it must not exist yet."""
     fpr: float | None = None
-    """False-positive rate; by default that of the file."""
+    """False-positive rate of the decisions; by default the rate in the ONNX file."""
 
 
 @cli.keeps("nothing was written")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score what the command names and write the CSV.
+    """Score the images that the command names, and write the CSV file.
 
     Raises:
-        UserError: the file, the folder or the rate is not as it must be; nothing is written then.
+        UserError: the file, the folder or the rate is wrong; nothing is written then.
     """
     config = cli.parse(ExportedConfig, argv)
     check_installed("onnxruntime")
@@ -170,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{config.file}: no such file")
     try:
         model = Model(str(config.file))
-    except Exception as error:  # onnxruntime's errors are of no common kind
+    except Exception as error:  # the errors of onnxruntime have no common base
         raise UserError(f"{config.file}: onnxruntime cannot load it: {error}") from error
     header = Header.from_metadata(config.file, model.metadata)
     fpr = header.fpr if config.fpr is None else config.fpr

@@ -1,25 +1,26 @@
-"""How well scores tell OOD from in-distribution, and the sign convention, stated here once.
+"""Metrics of OOD detection: AUROC, AUPR and FPR95, and the sign convention, stated here once.
 
     A HIGHER SCORE IS MORE OOD. OOD is the positive class.
 
-Legend: N in-distribution scores, M OOD scores. All metrics are in [0, 1], from the exact scores: no
-binning, and images of equal score stand on the same side of any threshold.
+Legend: N in-distribution scores, M OOD scores. All metrics are in [0, 1] and are computed from the
+exact scores: there is no binning, and images of equal score stand on the same side of any
+threshold.
 
     auroc      chance that a random OOD image scores above a random in-distribution image, ties
                counted half: 1 = every OOD image scores higher, 0.5 = chance, 0 = the sign is wrong
     aupr_ood   average precision with OOD as the positive class: the mean, over OOD images, of the
                share of OOD among all images that score at least as high; nothing is interpolated.
                Chance is M / (N + M)
-    aupr_in    the same with in-distribution as the positive class, scores negated
-    fpr95      share of in-distribution images at or above the highest score at or above which at
-               least 95 % of the OOD images lie. So TPR is of OOD; papers that take in-distribution
-               as the positive class have another FPR95
+    aupr_in    the same with in-distribution as the positive class and negated scores
+    fpr95      share of in-distribution images at or above a threshold: the highest score that at
+               least 95 % of the OOD images reach. The TPR is that of OOD; papers that take
+               in-distribution as the positive class have another FPR95
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,12 +29,32 @@ from eval.intervals import Estimate, Interval, mean_interval, rate_interval
 from shards.errors import UserError, few
 
 TPR_PERCENT = 95
-METRICS = {"auroc": "AUROC", "aupr_ood": "AUPR-OOD", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
-"""Key in results.json -> what a reader sees."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All metrics of one OOD set, or their means over several sets, with 95 % intervals."""
+
+    samples: int
+    """Number of OOD images."""
+    auroc: Interval
+    aupr_ood: Interval
+    aupr_in: Interval
+    fpr95: Interval
+
+    @property
+    def labelled(self) -> dict[str, Interval]:
+        """Each metric by the name that a reader sees."""
+        return {
+            "AUROC": self.auroc,
+            "AUPR-OOD": self.aupr_ood,
+            "AUPR-in": self.aupr_in,
+            "FPR95": self.fpr95,
+        }
 
 
 def auroc(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> float:
-    """Area under the ROC curve, from the exact scores (no binning, ties counted half).
+    """Return the area under the ROC curve, from the exact scores (no binning, ties counted half).
 
     Args:
         in_dist_scores: float32 or float64 [N], scores of in-distribution test images.
@@ -45,11 +66,11 @@ def auroc(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Raises:
         UserError: a set is empty, not one-dimensional, or holds NaN or Inf.
     """
-    return auroc_interval(in_dist_scores, ood_scores)["value"]
+    return auroc_interval(in_dist_scores, ood_scores).value
 
 
 def auroc_interval(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Interval:
-    """`auroc` as `value`, and its 95 % interval (DeLong, on the logit scale) as `low` and `high`.
+    """Return `auroc` with its 95 % interval (DeLong, on the logit scale).
 
     Raises:
         UserError: see `auroc`.
@@ -58,15 +79,12 @@ def auroc_interval(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Interval
     return mean_interval([_auroc(in_dist, ood)])
 
 
-def measure(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, Any]:
-    """All metrics of one OOD set, each with its 95 % interval (see `eval.intervals`).
+def measure(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Metrics:
+    """Return all metrics of one OOD set, each with its 95 % interval (see `eval.intervals`).
 
     Args:
         in_dist_scores: float32 or float64 [N].
         ood_scores: float32 or float64 [M].
-
-    Returns:
-        `samples` (M), and for each of `METRICS` a dict of `value`, `low` and `high`.
 
     Raises:
         UserError: see `auroc`.
@@ -74,36 +92,33 @@ def measure(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, Any]:
     return mean_of_sets(in_dist_scores, [ood_scores])
 
 
-def mean_of_sets(in_dist_scores: ArrayLike, ood_sets: Sequence[ArrayLike]) -> dict[str, Any]:
-    """The mean of each metric over OOD sets, which all count alike, with its 95 % interval.
+def mean_of_sets(in_dist_scores: ArrayLike, ood_sets: Sequence[ArrayLike]) -> Metrics:
+    """Return the mean of each metric over OOD sets, with equal weights, and its 95 % interval.
 
     Args:
         in_dist_scores: float32 or float64 [N], shared by all sets.
         ood_sets: one or more sets, each float32 or float64 [M].
 
     Returns:
-        As `measure`; `samples` is the number of OOD images of all sets.
+        The metrics; `samples` is the number of OOD images of all sets.
 
     Raises:
         UserError: see `auroc`.
     """
     in_dist = _checked("in-distribution", in_dist_scores)
     sets = [_checked("OOD", scores) for scores in ood_sets]
-    estimators: dict[str, Callable[[NDArray, NDArray], Estimate]] = {
-        "auroc": _auroc,
-        "aupr_ood": _average_precision,
-        "aupr_in": _average_precision_in,
-    }
-    found: dict[str, Any] = {"samples": sum(map(len, sets))}
-    for name, estimator in estimators.items():
-        found[name] = mean_interval([estimator(in_dist, ood) for ood in sets])
     rate = float(np.mean([_fpr95(in_dist, ood) for ood in sets]))
-    found["fpr95"] = rate_interval(rate, in_dist, sets, TPR_PERCENT / 100)
-    return found
+    return Metrics(
+        samples=sum(map(len, sets)),
+        auroc=mean_interval([_auroc(in_dist, ood) for ood in sets]),
+        aupr_ood=mean_interval([_average_precision(in_dist, ood) for ood in sets]),
+        aupr_in=mean_interval([_average_precision_in(in_dist, ood) for ood in sets]),
+        fpr95=rate_interval(rate, in_dist, sets, TPR_PERCENT / 100),
+    )
 
 
 def _auroc(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
-    """The component of an image is the share of images of the other kind that it is right about."""
+    """AUROC; an image's component is the share of images of the other kind on its right side."""
     below = _twice_below(np.sort(in_dist), ood)  # twice the number of in-distribution images
     return Estimate(
         int(below.sum()) / (2 * len(in_dist) * len(ood)),
@@ -113,17 +128,18 @@ def _auroc(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
 
 
 def _twice_below(ascending: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Twice how many values lie below each of `of`; equal ones are half below."""
+    """Return twice the number of values below each of `of`; equal values count as half below."""
     below = np.searchsorted(ascending, of, side="left")
     return below + np.searchsorted(ascending, of, side="right")
 
 
 def _average_precision(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
-    """Mean over OOD images of P = TP / (TP + FP) at the image's own score.
+    """Average precision: the mean over OOD images of P = TP / (TP + FP) at the image's own score.
 
-    An image counts in TP or FP of every threshold up to its score; its component is the sum of what
-    P changes by there, dP/dTP = FP / (TP + FP)^2 or dP/dFP = -TP / (TP + FP)^2, and of an OOD image
-    its own P. These are derivatives by counts, which differ from those by shares by a constant.
+    An image counts in TP or FP at every threshold up to its score. Its component is the sum of the
+    changes of P at these thresholds, dP/dTP = FP / (TP + FP)^2 or dP/dFP = -TP / (TP + FP)^2. The
+    component of an OOD image also has its own P. These are derivatives by counts; derivatives by
+    shares differ from them by a constant.
     """
     thresholds = np.sort(ood)
     tp = len(ood) - np.searchsorted(thresholds, thresholds, side="left")
@@ -136,7 +152,7 @@ def _average_precision(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -
     own = np.searchsorted(thresholds, ood, side="left")
     return Estimate(
         value,
-        # The mean over OOD images has a factor 1 / M, which the share of one of N turns to N / M.
+        # The mean over OOD images has a factor of 1 / M; as a share of the N images it is N / M.
         of_in_dist=-lost[np.searchsorted(thresholds, in_dist, side="right")]
         * (len(in_dist) / len(ood)),
         of_ood=precision[own] + gained[np.searchsorted(thresholds, ood, side="right")],
@@ -149,7 +165,7 @@ def _average_precision_in(in_dist: NDArray[np.float64], ood: NDArray[np.float64]
 
 
 def _sums_of_first(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of the first 0, 1, ... all values."""
+    """Return the sums of the first 0, 1, ... and all values."""
     return np.concatenate([[0.0], np.cumsum(values)])
 
 

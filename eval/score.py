@@ -1,13 +1,14 @@
-"""Score a training run: AUROC of in-distribution test images against OOD sets, or one's own images.
+"""Score a training run: AUROC of a test set against OOD sets, or decisions on single images.
 
     python eval/score.py RUN --in-dist-train DIR --in-dist-test DIR --ood DIR [DIR ...] --out DIR
     python eval/score.py RUN --in-dist-train DIR --in-dist-test DIR --images FOLDER --out DIR
     python eval/score.py --features FILE.npz [FILE.npz ...] --out DIR
 
-The first writes results.json, tables, pictures, report.html and scores/<set>.csv, and so does the
-third, without images (`eval/score_sets.py`); the second scores.csv with p-values and decisions
-(`eval/score_images.py`). See `eval/config.py` for options. Under torchrun, images and bank are
-shared out among the ranks.
+The first command writes results.json, tables, figures, report.html and scores/<set>.csv. The second
+writes scores.csv with p-values and decisions. The third writes the same files as the first, from
+feature files and without images. The options are in `eval/config.py`. The steps are in
+`eval/score_sets.py` (first and third command) and `eval/score_images.py` (second). Under torchrun,
+the ranks share the images and the bank.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Run as a script, this folder is first on sys.path; the repository's root must stand there instead.
+# Run as a script, this folder is first on sys.path; the root of the repository must be there.
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
@@ -28,11 +29,11 @@ from shards.terminal import cli
 
 @cli.keeps("--out is as it was; features that were finished are kept")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score what the command names and write the output folder.
+    """Score the sets or images that the command names, and write the output folder.
 
     Raises:
-        UserError: an option, a set, the run or the output folder is not as it must be; nothing
-            is written then.
+        UserError: an option, a set, the run or the output folder is wrong; nothing is written
+            then.
     """
     options: ScoreConfig = cli.parse(ScoreConfig, argv)
     config = options.chosen()

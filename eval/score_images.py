@@ -1,8 +1,10 @@
-"""The story of `python eval/score.py RUN --images FOLDER`: a verdict on each file of a folder.
+"""The steps of `python eval/score.py RUN --images FOLDER`: a decision on each file of a folder.
 
-scores.csv        file, score, p-value and decision, in the order of the names
-unreadable.csv    the files that cannot be read, and why
-results.json      what was found, and what the numbers are of
+The output folder gets:
+
+    scores.csv        file, score, p-value and decision, in the order of the names
+    unreadable.csv    the files that cannot be read, with the reasons
+    results.json      counts, threshold, checkpoint, sets, settings and versions
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from eval.config import ImagesConfig
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.detector import IMAGES, Detector
-from eval.results.collect import FORMAT_VERSION
 from eval.results.output_folder import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
+from eval.results.scoring import FORMAT_VERSION, HIGHER_IS
 from eval.sets.opening import BANK, TEST
 from eval.versions import versions
 from shards.errors import UserError
@@ -27,15 +29,15 @@ from train.launch import read_launch
 
 
 def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
-    """Score the files of `config.images` and write the output folder.
+    """Score the files in `config.images`, and write the output folder.
 
     Args:
-        config: checked options.
-        command: the arguments that they came from.
+        config: options that were checked.
+        command: arguments of the command line, for results.json.
 
     Raises:
-        UserError: the folder, a set or the run is not as it must be, the rate cannot be promised,
-            or no file can be read; nothing is written then.
+        UserError: the folder, a set or the run is wrong, the calibration set is too small for the
+            false-positive rate, or no file can be read; nothing is written then.
     """
     if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")
@@ -60,7 +62,7 @@ def _results(
     scored = len(verdicts.score) - len(verdicts.errors)
     return {
         "format_version": FORMAT_VERSION,
-        "higher_is": "ood",
+        "higher_is": HIGHER_IS,
         "tau": config.tau,
         "headline": detector.network.key,
         "counts": {BANK: len(detector.bank), TEST: calibrated_on, IMAGES: scored},
@@ -71,7 +73,7 @@ def _results(
             "threshold": detector.calibration.threshold(config.fpr),
             "rule": dataclasses.asdict(detector.rule),
         },
-        **detector.described,
+        **detector.provenance.to_json(),
         "settings": {
             "device": detector.bank.device.type,
             "precision": config.precision,

@@ -1,25 +1,28 @@
-"""The story of `python eval/score.py` with OOD sets: every network, every score, every table.
+"""The main path of `python eval/score.py` with OOD sets: every network, every score, every table.
 
-Sets are shard sets, or, where only features are there, arrays; what needs images is left out then.
+Sets are shard sets, or arrays if only features are there; everything that needs images is then left
+out.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from rich.text import Text
+from torch import Tensor
 
 from eval.audits.headline_probes import probes
 from eval.audits.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
 from eval.audits.shortcuts import audit
-from eval.config import FeaturesConfig, SetsConfig
+from eval.config import FeaturesConfig, SetsConfig, TablesConfig
 from eval.features.networks import PIXEL, TEACHER, Features, all_features
-from eval.report.page import write_report
+from eval.report.page import ReportData, write_report
 from eval.report.page_data import report_data
-from eval.results.collect import Method, collect, grouped, settings, write_scores
+from eval.results.collect import Method, Scores, collect, grouped, settings, write_scores
 from eval.results.figures import save_histogram, save_roc
 from eval.results.output_folder import (
     HISTOGRAM_FILE,
@@ -29,6 +32,7 @@ from eval.results.output_folder import (
     SCORES_FOLDER,
     complete_folder,
 )
+from eval.results.scoring import Scoring
 from eval.results.table_formats import print_sheet, write_sheet
 from eval.results.tables import sheet_of
 from eval.scores.all_scores import HEADLINE, all_scores
@@ -37,22 +41,34 @@ from eval.sets.leakage import check_overlap
 from eval.sets.opening import BANK, TEST, EvalSets, open_sets
 from shards.errors import printable
 from shards.terminal.console import Terminal
-from train.teacher import load_teacher
+from train.teacher import LoadedTeacher, load_teacher
 from train.world import World, start_world, stop_world
 
 STALL_S = 600.0
-"""How long ranks wait for each other."""
+"""Longest time that ranks wait for each other, s."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The network of the headline: the run's teacher; without a run, the last network."""
+
+    key: str
+    """Key of the network."""
+    features: Mapping[str, Tensor]
+    """Set -> its features, float32 [N, d], the bank included."""
+    scores: Scores
+    """Eq. 6 of each set that was scored."""
 
 
 def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> None:
     """Score the sets by every network that is asked for, and write the output folder.
 
     Args:
-        config: checked options.
+        config: options that were checked.
         command: the arguments that they came from.
 
     Raises:
-        UserError: a set, a file, the run or the output folder is not as it must be; nothing is
+        UserError: a set, a file, the run or the output folder is not as required; nothing is
             written then.
     """
     world = start_world(config.device, STALL_S)
@@ -77,7 +93,7 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         groups = grouped(config.near, sets)
         teacher = load_teacher(run, world.device) if run else None
         if teacher is not None:
-            # A run that is still training may have written a newer one between two ranks.
+            # A run that is still training may write a newer checkpoint between two ranks.
             checkpoint = f"step {teacher.step}, {teacher.sha256}"
             world.check_equal(f"the newest checkpoint of {run}", checkpoint)
         lines = check_neighbours(config.k, sets.counts[BANK])
@@ -87,71 +103,96 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         overlap = check_overlap(sets, teacher, files, allow_overlap=config.allow_overlap)
 
         # ------------------------------------------------------------- features and scores
-        methods: dict[str, Method] = {}
-        count = sum(sets.counts.values())
-        networks: Iterable[Features] = (
-            files
-            if isinstance(config, FeaturesConfig)
-            else all_features(config, teacher, files, world)
-        )
-        for network in networks:
-            tell(f"{network.label}: features and scores of {count:,} images")
-            features = network.of_sets(sets)
-            scores = all_scores(
-                features,
-                config.tau,
-                config.k,
-                world,
-                network.label,
-                has_covariance=network.key != PIXEL,
-                teacher=teacher if network.key == TEACHER else None,
-                tell=tell,
-            )
-            methods[network.key] = Method(network.label, features[BANK].shape[1], scores)
+        networks: Iterable[Features] = files
+        if isinstance(config, SetsConfig):
+            networks = all_features(config, teacher, files, world)
+        methods, headline = _scored(config, sets, networks, teacher, world, tell)
         if not world.is_main:
             return
-        headline = network.key  # the last: the teacher, if there is a run
-        in_detail = methods[headline].scores[HEADLINE]
 
         # ------------------------------------------------------------- output
-        results = collect(
+        scoring = collect(
             methods,
             sets,
-            headline=headline,
+            headline=headline.key,
             tau=config.tau,
             groups=groups,
             teacher=teacher,
-            probes=probes(features, sets, in_detail[TEST], config.tau, teacher, tell),
+            probes=probes(
+                headline.features, sets, headline.scores[TEST], config.tau, teacher, tell
+            ),
             shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
             overlap=overlap,
             equal=equal,
             settings=settings(config, run, world, teacher),
             command=command,
         )
-        sheet = sheet_of(results)
-        shown = report_data(results, in_detail, sets, features, run, teacher, tell)
-        with complete_folder(config.out) as folder:
-            (folder / SCORES_FOLDER).mkdir()
-            for name, of_set in in_detail.items():
-                path = folder / SCORES_FOLDER / f"{name}.csv"
-                write_scores(path, of_set, sets.shards.get(name))
-            by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
-            save_histogram(folder / HISTOGRAM_FILE, by_method)
-            save_roc(folder / ROC_FILE, in_detail)
-            write_sheet(folder, sheet)
-            write_report(folder / REPORT_FILE, shown)
-            (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
-    print_sheet(sheet, Terminal())
+        shown = report_data(scoring, headline.scores, sets, headline.features, run, teacher, tell)
+        _write(config, scoring, methods, sets, shown)
+    print_sheet(sheet_of(scoring), Terminal())
+
+
+def _scored(
+    config: TablesConfig,
+    sets: EvalSets,
+    networks: Iterable[Features],
+    teacher: LoadedTeacher | None,
+    world: World,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, Method], Headline]:
+    """Return the scores of every network, by its key, and the network of the headline."""
+    methods: dict[str, Method] = {}
+    headline: Headline | None = None
+    count = sum(sets.counts.values())
+    for network in networks:
+        tell(f"{network.label}: features and scores of {count:,} images")
+        features = network.of_sets(sets)
+        scores = all_scores(
+            features,
+            config.tau,
+            config.k,
+            world,
+            network.label,
+            has_covariance=network.key != PIXEL,
+            teacher=teacher if network.key == TEACHER else None,
+            tell=tell,
+        )
+        methods[network.key] = Method(network.label, features[BANK].shape[1], scores)
+        # The features of one network are kept at a time. The teacher comes last.
+        headline = Headline(network.key, features, scores[HEADLINE])
+    assert headline is not None, "the options ask for no network"
+    return methods, headline
+
+
+def _write(
+    config: TablesConfig,
+    scoring: Scoring,
+    methods: Mapping[str, Method],
+    sets: EvalSets,
+    shown: ReportData,
+) -> None:
+    """Write the output folder."""
+    with complete_folder(config.out) as folder:
+        (folder / SCORES_FOLDER).mkdir()
+        for name, of_set in shown.scores.items():
+            path = folder / SCORES_FOLDER / f"{name}.csv"
+            write_scores(path, of_set, sets.shards.get(name))
+        by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
+        save_histogram(folder / HISTOGRAM_FILE, by_method)
+        save_roc(folder / ROC_FILE, shown.scores)
+        write_sheet(folder, sheet_of(scoring))
+        write_report(folder / REPORT_FILE, shown)
+        (folder / RESULTS_FILE).write_text(json.dumps(scoring.to_json(), indent=1) + "\n")
 
 
 def _check_equal_sets(sets: EvalSets, files: Sequence[FeatureFile], world: World) -> None:
     """Make sure that all ranks have the same images and features; every rank must call it.
 
     Raises:
-        UserError: on every rank, if one has others; names the set or the file.
+        UserError: on every rank, if one rank has others; names the set or the file.
     """
     if world.world_size == 1:
-        return  # digests of files take a while
+        return  # computing digests of files takes a while
     for name, shards in sets.shards.items():
         world.check_equal(f"{name}: {shards.directory}", shards.manifest.sha256)
     for file in files:

@@ -1,4 +1,4 @@
-"""Versions of what makes pixels, features and numbers."""
+"""Versions of the packages that make pixels, features and numbers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PACKAGES = ("oodino", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Package -> its version; those that are not installed are left out."""
+    """Return package -> version; a package that is not installed is left out."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue  # oodino itself, in a checkout that was not installed
+            continue  # for example oodino itself, in a checkout that was not installed
     dali = dali_version()
     return {**found, "dali": dali} if dali else found

@@ -1,6 +1,7 @@
-"""What else is known before a score is believed.
+"""Audits: facts that must be known before a score is believed.
 
-`sample_sizes.py` says what so many images can tell, `shortcuts.py` how well trivial statistics of
-the images (`image_statistics.py`) tell the sets apart, and `headline_probes.py` what the features
-of the headline's network hold: classes (`probes.py`), neighbours, occupied prototypes.
+`sample_sizes.py` tells how much a number of images can show. `shortcuts.py` measures how well
+trivial statistics of the images (`image_statistics.py`) tell the sets apart. `headline_probes.py`
+examines the features of the headline's network: classes (`probes.py`), neighbours, and occupied
+prototypes.
 """

@@ -1,16 +1,17 @@
-"""What is asked of the headline's features besides its scores: the probes of one scoring."""
+"""The probes of one scoring: measurements of the headline's features besides the scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.audits.probes import KS, class_probes, sensitivity
+from eval.intervals import Interval
 from eval.scores.cosine import score
 from eval.scores.prototypes import occupied
 from eval.sets.opening import BANK, TEST, EvalSets
@@ -18,7 +19,30 @@ from train.schedules import values_at
 from train.teacher import LoadedTeacher
 
 MOST_TRAINING_IMAGES = 10_000
-"""That are scored against the whole bank for the sensitivity, evenly spaced by id."""
+"""Most training images that are scored for the sensitivity, evenly spaced by id."""
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """Number of prototypes (soft classes) in use."""
+
+    count: int
+    of: int
+    """Number of all prototypes, K."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Results of the probes; None where a probe could not be made."""
+
+    knn_accuracy: dict[str, float] | None = None
+    """Settings of the vote -> accuracy in [0, 1]; see `eval.audits.probes.knn_accuracy`."""
+    linear_probe: float | None = None
+    """Accuracy in [0, 1]."""
+    sensitivity: Interval
+    """AUROC of in-distribution training against test images."""
+    occupied: Occupied | None = None
+    """Prototypes that the in-distribution test images occupy."""
 
 
 def probes(
@@ -28,20 +52,20 @@ def probes(
     tau: float,
     teacher: LoadedTeacher | None,
     tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """`knn_accuracy`, `linear_probe`, `sensitivity`, and of a teacher `occupied`.
+) -> Probes:
+    """Make all probes that are possible.
 
-    What needs labels is left out where there are none, or where those of bank and test set are of
-    other classes, and `occupied` where the bank is not the set that the teacher was trained on: the
-    temperature depends on the length of its epochs.
+    Probes of classes need labels, of the same classes in bank and test set. `occupied` needs a
+    teacher, and the bank must be its training set: the teacher's temperature depends on the length
+    of an epoch.
 
     Args:
-        features: set -> float32 [N, d], the headline's.
+        features: set -> float32 [N, d] of the headline's network.
         sets: the sets.
-        test_scores: float64 [N], Eq. 6 of the in-distribution test images.
+        test_scores: Eq. 6 of the in-distribution test images, float64 [N].
         tau: temperature of Eq. 6.
-        teacher: whose features these are, if they are a teacher's.
-        tell: is given a line where classes differ.
+        teacher: the teacher that made the features; None if another network did.
+        tell: receives one line for each probe of classes that is left out or says little.
 
     Raises:
         UserError: features cannot be scored.
@@ -49,24 +73,33 @@ def probes(
     bank, test = features[BANK], features[TEST]
     every = -(-len(bank) // MOST_TRAINING_IMAGES)
     train_scores = score(bank[::every], bank, tau, names=(BANK, BANK))
-    found: dict[str, Any] = {}
+    of_classes = None
     if _has_same_classes(sets, tell):
         of_bank, of_test = (sets.shards[n].labels(np.arange(sets.counts[n])) for n in (BANK, TEST))
-        found |= class_probes(bank, of_bank, test, of_test)
+        of_classes = class_probes(bank, of_bank, test, of_test)
         if told := _too_few_labels(of_bank):
             tell(told)
-    found["sensitivity"] = sensitivity(train_scores.cpu().numpy(), test_scores)
-    if teacher is not None and sets.bank_is_training_set(teacher):
-        config = teacher.config
-        steps_per_epoch = len(bank) // config.global_batch
-        last = values_at(config, max(0, teacher.step - 1), steps_per_epoch)
-        count, of = occupied(teacher.head, test, teacher.centre, last.teacher_temp, TEST)
-        found["occupied"] = {"count": count, "of": of}
-    return found
+    return Probes(
+        knn_accuracy=of_classes.knn_accuracy if of_classes else None,
+        linear_probe=of_classes.linear_probe if of_classes else None,
+        sensitivity=sensitivity(train_scores.cpu().numpy(), test_scores),
+        occupied=_occupied(bank, test, sets, teacher),
+    )
+
+
+def _occupied(
+    bank: Tensor, test: Tensor, sets: EvalSets, teacher: LoadedTeacher | None
+) -> Occupied | None:
+    if teacher is None or not sets.bank_is_training_set(teacher):
+        return None
+    config = teacher.config
+    steps_per_epoch = len(bank) // config.global_batch
+    last = values_at(config, max(0, teacher.step - 1), steps_per_epoch)
+    return Occupied(*occupied(teacher.head, test, teacher.centre, last.teacher_temp, TEST))
 
 
 def _too_few_labels(of_bank: NDArray[np.int64]) -> str:
-    """A line where the bank's labels allow no probe, or one that says little; "" otherwise."""
+    """Return a line if the bank's labels allow no probe, or one that says little; else ""."""
     labels, counts = np.unique(of_bank, return_counts=True)
     if len(labels) == 1:
         return "k-NN accuracy and linear probe are left out: the bank has one class"
@@ -80,7 +113,7 @@ def _too_few_labels(of_bank: NDArray[np.int64]) -> str:
 
 
 def _has_same_classes(sets: EvalSets, tell: Callable[[str], None]) -> bool:
-    """Whether a label of the bank and the same number in the test set are one class."""
+    """Return True if every label stands for the same class in the bank and in the test set."""
     if not sets.shards:
         return False
     of_bank, of_test = (sets.manifests[name].classes for name in (BANK, TEST))

@@ -1,19 +1,19 @@
-"""What else features tell about the in-distribution: its classes, and how test differs from train.
+"""Probes of features: how well they tell classes, and how test differs from training images.
 
-Legend: M bank features (in-distribution training), N test features, d their width, C classes, R
-rows of a tile. Labels serve these probes alone: no score sees them.
+Legend: M bank features (in-distribution training), N test features, d their width. Only these
+probes use labels; no score does.
 
     k-NN accuracy    each test image is given the class with the largest sum of exp(cos / T) over
-                     its k nearest bank features, as DINO evaluates (paper, Fig. 3 top)
+                     its k nearest bank features, as in DINO's evaluation (paper, Fig. 3 top)
     linear probe     accuracy of multinomial logistic regression
-    sensitivity      AUROC of in-distribution training against test images by Eq. 6, test images as
-                     the positive class (paper, Fig. 3 bottom)
+    sensitivity      AUROC of in-distribution training against test images by Eq. 6, with test
+                     images as the positive class (paper, Fig. 3 bottom)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +27,31 @@ from eval.scores.neighbours import nearest
 from shards.errors import UserError
 
 KS = (10, 20)
+"""Numbers of neighbours that vote, k."""
 TEMPERATURES = (0.04, 0.07)
+"""Temperatures of the weight of a vote, T."""
 VOTES_AT_ONCE = 512
-"""Test images whose votes are counted together."""
+"""Number of test images whose votes are counted together."""
 PENALTY = 1.0
-"""Of the linear probe: the loss is the sum over images of the cross entropy, in nats, and of
-`PENALTY` / 2 times the squared weights, without the biases."""
+"""Weight of the L2 penalty of the linear probe. Its loss is the sum over images of the cross
+entropy, in nats, plus `PENALTY` / 2 times the squared weights; biases have no penalty."""
 MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class ClassProbes:
+    """Results of the probes that need labels."""
+
+    knn_accuracy: dict[str, float]
+    """Settings of the vote -> accuracy in [0, 1]; see `knn_accuracy`."""
+    linear_probe: float
+    """Accuracy in [0, 1]."""
 
 
 def class_probes(
     bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: NDArray
-) -> dict[str, Any]:
-    """`knn_accuracy` (see `knn_accuracy`) and `linear_probe`; {} where the bank has one class.
+) -> ClassProbes | None:
+    """Make the probes that need labels; None if the bank has one class.
 
     Args:
         bank: float32 [M, d].
@@ -51,12 +63,12 @@ def class_probes(
         UserError: features hold NaN, Inf or a zero norm.
     """
     if len(set(bank_labels.tolist())) < 2:
-        return {}
+        return None
     ks = [k for k in KS if k <= len(bank)]
-    return {
-        "knn_accuracy": knn_accuracy(bank, bank_labels, test, test_labels, ks),
-        "linear_probe": linear_probe(bank, bank_labels, test, test_labels),
-    }
+    return ClassProbes(
+        knn_accuracy=knn_accuracy(bank, bank_labels, test, test_labels, ks),
+        linear_probe=linear_probe(bank, bank_labels, test, test_labels),
+    )
 
 
 def knn_accuracy(
@@ -67,20 +79,20 @@ def knn_accuracy(
     ks: Sequence[int] = KS,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> dict[str, float]:
-    """Share of test images whose class the weighted vote of their neighbours names.
+    """Return the share of test images whose class wins the weighted vote of their neighbours.
 
-    Of classes with equal votes the one with the lowest label is taken.
+    If classes have equal votes, the lowest label wins.
 
     Args:
         bank: float32 [M, d].
         bank_labels: int64 [M], 0 or more.
         test: float32 [N, d], on the same device.
         test_labels: int64 [N].
-        ks: how many neighbours vote.
-        temperatures: T of a vote's weight, exp(cos / T).
+        ks: numbers of neighbours that vote.
+        temperatures: T in the weight of a vote, exp(cos / T).
 
     Returns:
-        "k10-t0.04" and so on -> accuracy in [0, 1].
+        Settings of the vote ("k10-t0.04" and so on) -> accuracy in [0, 1].
 
     Raises:
         UserError: a k is larger than the bank; features hold NaN, Inf or a zero norm.
@@ -98,23 +110,22 @@ def knn_accuracy(
                 weights = (cosines[rows, :k].double() / temperature).exp()
                 votes = weights.new_zeros(len(weights), int(of_bank.max()) + 1)
                 votes.scatter_add_(1, of_bank[ids[rows, :k]], weights)
-                named = votes.argmax(1)  # the first of equal ones
+                named = votes.argmax(1)  # the lowest label among equal votes
                 right[f"k{k}-t{temperature:g}"] += int((named == truth[rows]).sum())
     return {name: count / len(test) for name, count in right.items()}
 
 
 def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: NDArray) -> float:
-    """Test accuracy of multinomial logistic regression on the bank's features.
+    """Return the test accuracy of multinomial logistic regression on the bank's features.
 
     Features are L2-normalised and then standardised with the bank's mean and standard deviation.
-    The loss (see `PENALTY`) is convex and is brought to its minimum by L-BFGS, so that nothing is
-    random.
+    The loss (see `PENALTY`) is convex and L-BFGS finds its minimum, without any randomness.
 
     Args:
         bank: float32 [M, d].
         bank_labels: int64 [M].
         test: float32 [N, d], on the same device.
-        test_labels: int64 [N]; a class that the bank does not have is never right.
+        test_labels: int64 [N]; a class that the bank lacks is always counted as wrong.
 
     Returns:
         Accuracy in [0, 1].
@@ -127,7 +138,7 @@ def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: 
         raise UserError(f"linear probe: the bank has {len(classes)} class, expected 2 or more")
     directions = _directions("the bank of the linear probe", bank)
     mean, sd = directions.mean(0), directions.std(0, correction=0)
-    sd[sd == 0] = 1  # the same for all images: 0 once the mean is gone
+    sd[sd == 0] = 1  # equal in all images: 0 after the mean is subtracted
     inputs = (directions - mean) / sd
     weights = inputs.new_zeros(len(classes), inputs.shape[1], requires_grad=True)
     biases = inputs.new_zeros(len(classes), requires_grad=True)
@@ -154,12 +165,12 @@ def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: 
 
 
 def sensitivity(train_scores: ArrayLike, test_scores: ArrayLike) -> Interval:
-    """AUROC of in-distribution training against test images (paper, Fig. 3 bottom).
+    """Return the AUROC of in-distribution training against test images (paper, Fig. 3 bottom).
 
-    0.5: scores do not tell them apart; higher: training images look less OOD. Eq. 6 is taken as it
-    stands, as the paper has it: the bank holds every training image itself, whose own cosine of 1
-    adds exp(1 / tau) / M to its S, so that the value lies above 0.5 even where train and test are
-    alike.
+    At 0.5 the scores do not tell them apart; above it, training images look less OOD. As in the
+    paper, Eq. 6 is not changed for training images, which are in the bank themselves: the cosine
+    of 1 with itself adds exp(1 / tau) / M to the S of a training image. Therefore the value lies
+    above 0.5 even if training and test images are alike.
 
     Args:
         train_scores: float32 or float64 [M], scores of the bank's images against the bank.

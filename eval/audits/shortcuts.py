@@ -1,9 +1,9 @@
-"""Whether an OOD set can be told apart by a number that takes no look at what images show.
+"""Shortcuts: trivial statistics of images that tell an OOD set apart without looking at content.
 
-A set that was resized, compressed or exposed in another way than the in-distribution images is told
-apart by that alone, and a detector's AUROC on it then says little (LSUN and ImageNet, resized, of
-the literature are such sets). Each statistic here is one number an image; `audit` gives the AUROC
-of each on each set, of the metric code that judges the detector.
+An OOD set may have been resized, compressed or exposed in another way than the in-distribution
+images. That alone tells it apart, and a detector's AUROC on it then says little (in the literature,
+the resized LSUN and ImageNet sets are such sets). Each statistic is one number per image. `audit`
+computes the AUROC of each statistic on each set, with the same code as the AUROC of the detector.
 """
 
 from __future__ import annotations
@@ -38,50 +38,50 @@ from eval.metrics import auroc_interval
 from shards.errors import few
 
 ALONE = 0.9
-"""AUROC from which a statistic alone tells a set apart. The detectors of the literature lie at 0.9
-and above on the sets that are called easy: a number of an image that gets there would pass for one
-of them."""
+"""AUROC from which a statistic alone tells a set apart. Detectors in the literature reach 0.9 and
+more on sets that are called easy: a statistic that reaches it could pass for such a detector."""
 CHANCE = 0.5
 TELLING = 0.7
-"""AUROC from which it can be said to tell sets apart at all: acceptable discrimination begins there
+"""AUROC from which a statistic tells sets apart at all: acceptable discrimination begins there
 (Hosmer, Lemeshow and Sturdivant 2013, section 5.2.4)."""
 NAMED_SETS = 3
+"""Most sets that a line names."""
 CHUNK_BYTES = 1 << 18
-"""Of images that are looked at together, so that they and what is computed of them stay in the
-cache."""
+"""Size of the images that are processed together: they and their statistics stay in the cache."""
 
 
 @runtime_checkable
 class SourceSizes(Protocol):
-    """Images that may know what size they had before they were resized, as those of shard sets."""
+    """Images that may know their size before they were resized, as the images of a shard set do."""
 
     def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
-        """Int64 [B] -> height and width, px, int64 [B, 2]; None if they are not known."""
+        """Return height and width, px, int64 [B, 2], of images int64 [B]; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One number an image."""
+    """A statistic: one number per image."""
 
     label: str
-    """What a reader sees."""
+    """Name that a reader sees."""
     of: Callable[[Batch], Float]
-    """[B] of B images."""
+    """Function from B images to their statistics, [B]."""
     tells_of: str
-    """What it may come from: what is shown, or how files were made."""
+    """Possible causes of a difference: the content of the images, or how files were made."""
     channels: int = 1
-    """Fewest channels that it is defined for."""
+    """Smallest number of channels for which it is defined."""
     side_px: int = 3
-    """Smallest height and width that it is defined for."""
+    """Smallest height and width for which it is defined."""
     of_source: bool = False
-    """Whether it is of the size in the source, which has to be known and is not seen in images."""
+    """True if it is computed from the size in the source, which must be known. The pixels do not
+    show that size."""
 
 
-LIGHT = "the light of what is shown, or its exposure"
-TEXTURE = "the texture of what is shown, or how images were resized and compressed"
-COLOUR = "the colours of what is shown, or of camera and white balance"
-BORDER = "the background of what is shown, or a frame that padding left"
-SOURCE = "the files before they were resized, of which pixels show traces at most"
+LIGHT = "the light of the scene, or the exposure"
+TEXTURE = "the texture of the content, or how images were resized and compressed"
+COLOUR = "the colours of the content, or camera and white balance"
+BORDER = "the background of the content, or a frame from padding"
+SOURCE = "the size of the files before they were resized, which leaves at most traces in the pixels"
 
 STATISTICS: Mapping[str, Statistic] = {
     "brightness": Statistic("mean brightness", brightness, LIGHT),
@@ -91,7 +91,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "jpeg-grid": Statistic(
         "JPEG blockiness",
         jpeg_grid,
-        "JPEG compression, or flat areas of what is shown",
+        "JPEG compression, or flat areas of the content",
         side_px=2 * JPEG_PX,
     ),
     "red-green": Statistic("mean of red against green", red_green, COLOUR, channels=3),
@@ -102,11 +102,11 @@ STATISTICS: Mapping[str, Statistic] = {
     "original-size": Statistic("original size", original_size, SOURCE, of_source=True),
     "original-aspect": Statistic("original aspect ratio", original_aspect, SOURCE, of_source=True),
 }
-"""Key in results.json -> what it is."""
+"""Key in results.json -> statistic."""
 
 
 def statistics(images: ImageSource) -> dict[str, NDArray[np.float32]]:
-    """Every statistic that is defined for these images: key -> float32 [N], in id order."""
+    """Compute every statistic that is defined for these images: key -> float32 [N], in id order."""
     count = len(images)
     first = images.read(np.arange(1))
     _, height, width, channels = first.shape
@@ -131,16 +131,16 @@ def statistics(images: ImageSource) -> dict[str, NDArray[np.float32]]:
 def audit(
     in_dist_test: ImageSource, ood: Mapping[str, ImageSource]
 ) -> dict[str, dict[str, Interval]]:
-    """AUROC of each statistic on each OOD set, whichever way it tells them apart.
+    """Compute the AUROC of each statistic on each OOD set, in the direction that is at least 0.5.
 
     Args:
         in_dist_test: in-distribution test images.
-        ood: the OOD sets, at least one image each, of the same size.
+        ood: the OOD sets, at least one image each, all of the same image size.
 
     Returns:
-        Set -> key of `STATISTICS` -> `value`, in [0.5, 1], and its 95 % interval, `low` and `high`.
-        Statistics of the original size are left out of a set unless both its images and the
-        in-distribution test images know theirs.
+        Set -> key of `STATISTICS` -> AUROC, with a value in [0.5, 1]. Statistics of the original
+        size are left out for a set unless both its images and the in-distribution test images
+        know their original size.
     """
     normal = statistics(in_dist_test)
     found = {}
@@ -151,34 +151,34 @@ def audit(
 
 
 class Told(NamedTuple):
-    """What is said of a statistic."""
+    """A line about a statistic that tells sets apart as well as the detector does."""
 
     value: float
-    """Its highest AUROC."""
+    """Highest AUROC of the statistic."""
     text: str
 
     @property
     def weighs(self) -> bool:
-        """Whether it tells a set apart; if not, the detector does not, either."""
+        """True if the statistic tells a set apart; if not, neither does the detector."""
         return self.value >= TELLING
 
 
 def tell_apart(
     shortcuts: Mapping[str, Mapping[str, Interval]], detector: Mapping[str, float]
 ) -> list[Told]:
-    """A line for each statistic by which sets can be told apart (see `is_shortcut`), highest first.
+    """Return a line for each statistic that tells sets apart (`is_shortcut`), highest AUROC first.
 
-    A set is named with the one that does so best; one of the original size, which is not seen in
-    images, only where no other does.
+    Each set is named once, with its best statistic. A statistic of the original size, which pixels
+    do not show, is named only if no other one tells the set apart.
 
     Args:
-        shortcuts: what `audit` found.
+        shortcuts: the result of `audit`.
         detector: set -> AUROC of the detector, in [0, 1].
     """
     best: dict[tuple[str, bool], list[tuple[float, str]]] = {}
     for name, of_set in shortcuts.items():
         telling = {
-            key: one["value"] for key, one in of_set.items() if is_shortcut(one, detector[name])
+            key: one.value for key, one in of_set.items() if is_shortcut(one, detector[name])
         }
         if telling:
             key = max(telling, key=lambda key: (not STATISTICS[key].of_source, telling[key]))
@@ -197,22 +197,21 @@ def tell_apart(
             )
         else:
             text = (
-                f"The detector is no better than {statistic.label} alone where neither tells "
-                f"much; AUROC (the detector's): {aurocs}"
+                f"The detector is no better than {statistic.label} alone, and both are weak; "
+                f"AUROC (the detector's): {aurocs}"
             )
         found.append(Told(sets[0][0], text))
     return sorted(found, key=lambda told: -told.value)
 
 
 def is_shortcut(statistic: Interval, detector: float) -> bool:
-    """Whether a statistic tells a set apart as a detector does.
+    """Return True if a statistic tells a set apart as well as a detector does.
 
-    It does with an AUROC that is above chance beyond doubt, and at `ALONE` or as high as the
-    detector's.
+    Its interval must lie above chance, and its AUROC must reach `ALONE` or the detector's AUROC.
     """
-    return statistic["low"] > CHANCE and statistic["value"] >= min(ALONE, detector)
+    return statistic.low > CHANCE and statistic.value >= min(ALONE, detector)
 
 
 def _either_way(in_dist: Float, ood: Float) -> Interval:
     found = auroc_interval(in_dist, ood)
-    return found if found["value"] >= CHANCE else auroc_interval(-in_dist, -ood)
+    return found if found.value >= CHANCE else auroc_interval(-in_dist, -ood)

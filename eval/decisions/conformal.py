@@ -1,14 +1,15 @@
-"""From scores to decisions, by held-out in-distribution scores alone (conformal prediction).
+"""Conformal prediction: p-values and thresholds from the scores of a calibration set.
 
-If an image is of the in-distribution, its score and the n calibration scores can stand in any order
-with equal chance. So its rank among them is uniform, and
+If an image is in-distribution, its score s and the n calibration scores are exchangeable: every
+order of them is equally likely. The rank of s among them is therefore uniform, and the p-value
 
     p = (1 + number of calibration scores >= s) / (n + 1)
 
-is at most f with a probability of at most f, whatever the network, however many ties there are
-(Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010). An image is called OOD if p <= f, the
-false-positive rate that was asked for. The promise is kept on average over calibration sets: with
-k = floor(f (n + 1)), the rate of one set is Beta(k, n + 1 - k) distributed around k / (n + 1).
+is at most f with a probability of at most f. This holds for any network and with any number of ties
+(Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010). An image is called OOD if p <= f,
+where f is the false-positive rate that was asked for. The guarantee is an average over calibration
+sets: with k = floor(f (n + 1)), the rate of one set has the distribution Beta(k, n + 1 - k), whose
+mean is k / (n + 1).
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from shards.errors import UserError
 
 
 class Calibration:
-    """Scores of in-distribution images that neither the training nor the bank has seen."""
+    """Scores of n in-distribution images that are neither in the training set nor in the bank."""
 
     def __init__(self, scores: ArrayLike) -> None:
-        """Of float32 or float64 [n].
+        """Keep the scores, float32 or float64 [n], in any order.
 
         Raises:
-            UserError: there is none, or one is not finite.
+            UserError: there are no scores, or one is not finite.
         """
         self.scores: NDArray[np.float64] = np.sort(np.asarray(scores, np.float64).reshape(-1))
-        """float64 [n], ascending."""
+        """The scores in ascending order: float64 [n]."""
         if not len(self.scores):
             raise UserError("calibration: no scores; it needs at least one in-distribution image")
         bad = int((~np.isfinite(self.scores)).sum())
@@ -37,9 +38,13 @@ class Calibration:
             raise UserError(f"calibration: {bad} of {len(self.scores)} scores are not finite")
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Probability that an in-distribution image scores as high: [N] -> float64 [N].
+        """Return p-values: the probability that an in-distribution image has a score as high.
 
-        In [1 / (n + 1), 1]; NaN where the score is NaN.
+        Args:
+            scores: [N]; NaN for an image that has no score.
+
+        Returns:
+            float64 [N], in [1 / (n + 1), 1]; NaN where the score is NaN.
         """
         asked = np.asarray(scores, np.float64)
         count = len(self.scores)
@@ -47,7 +52,9 @@ class Calibration:
         return np.where(np.isnan(asked), np.nan, (1 + count - below) / (count + 1))
 
     def threshold(self, fpr: float) -> float:
-        """What a score must exceed to have a p-value of at most `fpr`: a calibration score.
+        """Return the threshold: a score above it has a p-value of at most `fpr`.
+
+        The threshold is one of the calibration scores.
 
         Raises:
             UserError: see `check_fpr`.
@@ -57,15 +64,15 @@ class Calibration:
         return float(self.scores[count - _allowed(fpr, count)])
 
     def check_fpr(self, fpr: float) -> None:
-        """Refuse a false-positive rate that cannot be promised; see `check_fpr` of this file."""
+        """Refuse a false-positive rate that n is too small for; see the function `check_fpr`."""
         check_fpr(fpr, len(self.scores))
 
 
 def check_fpr(fpr: float, count: int) -> None:
-    """Refuse a false-positive rate that `count` calibration images cannot promise.
+    """Refuse a false-positive rate that `count` calibration images cannot guarantee.
 
     Raises:
-        UserError: it is not between 0 and 1, or below the smallest p-value.
+        UserError: the rate is not between 0 and 1, or is below the smallest p-value.
     """
     if not 0 < fpr < 1:
         raise UserError(f"--fpr is {fpr}, expected a number between 0 and 1")
@@ -77,11 +84,13 @@ def check_fpr(fpr: float, count: int) -> None:
 
 
 def rate_of_one_set(fpr: float, count: int) -> tuple[float, float]:
-    """Mean and standard deviation, over calibration sets, of the rate that one of them gives.
+    """Return the mean and the standard deviation of the rate that a calibration set gives.
+
+    The mean and the deviation are over calibration sets of n images.
 
     Args:
-        fpr: the rate that is asked for, one that `check_fpr` accepts.
-        count: n, images of the calibration set.
+        fpr: the false-positive rate that is asked for; `check_fpr` must accept it.
+        count: n, the number of calibration images.
     """
     allowed = _allowed(fpr, count)
     mean = allowed / (count + 1)
@@ -89,6 +98,6 @@ def rate_of_one_set(fpr: float, count: int) -> tuple[float, float]:
 
 
 def _allowed(fpr: float, count: int) -> int:
-    """k: how many p-values are at most `fpr`."""
-    # By the p-values themselves: fpr * (n + 1) may be rounded to below a whole number.
+    """Return k: how many of the n possible p-values below 1 are at most `fpr`."""
+    # Counted, because fpr * (n + 1) may be rounded to just below a whole number.
     return int(np.searchsorted(np.arange(1, count + 1) / (count + 1), fpr, side="right"))

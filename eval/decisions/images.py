@@ -1,7 +1,7 @@
 """Image files, Pillow images and arrays -> pixels, by the rule that a shard set was built with.
 
-So an image has the same pixels, and gets the same score, whether it comes from a folder or from a
-set. Needs neither torch nor DALI.
+An image therefore has the same pixels and the same score whether it comes from a folder or from a
+shard set. This file needs neither torch nor DALI.
 """
 
 from __future__ import annotations
@@ -26,49 +26,50 @@ from shards.sources.archives import open_files
 from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
 
 CHUNK_BYTES = 64 << 20
-"""Pixels that are held at a time."""
+"""Bytes of pixels that are in memory at a time."""
 
 Read = Callable[[], Item]
-"""Gets an image when its turn has come."""
+"""A function that reads one image, called only when the image is needed."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images, those that can be read and those that cannot, by their numbers."""
+    """Some images in a row; each has its number in the whole sequence."""
 
     numbers: list[int]
+    """Numbers of the images that can be read."""
     pixels: np.ndarray
-    """uint8 [len(numbers), H, W, C]."""
+    """Pixels of these images: uint8 [len(numbers), H, W, C]."""
     unreadable: dict[int, str]
-    """Number -> reason."""
+    """Number of each image that cannot be read -> the reason."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images in memory, as the evaluation loader takes them."""
+    """Images in memory, with the interface that the evaluation loader expects."""
 
     images: np.ndarray
-    """uint8 [N, H, W, C]."""
+    """Pixels: uint8 [N, H, W, C]."""
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """Number of channels, 1 or 3."""
         return self.images.shape[3]
 
     def __len__(self) -> int:
-        """N."""
+        """Return the number of images, N."""
         return len(self.images)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [B] -> uint8 [B, H, W, C]."""
+        """Return the images with these ids: int64 [B] -> uint8 [B, H, W, C]."""
         return self.images[ids]
 
 
 def rule_of(calibration: Manifest, bank: Manifest) -> Target:
-    """How an image is to be treated so that it can stand among those of the calibration set.
+    """Return the rule that makes an image comparable with the images of the calibration set.
 
-    A set none of whose images was resized does not know a rule: then it is the bank's, and if that
-    has none either, that of `shards.build`.
+    A set has no resize rule if none of its images was resized. The rule of the bank is used then,
+    or, if the bank has none either, the default of `shards.build`.
     """
     rules: dict[str, Resize] = {rule: rule for rule in RESIZES}
     resize = rules.get(calibration.resize) or rules.get(bank.resize) or RESIZES[0]
@@ -84,10 +85,13 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
-    """Name and content of each file below a folder, or in an archive, sorted by name; or of one.
+    """List the files below a folder or in an archive, sorted by name; or one image file.
 
-    What is no image by its name or its content is unreadable; a note on stderr tells how many
-    hidden files, links and the like are passed over.
+    A file that is no image by its name or content is listed too: reading it raises `BadImage`.
+    Hidden files, links and the like are left out, and a note on stderr tells their number.
+
+    Returns:
+        Names relative to the folder, and functions that read the files, in the same order.
 
     Raises:
         UserError: there is no such folder, archive or image, or no image in it.
@@ -95,7 +99,7 @@ def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
     if folder.is_file() and why_no_image(folder.name, partial(_head, folder)) is None:
         return [folder.name], [partial(read_picture, folder)]
     files = open_files(folder)
-    files.images()  # is there one?
+    files.images()  # raises if there is no image
     tell(folder, files.lost)
     reads: list[Read] = [
         partial(_no_image, files.no_images[number])
@@ -112,7 +116,7 @@ def _head(path: Path) -> bytes:
 
 
 def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:
-    """Read images, some at a time, in threads; one that cannot be read is no error."""
+    """Read images in threads, a chunk at a time; an image that cannot be read is no error."""
     size = max(1, CHUNK_BYTES // rule.sample_bytes)
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(reads), size):
@@ -130,10 +134,10 @@ def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:
 
 
 def prepare(item: Item, rule: Target) -> np.ndarray:
-    """The pixels that a set of this rule would give for an image: uint8 [size, size, C].
+    """Return the pixels that an image would have in a set of this rule: uint8 [size, size, C].
 
     Raises:
-        BadImage: it cannot be used; says why.
+        BadImage: the image cannot be used; the message says why.
     """
     image, _ = fitted(item, rule)
     if rule.encoding == "jpg" and not keeps_file(item, rule):

@@ -1,6 +1,7 @@
-"""What is said of one's own images: score, p-value and decision of each, and how that is told.
+"""Verdicts on single images: the score, the p-value and the decision of each, as CSV and as text.
 
-Needs neither torch nor DALI: a trained run and an exported file tell the same.
+This file needs neither torch nor DALI, so that an exported ONNX file gives the same verdicts as the
+run.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ from shards.errors import UserError, few, printable
 from shards.pixels.target import Target
 
 MOST_SHOWN = 10
-"""Of the most unusual images, in the summary."""
+"""Images that the summary lists at most."""
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Of N images, in the order in which they were given."""
+    """Verdicts on N images, in the order in which the images were given."""
 
     score: NDArray[np.float64]
-    """[N]; higher = more OOD; NaN for an image that cannot be read."""
+    """Scores, [N]; higher = more OOD; NaN for an image that cannot be read."""
     p_value: NDArray[np.float64]
-    """[N], the probability that an in-distribution image scores as high; NaN likewise."""
+    """Probabilities that an in-distribution image has a score as high, [N]; NaN for an unreadable
+    image."""
     is_ood: NDArray[np.bool_]
-    """[N], whether the p-value is at most the false-positive rate; false likewise."""
+    """Decisions, [N]: true if the p-value is at most the false-positive rate; false for an
+    unreadable image."""
     errors: dict[int, str]
-    """Number of each image that cannot be read -> why."""
+    """Number of each image that cannot be read -> the reason."""
 
 
 def judge(
@@ -47,16 +50,17 @@ def judge(
     """Score images and decide.
 
     Args:
-        reads: N images.
-        rule: what is done to their pixels.
-        score: uint8 [n, H, W, C] -> scores [n]; one that is not finite is refused here.
-        calibration: scores of in-distribution images, made in the same way.
-        fpr: share of in-distribution images that may be called OOD.
-        names: what an error calls the images.
+        reads: N functions, each of which reads one image.
+        rule: how an image becomes the pixels that `score` takes.
+        score: function from images, uint8 [n, H, W, C], to scores [n]; NaN or Inf if an image has
+            no score.
+        calibration: scores of in-distribution images by the same function.
+        fpr: false-positive rate: the share of in-distribution images that may be called OOD.
+        names: N names of the images, for messages of errors.
 
     Raises:
-        UserError: the rate cannot be promised, scores are not finite (the message names their
-            images), or no image can be read.
+        UserError: the calibration set is too small for `fpr`, scores are not finite (the message
+            names the images), or no image can be read.
     """
     calibration.check_fpr(fpr)
     scores = np.full(len(reads), np.nan)
@@ -80,9 +84,10 @@ def judge(
 
 
 def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
-    """One line for each image that can be read: `file,score,p_value,is_ood`, in the order given.
+    """Return the CSV file of the verdicts: a line `file,score,p_value,is_ood` for each image.
 
-    Numbers are written so that reading gives the same ones back.
+    The images are in the order given; unreadable ones are left out. Numbers are written with all
+    their digits.
     """
     columns = verdicts.score.tolist(), verdicts.p_value.tolist(), verdicts.is_ood.tolist()
     rows = enumerate(zip(names, *columns, strict=True))
@@ -97,14 +102,14 @@ def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
 
 
 def unreadable_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
-    """One line for each image that cannot be read: `file,reason`."""
+    """Return the CSV file of the unreadable images: a line `file,reason` for each."""
     return _csv(
         ("file", "reason"), ((names[number], why) for number, why in verdicts.errors.items())
     )
 
 
 def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: float) -> str:
-    """What a person wants to know first, in a few lines for a terminal."""
+    """Return a summary in a few lines, for a terminal."""
     scored = len(names) - len(verdicts.errors)
     mean, deviation = rate_of_one_set(fpr, calibrated_on)
     lines = [
@@ -126,7 +131,7 @@ def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: f
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Names are quoted whatever is in them, and keep bytes that are not UTF-8."""
+    """Return a CSV file. All texts are quoted, and bytes that are not UTF-8 are kept."""
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     text.write(",".join(header) + "\n")

@@ -1,6 +1,7 @@
-"""Images -> features, float32 [N, d]: one row an image, in the order of the ids.
+"""Images -> features, float32 [N, d]: one row for each image, in the order of the ids.
 
-`networks.py` lists what makes them (a run's teacher, its untrained start, pixels, a timm network),
-`embed.py` runs a network over a set, `full_float32.py` keeps float32 exact meanwhile, `cache.py`
-stores the result beside the run, and `checks.py` refuses features that no score can be made of.
+`networks.py` lists the networks that make features (the teacher of a run, the same network before
+training, raw pixels, networks of timm). `embed.py` runs a network over a set, and `full_float32.py`
+keeps TF32 and bfloat16 out of it. `cache.py` stores the features beside the run. `checks.py`
+refuses features that cannot be scored.
 """

@@ -1,8 +1,9 @@
-"""Features that were computed before, kept beside the run: one file for each network and set.
+"""A cache of features on disk, beside the run: one file for each network and set.
 
-A file is found by what its features depend on: the digests of checkpoint and manifest, the size of
-the views, precision, kind of device, versions. One that is damaged is computed anew. A folder that
-cannot be written, as of a run that may only be read, costs time and nothing else.
+The name of a file is a digest of everything that its features depend on: the checkpoint, the
+manifest of the set, the size of the views, the precision, the kind of device, versions. Features of
+a damaged file are computed again. If the folder cannot be written (for example in a read-only run),
+scoring works without the cache.
 """
 
 from __future__ import annotations
@@ -25,20 +26,22 @@ Key = Mapping[str, str | int]
 
 
 class FeatureCache:
-    """A folder of features; without a folder, nothing is kept."""
+    """A folder of features; without a folder, every feature is computed again."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Keep features in `folder`, which is made when the first are stored."""
+        """Keep features in `folder`, which is made when the first features are stored."""
         self._folder = folder
         self._is_writable = True  # until shown otherwise
 
     def get(self, key: Key, make: Callable[[], Tensor], world: World) -> Tensor:
-        """The features of `key`: as they were stored, or made, and then stored.
+        """Return stored features, or compute and store them.
 
         Args:
-            key: everything that the features depend on; empty for what is as quick to make.
-            make: computes them: float32 [N, d]; on all ranks, or on none.
-            world: the ranks, each of which must call this.
+            key: everything that the features depend on; empty for features that are never stored,
+                because computing them is as fast as reading them.
+            make: function that computes the features, float32 [N, d]. Either all ranks call it, or
+                none does.
+            world: the ranks; every rank must call this method.
 
         Returns:
             float32 [N, d] on the rank's device.
@@ -56,14 +59,14 @@ class FeatureCache:
             try:
                 _write(path, described, features)
             except (OSError, SafetensorError) as error:
-                self._is_writable = False  # told once, not for each set
+                self._is_writable = False  # so that the message appears once, not for each set
                 told = f"{self._folder}: features are not kept ({error}); --cache names another"
                 print(printable(told), file=sys.stderr, flush=True)
         return features
 
 
 def _read(path: Path, described: str) -> Tensor | None:
-    """What `path` holds; None if it cannot be read, or is not as it was written."""
+    """Return the features in a file; None if it cannot be read, or was changed or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata, features = file.metadata() or {}, file.get_tensor("features")

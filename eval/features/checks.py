@@ -1,4 +1,4 @@
-"""Features that no score can be made of: none at all, NaN, Inf, or of no direction."""
+"""Checks that features can be scored: there are some, all are finite, and none has zero norm."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from torch import Tensor
 from shards.errors import UserError, few
 
 MIN_NORM = 1e-12
-"""A shorter feature has no direction to speak of (`F.normalize` would not make it unit length)."""
+"""Smallest norm of a feature that has a direction: `F.normalize` does not bring a shorter one to
+unit length."""
 
 
 def check_features(name: str, features: Tensor) -> None:
-    """Make sure that there are features [N, d], and that each has a direction.
+    """Make sure that there are features [N, d], and that all are finite and of nonzero norm.
 
     Raises:
-        UserError: names the set and the ids of those that have none.
+        UserError: names the set, and the ids of the features that are not so.
     """
     if len(features) == 0:
         raise UserError(f"{name}: no features; a score needs at least one image")
@@ -25,9 +26,10 @@ def check_features(name: str, features: Tensor) -> None:
 
 
 def fault_of(name: str, features: Tensor, first_id: int = 0) -> str | None:
-    """What is wrong with features [N, d], or None; the first of them has the id `first_id`."""
+    """Return the fault of features [N, d], or None. The first feature has the id `first_id`."""
     at_least_float32 = torch.promote_types(features.dtype, torch.float32)
-    norms = torch.linalg.vector_norm(features, dim=1, dtype=at_least_float32)  # NaN, Inf carry over
+    # A norm is NaN or Inf if its row has one.
+    norms = torch.linalg.vector_norm(features, dim=1, dtype=at_least_float32)
     for fault, bad in (
         ("NaN or Inf", ~torch.isfinite(norms)),
         ("zero norm, so their cosine is undefined", norms < MIN_NORM),

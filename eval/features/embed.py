@@ -1,6 +1,6 @@
-"""Images to features: one row an image, in the order of the ids.
+"""Images -> features: one row for each image, in the order of the ids.
 
-Legend: B batch, G view size in pixels, N images of the set, d feature width.
+Legend: B batch size, G side of a view in pixels, N images of the set, d feature width.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from eval.features.full_float32 import full_float32
 from shards.errors import UserError, few
 
 PIXEL_CHUNK = 4096
+"""Images that are read at a time."""
 
 
 @torch.inference_mode()
@@ -28,22 +29,22 @@ def embed(
     *,
     ids: range,
 ) -> Tensor:
-    """Features of every image that the loader yields, each id exactly once.
+    """Return the features of the images that the loader yields, each id exactly once.
 
     Args:
-        backbone: float32 [B,3,G,G] -> [B,d]; it is put into eval mode.
+        backbone: network, float32 [B,3,G,G] -> [B,d]; it is put into eval mode.
         loader: yields ids (int64 [B], CPU) and images (float32 [B,3,G,G], normalised, on `device`),
             in any order.
-        device: where the backbone and the images are.
-        precision: "fp32", which is that in all products and convolutions (`full_float32.py`), or
-            "bf16" for autocast in the backbone.
-        ids: the N consecutive ids that the loader has to yield.
+        device: device of the backbone and the images.
+        precision: "fp32" for float32 without TF32 (`full_float32.py`), or "bf16" for autocast in
+            the backbone.
+        ids: the N consecutive ids that the loader must yield.
 
     Returns:
-        float32 [N,d] on `device`; row i is the feature of ids[i]. [0,0] if there are none.
+        float32 [N,d] on `device`; row i is the feature of ids[i]. [0,0] if N = 0.
 
     Raises:
-        UserError: an id is missing, is not among `ids`, or came more than once.
+        UserError: the loader left out an id, yielded one more than once, or one outside `ids`.
         ValueError: the backbone does not return [B,d], or the precision is unknown.
     """
     if precision not in ("fp32", "bf16"):
@@ -67,15 +68,15 @@ def embed(
 
 
 def pixel_features(images: ImageSource, ids: range) -> Tensor:
-    """Raw pixels as features, for the pixel-cosine baseline.
+    """Return raw pixels as features, for the pixel-cosine baseline.
 
     Args:
-        images: of H x W x C.
-        ids: N of them.
+        images: images of H x W x C pixels.
+        ids: ids of N of the images.
 
     Returns:
-        float32 [N, H*W*C] on the CPU, in [0, 1], in the order of `ids`; [0,0] for none. An
-        all-black image, whose cosine is undefined, counts as a uniform gray one.
+        float32 [N, H*W*C] on the CPU, in [0, 1], in the order of `ids`; [0,0] if N = 0. The cosine
+        of an all-black image is undefined; the image counts as a uniform gray one.
     """
     parts = [torch.empty((0, 0))]
     for first in range(0, len(ids), PIXEL_CHUNK):

@@ -1,8 +1,8 @@
-"""float32 computed as float32, whatever torch was told.
+"""Full float32 precision in matrix products and convolutions, whatever torch's settings are.
 
-TF32 is off by default in products, but on in convolutions, and a program that has asked for it
-("high", `allow_tf32`) has it in all: an error of 1e-3 in a cosine, which Eq. 6 multiplies by 1/tau.
-On a CPU the same settings allow oneDNN bfloat16, where the processor has it.
+By default, torch uses TF32 in convolutions and not in matrix products. A program that asks for TF32
+("high", `allow_tf32`) gets it in both. The error of TF32 in a cosine is 1e-3, and Eq. 6 multiplies
+it by 1/tau. On a CPU, the same settings allow oneDNN to use bfloat16 if the processor has it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import torch
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No TF32 and no bfloat16 in float32 products and convolutions inside; autocast is as it was.
+    """Switch off TF32 and bfloat16 in float32 products and convolutions inside a `with` block.
 
-    The settings are of the whole process, and are restored after.
+    Autocast stays as it is. The settings are global to the process; they are restored at the end.
     """
     parts = _parts()
     before = [part.fp32_precision for part in parts]
     _set(parts, ["ieee"] * len(parts))
-    # Only now: torch does not tell an old setting that contradicts a new one.
+    # Read only now, because torch refuses to read an old setting that contradicts a new one.
     matmul = torch.get_float32_matmul_precision()
     try:
         tf32_convolutions = torch.backends.cudnn.allow_tf32
     except RuntimeError:
-        tf32_convolutions = True  # it does contradict
+        tf32_convolutions = True  # torch refused, because the two settings differ
     try:
-        # The old ones too, so that code inside can ask for them.
+        # The old settings are set too, so that code inside the block can read them.
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
         _set(parts, ["ieee"] * len(parts))
@@ -42,7 +42,7 @@ def full_float32() -> Iterator[None]:
 
 
 def _parts() -> list[Any]:
-    """What has a precision of its own: nothing before torch 2.9, whose old settings say all."""
+    """Return the parts of torch that have a setting of their own; none before torch 2.9."""
     backends: Any = torch.backends
     cuda, cpu = backends.cudnn, backends.mkldnn
     if not hasattr(cuda, "conv"):

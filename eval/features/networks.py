@@ -1,6 +1,6 @@
-"""What makes features: the teacher of a run, its start, raw pixels, timm, a file.
+"""The networks that make features: a run's teacher, the same network untrained, raw pixels, timm.
 
-Legend: N images, d width of their features, G side of a view in pixels.
+Legend: N images, d feature width.
 """
 
 from __future__ import annotations
@@ -35,45 +35,50 @@ from train.world import World, over_ranks
 TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"
 LABELS = {PIXEL: "pixel cosine", UNTRAINED: "untrained network", TEACHER: "trained teacher"}
 CACHE_FOLDER = "features"
-"""In the run, unless the command says otherwise."""
+"""Folder of the feature cache in a run, unless --cache names another."""
 
 
 class Features(Protocol):
-    """One way to make features: a row of the table."""
+    """One way to make features: a network or a feature file. It is one row of the tables."""
 
     @property
     def key(self) -> str:
-        """In results.json: teacher, untrained, pixel, timm:NAME or npz:NAME."""
+        """The key in results.json: teacher, untrained, pixel, timm:NAME or npz:NAME."""
 
     @property
     def label(self) -> str:
-        """What a reader sees."""
+        """The name in tables and figures."""
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
-        """Set -> float32 [N, d] on every rank's device, row i = id i; all ranks must call it."""
+        """Return the features of every set; all ranks must call this method.
+
+        Returns:
+            Set -> float32 [N, d] on the device of the rank; row i belongs to id i.
+        """
 
 
 @dataclass(frozen=True)
 class Network:
-    """Features that are made of images, here."""
+    """A network (or raw pixels), which makes features from images; it implements `Features`."""
 
     key: str
     label: str
     of_images: Callable[[ImageSource, range], Tensor]
-    """Images, N consecutive ids -> float32 [N, d] on the device of the scoring."""
+    """Function from images and N consecutive ids to float32 [N, d] on the device."""
     cache: FeatureCache
-    """Keeps those of sets."""
+    """Cache of the features of whole sets."""
     world: World
-    """The ranks that share the images of a set out among themselves."""
+    """The ranks, which divide the images of a set among themselves."""
     depends_on: dict[str, str | int] = field(default_factory=dict)
-    """What the features depend on besides the images; empty: as quick to make as to read."""
+    """Everything but the images that the features depend on; empty for features that are not
+    cached, because computing them is as fast as reading them."""
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
-        """As `Features` has it."""
+        """Return the features of every set; see `Features.of_sets`."""
         return {name: self.of_shards(shards) for name, shards in sets.shards.items()}
 
     def of_shards(self, shards: ShardSet) -> Tensor:
-        """Of one set, likewise."""
+        """Return the features of one set, float32 [N, d]; all ranks must call this method."""
         key = self.depends_on and {**self.depends_on, "set": shards.manifest.sha256}
         make = partial(over_ranks, len(shards), self.world, partial(self.of_images, shards))
         return self.cache.get(key, make, self.world)
@@ -85,12 +90,18 @@ def all_features(
     files: Sequence[FeatureFile],
     world: World,
 ) -> Iterator[Features]:
-    """What the command asks for, in the order of the table's rows; the teacher comes last.
+    """Yield the networks and files that the options ask for, in the order of the tables' rows.
 
-    One network is made at a time. `files` are those of `config.features`.
+    The teacher comes last. A network is built only when it is asked for, one at a time.
+
+    Args:
+        config: options that were checked.
+        teacher: the teacher of the run, if there is a run.
+        files: the files of `config.features`.
+        world: the ranks.
 
     Raises:
-        UserError: a network cannot be had, or two have one label; names the option.
+        UserError: a network cannot be loaded, or two have one label; names the option.
     """
     _check_labels(config, files)
     cache = cache_of(config)
@@ -110,7 +121,7 @@ def all_features(
 def teacher_network(
     teacher: LoadedTeacher, config: CommonConfig, world: World, cache: FeatureCache
 ) -> Network:
-    """Return what makes the features of a run's teacher."""
+    """Return the network that makes the features of a run's teacher."""
     crop_px = teacher.config.views.global_px
     label, weights = LABELS[TEACHER], teacher.sha256
     network = teacher.backbone
@@ -118,12 +129,12 @@ def teacher_network(
 
 
 def cache_of(config: SetsConfig | DetectorConfig) -> FeatureCache:
-    """Return the cache in the folder of --cache, by default in RUN/features; without a run none."""
+    """Return the cache of --cache, by default in RUN/features; without both, nothing is kept."""
     return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
 
 
 def _check_labels(config: SetsConfig, files: Sequence[FeatureFile]) -> None:
-    """The rows of a table differ in their labels; those of networks do, so files must too."""
+    """Refuse a file with the label of a network, because labels tell the rows of a table apart."""
     taken = {*LABELS.values(), *(_timm_name(given) for given in config.backbone)}
     for file in files:
         if file.label in taken:
@@ -150,7 +161,10 @@ def _network(
     *,
     weights: str = "",
 ) -> Network:
-    """Features of a network of views of `crop_px`; `weights` is the digest of what it is."""
+    """Return the `Network` of a torch module that takes views of `crop_px` x `crop_px` pixels.
+
+    `weights` is the digest of its weights; "" to compute it here.
+    """
 
     def features(images: ImageSource, ids: range) -> Tensor:
         loader = EvalLoader(images, crop_px, config.batch, world.device, config.num_threads, ids)
@@ -173,15 +187,15 @@ def _timm_name(given: str) -> str:
 
 
 def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
-    """`timm:NAME`, with the weights that timm has for it, or `timm:NAME@FILE` with those of a file.
+    """Return the network timm:NAME, or timm:NAME@FILE with the weights of a file.
 
-    Views have the size and the normalisation of the network's own configuration.
+    The size and the normalisation of its views are those of its configuration in timm.
     """
     name, file = _timm_name(given), given.partition("@")[2]
     check_name(name, f"--backbone is {given}")
     own = timm.get_pretrained_cfg(name)
     if own is None:
-        raise UserError(f"--backbone is {given}, of which timm does not know the size of its views")
+        raise UserError(f"--backbone is {given}, but timm does not know its image size")
     crop_px = own.input_size[-1]
     model = ModelConfig(name=name, init=file or "timm", drop_path=0.0)
     try:
@@ -197,7 +211,7 @@ def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: 
 
 
 class _Normalised(nn.Module):
-    """Images that were normalised with ImageNet's statistics, as a network with others wants."""
+    """A layer that changes the normalisation of images from ImageNet's to that of a network."""
 
     scale: Tensor
     shift: Tensor

@@ -1,5 +1,6 @@
-"""Network, bank and threshold in one ONNX file.
+"""Export of a detector as one ONNX file: the network, the bank and the threshold.
 
-`config.py` holds the options of the command `eval/export.py`, `graph.py` the operators from uint8
-pixels to a score, and `bank_compression.py` replaces the bank by fewer rows.
+`config.py` has the options of `eval/export.py`, and `detector_file.py` its steps. `graph.py` builds
+the ONNX graph from uint8 pixels to a score. `bank_compression.py` replaces the bank by a smaller
+one.
 """

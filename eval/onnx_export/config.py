@@ -12,14 +12,15 @@ from eval.config import FPR, TAU, DetectorConfig, Device, Folder, OptionalFolder
 from shards.errors import UserError
 
 FULL = "full"
+"""Value of --bank that keeps all features."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Export a run as one ONNX file: pixels in, score out, with what decisions need.
+    """Export a run as one ONNX file, from pixels to scores, with the threshold for decisions.
 
-    The file is checked in onnxruntime: its scores of the calibration images must be those of the
-    run.
+    The file is checked before it is written: onnxruntime must give the calibration images the same
+    scores as the run.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -27,28 +28,29 @@ class ExportConfig:
     in_dist_train: Folder
     """Shard set of in-distribution training images: the bank."""
     calibration: Folder
-    """Shard set of other in-distribution images; p-values and the threshold are taken from it."""
+    """Shard set of other in-distribution images: the calibration set. p-values and the threshold
+    come from the scores of its images."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")]
-    """New file."""
+    """File to write; it must not exist yet."""
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
-    """Shard sets of OOD images, on which the loss of AUROC by a compressed bank is measured."""
+    """Shard sets of OOD images; the loss of AUROC by a compressed bank is measured on them."""
     fpr: float = FPR
-    """False-positive rate at which the file decides unless another is asked for."""
+    """False-positive rate of the file's decisions, unless the user of the file gives another."""
     bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
-    """All features of the bank, or N weighted centres of them."""
+    """Features to keep: full = all features of the bank, N = N weighted centres of them."""
     device: Device = "cpu"
-    """Where features are computed. The file is held against them on a CPU, where a GPU's rounding
-    of resized images may count as a difference; auto = cuda if there is one, quicker for a large
-    bank."""
+    """Device that computes features; auto = cuda if there is a GPU, else cpu. cuda is faster for a
+    large bank. But the file is checked on a CPU, and a GPU may round resized images differently:
+    the check may fail then."""
     batch: int = 256
-    """Images a forward pass."""
+    """Images in one forward pass."""
     tau: float = TAU
     """Temperature of Eq. 6."""
     allow_overlap: bool = False
-    """Take sets that share images, or that the run was trained on, and record how many. Images of
-    the bank are left out of the calibration."""
+    """Accept sets that share images with each other or with the training set of the run, and record
+    how many. Images of the bank are left out of the calibration."""
     cache: OptionalFolder = None
-    """Folder that keeps features; by default RUN/features."""
+    """Folder that keeps features for the next time; by default RUN/features."""
 
     @property
     def detector(self) -> DetectorConfig:
@@ -64,11 +66,11 @@ class ExportConfig:
             cache=self.cache,
         )
 
-    def check(self) -> int:
-        """The number of centres that are asked for; 0 = the full bank.
+    def centres(self) -> int:
+        """Return the number of centres of the bank; 0 for the full bank.
 
         Raises:
-            UserError: --bank is neither.
+            UserError: --bank is neither "full" nor a number >= 1.
         """
         if self.bank == FULL:
             return 0

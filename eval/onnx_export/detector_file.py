@@ -1,7 +1,7 @@
-"""The story of `python eval/export.py`: make the ONNX file of a detector, check it, write it.
+"""The steps of `python eval/export.py`: make the ONNX file of a detector, check it and write it.
 
-The file is written only if onnxruntime gives the calibration images the scores that torch and DALI
-give them.
+The file is written only if onnxruntime gives the calibration images the same scores as torch and
+DALI.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eval.metrics import auroc, auroc_interval
 from eval.onnx_export.bank_compression import Bank, compressed_bank, full_bank
 from eval.onnx_export.config import ExportConfig
 from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
-from eval.results.collect import described
+from eval.results.collect import provenance_of
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import TEST, EvalSets, open_sets
 from shards.disk.publish import write_new_file
@@ -30,19 +30,19 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 
 TOLERANCE = 1e-4
-"""Between a score by torch and DALI and the same by onnxruntime."""
+"""Largest allowed difference between a score by torch and DALI and the score by onnxruntime."""
 MOST_BYTES = 2**31 - 2**26
-"""Of weights and bank: protobuf's limit, less what graph and metadata may take."""
+"""Largest size of weights and bank: the limit of protobuf, less room for graph and metadata."""
 
 
 def write_detector_file(config: ExportConfig) -> None:
     """Make the ONNX file that the options ask for, check it and put it in place.
 
     Raises:
-        UserError: a set or the run is not as it must be, the bank is too large or too small, or
-            onnxruntime gives other scores; nothing is written then.
+        UserError: a set or the run is wrong, the bank is too large or too small, or onnxruntime
+            gives other scores; nothing is written then.
     """
-    centres = config.check()
+    centres = config.centres()
     _warn_of_sizes(config)
     detector = Detector.of(config.detector)
     detector.calibration.check_fpr(config.fpr)
@@ -59,12 +59,13 @@ def write_detector_file(config: ExportConfig) -> None:
     _check_size(config, network)
     aurocs = _aurocs(config, detector, bank)
     for name, (full, kept) in aurocs.items():
-        value, low, high = (100 * full[end] for end in ("value", "low", "high"))
+        value, low, high = (100 * rate for rate in dataclasses.astuple(full))
         change = f", compressed {100 * kept:.2f} ({100 * kept - value:+.2f})" if centres else ""
         print(f"{name}: AUROC {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){change}")
 
     model = to_onnx(network, detector.rule)
     scores = _checked_scores(config, detector, bank, model.SerializeToString())
+    provenance = detector.provenance.to_json()
     header = Header(
         format_version=FORMAT_VERSION,
         fpr=config.fpr,
@@ -76,12 +77,12 @@ def write_detector_file(config: ExportConfig) -> None:
             "features": len(detector.bank),
             "centres": len(bank.centres),
             "auroc": {
-                name: {"full": full["value"], "kept": kept} for name, (full, kept) in aurocs.items()
+                name: {"full": full.value, "kept": kept} for name, (full, kept) in aurocs.items()
             },
             "overlap": overlap,
         },
-        checkpoint=detector.described["checkpoint"],
-        manifests=detector.described["manifests"],
+        checkpoint=provenance["checkpoint"],
+        manifests=provenance["manifests"],
     )
     content = with_metadata(model, header.to_metadata())
     write_new_file(config.out, [content])
@@ -92,7 +93,11 @@ def write_detector_file(config: ExportConfig) -> None:
 
 
 def _warn_of_sizes(config: ExportConfig) -> None:
-    """Refuse, or tell, what the numbers of images cannot say."""
+    """Warn if there are too few images for reliable numbers.
+
+    Raises:
+        UserError: there are too few calibration images for the false-positive rate.
+    """
     lines = check_calibration(config.calibration, config.fpr)
     if config.ood:
         with ExitStack() as stack:
@@ -104,13 +109,17 @@ def _warn_of_sizes(config: ExportConfig) -> None:
 
 
 def _overlap(config: ExportConfig, detector: Detector) -> dict[str, int]:
-    """What all sets share, for the header; refused unless it is allowed."""
+    """Return the numbers of images that sets share, for the header.
+
+    Raises:
+        UserError: sets share images, and that is not allowed.
+    """
     if not config.ood:
-        return detector.described["overlap"]  # of bank and calibration set
+        return detector.provenance.overlap  # of the bank and the calibration set
     with ExitStack() as stack:
         sets = _opened(config, stack)
         overlap = check_overlap(sets, detector.teacher, allow_overlap=config.allow_overlap)
-        return described(sets, detector.teacher, overlap)["overlap"]
+        return provenance_of(sets, detector.teacher, overlap).overlap
 
 
 def _opened(config: ExportConfig, stack: ExitStack) -> EvalSets:
@@ -130,7 +139,7 @@ def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
 def _aurocs(
     config: ExportConfig, detector: Detector, bank: Bank
 ) -> dict[str, tuple[Interval, float]]:
-    """AUROC of each OOD set against the calibration set: by the full bank, and by `bank`."""
+    """Return the AUROC of each OOD set against the calibration set, by the full bank and `bank`."""
     found = {}
     of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
     with ExitStack() as stack:
@@ -147,10 +156,10 @@ def _aurocs(
 def _checked_scores(
     config: ExportConfig, detector: Detector, bank: Bank, model: bytes
 ) -> NDArray[np.float32]:
-    """Scores by onnxruntime of the images that the detector is calibrated on, in their order.
+    """Return the scores of the calibration images by onnxruntime, in the order of their ids: [n].
 
     Raises:
-        UserError: one is not what torch and DALI give.
+        UserError: a score is not the same as by torch and DALI.
     """
     expected = bank.scores(detector.calibration_features, config.tau, TEST)
     runtime = Model(model)

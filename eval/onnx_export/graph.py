@@ -1,8 +1,9 @@
-"""From pixels to score as one network, and that network as ONNX.
+"""The network from pixels to scores, and its ONNX graph.
 
-It repeats what the evaluation graph, the teacher and `cosine.py` do: resize with its rounding,
-normalise, features, Eq. 6 in log form. Legend: B images of side H and C channels, G side of a view,
-N centres of the bank, d width of a feature.
+The network does the same as the evaluation pipeline, the teacher and `eval/scores/cosine.py` in
+turn: it resizes with the same rounding, normalises, computes features, and Eq. 6 in log form.
+Legend: B images of side H with C channels, G side of a view, N centres of the bank, d feature
+width.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     import onnx
 
 EXAMPLES = 2
-"""Images that the graph is traced with; torch takes a batch of 1 for a constant."""
+"""Batch size for tracing the graph; torch would make a batch of 1 a constant."""
 
 
 class PixelsToScore(nn.Module):
-    """uint8 [B, H, H, C] -> float32 [B]."""
+    """The network from pixels, uint8 [B, H, H, C], to scores, float32 [B]."""
 
     resize: Tensor
     mean: Tensor
@@ -40,7 +41,15 @@ class PixelsToScore(nn.Module):
     def __init__(
         self, backbone: nn.Module, bank: Bank, tau: float, size_px: int, view_px: int
     ) -> None:
-        """With copies of backbone and bank, on the CPU; the position grid is that of `view_px`."""
+        """Copy backbone and bank to the CPU.
+
+        Args:
+            backbone: float32 [B, 3, G, G] -> [B, d].
+            bank: N centres of width d.
+            tau: temperature of Eq. 6.
+            size_px: H.
+            view_px: G, the view size that the backbone was made for.
+        """
         super().__init__()
         self.backbone = copy.deepcopy(backbone).cpu()
         self._tau = tau
@@ -55,22 +64,25 @@ class PixelsToScore(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images."""
+        """Return the log form of Eq. 6: uint8 [B, H, H, C] -> float32 [B]; higher = more OOD."""
         levels = images.permute(0, 3, 1, 2).float()  # [B, C, H, H]
         if self._resizes:
-            # Columns first, as DALI does: products of this kind often end on a half, where the
-            # last bit decides.
+            # The width is resized first, as DALI does. Many results end on .5, and the last bit
+            # decides how they are rounded.
             levels = (self.resize @ (levels @ self.resize.T)).round().clamp(0, 255)
-        views = (levels - self.mean) * self.per_level  # [B, 3, G, G]; gray is repeated here
+        views = (levels - self.mean) * self.per_level  # [B, 3, G, G]; gray becomes RGB here
         features = F.normalize(self.backbone(views).float(), dim=1)
         terms = features @ self.centres / self._tau + self.log_weights  # [B, N]
-        # Not by torch.logsumexp: whether an ONNX runtime takes out the peak is its own choice.
+        # Not torch.logsumexp, because an ONNX runtime need not subtract the peak.
         peak = terms.amax(dim=1, keepdim=True)
         return -(peak + (terms - peak).exp().sum(dim=1, keepdim=True).log())[:, 0]
 
 
 def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
-    """The network for batches of any size."""
+    """Return the network as an ONNX model that takes batches of any size.
+
+    `rule` gives the size and the channels of the images.
+    """
     example = torch.zeros(EXAMPLES, rule.size_px, rule.size_px, rule.channels, dtype=torch.uint8)
     program = torch.onnx.export(
         network,
@@ -83,14 +95,14 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
     )
     assert program is not None
     model = program.model_proto
-    # Torch notes for each node where in whose folders it came from.
+    # Torch writes into each node the path of the source file that it came from.
     for node in [*model.graph.node, *(node for f in model.functions for node in f.node)]:
         del node.metadata_props[:]
     return model
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """The model as a file, with these texts in it and no others."""
+    """Return the content of an ONNX file: the model with these metadata and no others."""
     del model.metadata_props[:]
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)

@@ -1,6 +1,7 @@
-"""What speaks against the headline of a scoring, the weightiest first, and what was looked at.
+"""Findings of a report: facts that speak against the headline, by importance, and other checks.
 
-A reader must be able to trust each line: what nobody looked at is told as that, never as clean.
+A reader must be able to trust each line. Something that was not checked is reported as unchecked,
+never as clean.
 """
 
 from __future__ import annotations
@@ -11,55 +12,46 @@ from typing import Any
 
 from eval.audits.sample_sizes import sizes_that_say_little
 from eval.audits.shortcuts import CHANCE, tell_apart
-from eval.report.text import between, headline_columns, ood_names, percent
+from eval.metrics import Metrics
+from eval.report.text import between, percent
+from eval.results.scoring import Scoring, SetFacts
 from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import MEAN, TEST
 from shards.errors import few
 from train.watch.collapse import looked_for_collapse
 
 NAMED_SETS = 3
+"""Most names in a line."""
 
 
-@dataclass
-class Findings:
-    """Lines without a full stop."""
+@dataclass(frozen=True)
+class Watch:
+    """The health monitor's view of the training."""
 
-    warnings: list[str] = field(default_factory=list)
-    """What must be known before the headline is believed."""
-    notes: list[str] = field(default_factory=list)
-    """What weighs less, and what nobody looked at."""
-    clean: list[str] = field(default_factory=list)
-    """What was looked at, and found to be in order."""
+    warnings: Sequence[str]
+    """One line for each kind of warning, with the text of its last warning."""
+    has_looked: bool
+    """True if the monitor looked for collapse in at least one report."""
+    text: str
+    """Sentence that says from which step on the monitor looked, without a full stop."""
 
+    @classmethod
+    def of(cls, reports: Sequence[Mapping[str, Any]], unseen_steps: int | None) -> Watch:
+        """Return what the monitor saw.
 
-def findings(
-    results: Mapping[str, Any],
-    reports: Sequence[Mapping[str, Any]] = (),
-    unseen_steps: int | None = None,
-) -> Findings:
-    """All that is to be said of a headline.
-
-    Args:
-        results: see `eval.results.collect.collect`.
-        reports: lines of the run's metrics.jsonl.
-        unseen_steps: see `train.watch.collapse.looks_after_step`; None if it is not known.
-    """
-    found = Findings()
-    hopeless, little = sizes_that_say_little(results["counts"], results.get("equal_images", ()))
-    found.warnings += hopeless
-    found.notes += little
-    _add_sets(found, results)
-    _add_training(found, results, reports, unseen_steps)
-    _add_chance(found, results)
-    _add_networks(found, results)
-    _add_shortcuts(found, results, bool(hopeless))
-    found.warnings += _stored_otherwise(results)
-    found.warnings += _understood_otherwise(results)
-    return found
+        Args:
+            reports: lines of the run's metrics.jsonl.
+            unseen_steps: see `train.watch.collapse.looks_after_step`; None if it is not known.
+        """
+        if not reports or unseen_steps is None:
+            text = "It is not known whether the health monitor looked"
+            return cls(_warnings(reports), has_looked=False, text=text)
+        last_step = reports[-1]["step"]
+        text = looked_for_collapse(unseen_steps, last_step)
+        return cls(_warnings(reports), has_looked=last_step > unseen_steps, text=text)
 
 
-def health(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line a kind of warning of the health monitor, in the words of its last."""
+def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     kinds = dict.fromkeys(kind for report in reports for kind in report.get("warnings", {}))
     for kind in kinds:
@@ -71,151 +63,183 @@ def health(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _add_sets(found: Findings, results: Mapping[str, Any]) -> None:
-    """What sets share, and whether the bank is what was trained on."""
-    overlap = results.get("overlap")
-    shared = {sets: count for sets, count in (overlap or {}).items() if count}
+@dataclass
+class Findings:
+    """Lines of the report about its headline, without a full stop."""
+
+    warnings: list[str] = field(default_factory=list)
+    """Facts that a reader must know before relying on the headline."""
+    notes: list[str] = field(default_factory=list)
+    """Less important facts, and checks that were not made."""
+    clean: list[str] = field(default_factory=list)
+    """Checks that found nothing wrong."""
+
+
+def findings(
+    scoring: Scoring,
+    reports: Sequence[Mapping[str, Any]] = (),
+    unseen_steps: int | None = None,
+) -> Findings:
+    """Return all findings about a headline.
+
+    Args:
+        scoring: the scoring.
+        reports: lines of the run's metrics.jsonl.
+        unseen_steps: see `Watch.of`.
+    """
+    found = Findings()
+    hopeless, little = sizes_that_say_little(scoring.counts, scoring.equal_images)
+    found.warnings += hopeless
+    found.notes += little
+    _add_sets(found, scoring)
+    _add_training(found, scoring, reports, unseen_steps)
+    _add_chance(found, scoring)
+    _add_networks(found, scoring)
+    _add_shortcuts(found, scoring, bool(hopeless))
+    found.warnings += _stored_otherwise(scoring)
+    found.warnings += _understood_otherwise(scoring)
+    return found
+
+
+def _add_sets(found: Findings, scoring: Scoring) -> None:
+    """Add findings on images that sets share, and on the bank."""
+    provenance = scoring.provenance
+    shared = {sets: count for sets, count in provenance.overlap.items() if count}
     found.warnings += [f"{count:,} images are in both {sets}" for sets, count in shared.items()]
-    if results.get("checkpoint") and not results["bank_is_training_set"]:
+    if provenance.checkpoint and not provenance.bank_is_training_set:
         found.warnings.append("The bank is not the set that the run was trained on")
-    of_images = bool(results["manifests"])
-    if overlap is None:
-        found.notes.append("Nobody looked whether sets share images")
-    elif not shared:
+    of_images = bool(provenance.manifests)
+    if not shared:
         what = "image, pixel by pixel," if of_images else "row of features, number by number,"
         found.clean.append(f"no {what} of bank or test set is in another set")
-    if not of_images:
+    if of_images:
         found.notes.append(
-            "Only features were there: nobody looked at images that sets share, nor at trivial "
-            "statistics of images"
+            "Copies that were stored in another way were not searched for; "
+            "python -m shards.overlap does that"
         )
-    elif overlap is not None:
+    else:
         found.notes.append(
-            "Nobody looked for copies that were stored in another way: python -m shards.overlap "
-            "does"
+            "Only features were given: images that sets share, and trivial statistics of images, "
+            "were not checked"
         )
 
 
 def _add_training(
     found: Findings,
-    results: Mapping[str, Any],
+    scoring: Scoring,
     reports: Sequence[Mapping[str, Any]],
     unseen_steps: int | None,
 ) -> None:
-    """What the health monitor said, if it looked."""
-    if not results.get("checkpoint"):
+    """Add the warnings of the health monitor, or that it did not look."""
+    if not scoring.provenance.checkpoint:
         return
-    warned = health(reports)
-    found.warnings += [f"Training, {line}" for line in warned]
+    watch = Watch.of(reports, unseen_steps)
+    found.warnings += [f"Training, {line}" for line in watch.warnings]
     if not reports or unseen_steps is None:
-        found.notes.append("The run has no reports of its training: nobody knows how it went")
-        return
-    looked = looked_for_collapse(unseen_steps, reports[-1]["step"])
-    if reports[-1]["step"] <= unseen_steps:
-        found.notes.append(looked)
-    elif not warned:
+        found.notes.append("The run has no reports of its training, so its health is not known")
+    elif not watch.has_looked:
+        found.notes.append(watch.text)
+    elif not watch.warnings:
         found.clean.append(
             f"the health monitor, which looked after step {unseen_steps:,}, had no warnings"
         )
 
 
-def _add_chance(found: Findings, results: Mapping[str, Any]) -> None:
-    """Sets on which the headline is below chance, or may be at chance."""
+def _add_chance(found: Findings, scoring: Scoring) -> None:
+    """Add the sets on which the headline is below chance, or may be at chance."""
     in_doubt = []
-    for name in ood_names(results):
-        auroc = headline_columns(results)[name]["auroc"]
-        value = f"{percent(auroc['value'], 1)} %"
-        if auroc["high"] < CHANCE:
+    for name in scoring.ood_names:
+        auroc = scoring.headline_columns[name].auroc
+        value = f"{percent(auroc.value, 1)} %"
+        if auroc.high < CHANCE:
             found.warnings.append(
                 f"The AUROC of {name} is {value}, below chance: its images look more like the "
                 "training images than the in-distribution test images do"
             )
-        elif auroc["low"] <= CHANCE:
+        elif auroc.low <= CHANCE:
             in_doubt.append(f"{name} {value} ({between(auroc, 1)})")
     if in_doubt:
         found.warnings.append(
-            f"AUROC that may be chance, 50 % being in the interval: {few(in_doubt, NAMED_SETS)}"
+            f"AUROC that may be chance, because the interval contains 50 %: "
+            f"{few(in_doubt, NAMED_SETS)}"
         )
 
 
-def _add_networks(found: Findings, results: Mapping[str, Any]) -> None:
-    """Other networks, and other scores, that are at least as good: on average, or on some sets."""
-    own, names = headline_columns(results), ood_names(results)
+def _add_networks(found: Findings, scoring: Scoring) -> None:
+    """Add networks and scores that are at least as good as the headline, on average or on a set."""
+    own, names = scoring.headline_columns, scoring.ood_names
     what = "mean AUROC" if len(names) > 1 else "AUROC"
-    own_mean = own[MEAN]["auroc"]["value"]
+    own_mean = own[MEAN].auroc.value
     all_networks_are_worse = True
-    for key, method in results["methods"].items():
-        is_own = key == results["headline"]
-        scores = {s: c for s, c in method["scores"].items() if not (is_own and s == HEADLINE)}
+    for key, method in scoring.methods.items():
+        is_own = key == scoring.headline
+        scores = {s: c for s, c in method.scores.items() if not (is_own and s == HEADLINE)}
         if not scores:
             continue
-        best = max(scores, key=lambda score: scores[score][MEAN]["auroc"]["value"])
-        mean = scores[best][MEAN]["auroc"]["value"]
-        sets = [
-            name
-            for name in names
-            if any(
-                c[name]["auroc"]["value"] >= own[name]["auroc"]["value"] for c in scores.values()
-            )
-        ]
+        best = max(scores, key=lambda score: scores[score][MEAN].auroc.value)
+        mean = scores[best][MEAN].auroc.value
+        sets = [name for name in names if any(_is_as_good(c, own, name) for c in scores.values())]
         is_worse = mean < own_mean
         all_networks_are_worse &= is_worse or is_own
         if is_own and mean <= own_mean:
-            found.clean.append(f"no other score of {method['label']} has a higher {what}")
+            found.clean.append(f"no other score of {method.label} has a higher {what}")
         elif is_own:
-            is_sure = scores[best][MEAN]["auroc"]["low"] > own[MEAN]["auroc"]["high"]
+            is_sure = scores[best][MEAN].auroc.low > own[MEAN].auroc.high
             (found.warnings if is_sure else found.notes).append(
-                f"{method['label']} is better by another score: its {what} is {percent(mean)} % by "
+                f"{method.label} is better by another score: its {what} is {percent(mean)} % by "
                 f"{label_of(best)}, the headline's {percent(own_mean)} % by {label_of(HEADLINE)}"
             )
         elif not is_worse:
             found.warnings.append(
-                f"{method['label']} is {'better' if mean > own_mean else 'as good'}: its {what} is "
+                f"{method.label} is {'better' if mean > own_mean else 'as good'}: its {what} is "
                 f"{percent(mean)} % by {label_of(best)}, the headline's {percent(own_mean)} %"
             )
         elif sets:
-            by = few([label_of(s) for s in scores if _is_as_good(scores[s], own, sets)], NAMED_SETS)
+            good = [
+                label_of(score)
+                for score, columns in scores.items()
+                if any(_is_as_good(columns, own, name) for name in sets)
+            ]
             found.notes.append(
-                f"{method['label']} is at least as good on {few(sets, NAMED_SETS)}, by {by}"
+                f"{method.label} is at least as good on {few(sets, NAMED_SETS)}, by "
+                f"{few(good, NAMED_SETS)}"
             )
-    others = len(results["methods"]) - 1
+    others = len(scoring.methods) - 1
     if not others:
-        found.notes.append("No other network was scored to hold it against; --baselines adds two")
+        found.notes.append("No other network was scored for comparison; --baselines adds two")
     elif all_networks_are_worse:
         found.clean.append(f"no other network has as high a {what}, by any of its scores")
 
 
-def _is_as_good(columns: Mapping[str, Any], own: Mapping[str, Any], names: Sequence[str]) -> bool:
-    """Whether a score is as good as the headline on one of the sets."""
-    return any(columns[n]["auroc"]["value"] >= own[n]["auroc"]["value"] for n in names)
+def _is_as_good(columns: Mapping[str, Metrics], own: Mapping[str, Metrics], name: str) -> bool:
+    """Return True if a score is at least as good as the headline on the set `name`."""
+    return columns[name].auroc.value >= own[name].auroc.value
 
 
-def _add_shortcuts(found: Findings, results: Mapping[str, Any], hopeless: bool) -> None:
-    """Trivial statistics that tell sets apart; of `hopeless` sizes none can be called clean."""
-    shortcuts = results.get("shortcuts")
-    if shortcuts is None:
-        if results["manifests"]:
-            found.notes.append("Nobody looked at trivial statistics of the images")
+def _add_shortcuts(found: Findings, scoring: Scoring, hopeless: bool) -> None:
+    """Add trivial statistics that tell sets apart; sets of `hopeless` sizes are never clean."""
+    if scoring.shortcuts is None:
         return
-    own = {name: headline_columns(results)[name]["auroc"]["value"] for name in ood_names(results)}
-    told = tell_apart(shortcuts, own)
+    own = {name: scoring.headline_columns[name].auroc.value for name in scoring.ood_names}
+    told = tell_apart(scoring.shortcuts, own)
     found.warnings += [one.text for one in told if one.weighs]
     found.notes += [one.text for one in told if not one.weighs]
-    unseen = [name for name in own if not shortcuts.get(name)]
+    unseen = [name for name in own if not scoring.shortcuts.get(name)]
     if unseen:
-        found.notes.append(f"Nobody looked at trivial statistics of {few(unseen, NAMED_SETS)}")
+        found.notes.append(f"Trivial statistics were not checked on {few(unseen, NAMED_SETS)}")
     elif not (told or hopeless):
         found.clean.append("no trivial statistic of the table below tells a set apart")
 
 
-def _stored_otherwise(results: Mapping[str, Any]) -> list[str]:
-    """A line for each way in which pixels of OOD sets came to be, if not those of the test set."""
-    if not results["manifests"]:
+def _stored_otherwise(scoring: Scoring) -> list[str]:
+    """Return a line for each way of making pixels that differs from that of the test set."""
+    manifests = scoring.provenance.manifests
+    if not manifests:
         return []
-    own = _stored(results["manifests"][TEST])
+    own = _stored(manifests[TEST])
     others: dict[str, list[str]] = {}
-    for name in ood_names(results):
-        others.setdefault(_stored(results["manifests"][name]), []).append(name)
+    for name in scoring.ood_names:
+        others.setdefault(_stored(manifests[name]), []).append(name)
     return [
         f"Images of {few(names, NAMED_SETS)} are {how}, in-distribution test images {own}: that "
         "alone may tell them apart"
@@ -224,25 +248,36 @@ def _stored_otherwise(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _understood_otherwise(results: Mapping[str, Any]) -> list[str]:
-    """A line for each OOD set whose files were understood by another rule than the test set's."""
+def _understood_otherwise(scoring: Scoring) -> list[str]:
+    """Return a line for each OOD set whose files were read by another rule than the test set's."""
+    manifests = scoring.provenance.manifests
+    if not manifests:
+        return []
     found = []
-    for key, what in (("background", "transparent images"), ("intensity", "more than 8 bits")):
-        own = results["manifests"].get(TEST, {}).get(key)
-        for name in ood_names(results):
-            its = results["manifests"].get(name, {}).get(key)
-            # A set of pixels has no background, so a missing one tells nothing.
-            if own != its and (key == "intensity" or (own and its)):
-                found.append(
-                    f"{name} was built with {key} {its or 'not given'} ({what}), the "
-                    f"in-distribution test set with {own or 'not given'}: that alone may tell them "
-                    "apart"
+    for name in scoring.ood_names:
+        own, its = manifests[TEST], manifests[name]
+        # A set of pixels has no background, so a missing one tells nothing.
+        if own.background and its.background and own.background != its.background:
+            found.append(
+                _understood(
+                    name, "background", "transparent images", its.background, own.background
                 )
+            )
+        if own.intensity != its.intensity:
+            found.append(
+                _understood(name, "intensity", "more than 8 bits", its.intensity, own.intensity)
+            )
     return found
 
 
-def _stored(manifest: Mapping[str, Any]) -> str:
-    """What was done to pixels; PNG keeps them as raw images do."""
-    rule = manifest["resize"]
-    resized = "not resized" if rule == "none" else f"resized by {rule}"
-    return resized + (" and stored as JPEG" if manifest["encoding"] == "jpg" else "")
+def _understood(name: str, field: str, what: str, its: object, own: object) -> str:
+    return (
+        f"{name} was built with {field} {its or 'not given'} ({what}), the in-distribution test "
+        f"set with {own or 'not given'}: that alone may tell them apart"
+    )
+
+
+def _stored(facts: SetFacts) -> str:
+    """Return the changes that were made to pixels; PNG keeps them as raw images do."""
+    resized = "not resized" if facts.resize == "none" else f"resized by {facts.resize}"
+    return resized + (" and stored as JPEG" if facts.encoding == "jpg" else "")

@@ -1,9 +1,9 @@
-"""report.html: one scoring in one page that needs nothing but a browser, and no network.
+"""report.html: one scoring on one page that needs only a browser, and no network.
 
-The headline with what speaks against it, the tables, the curves, images at both ends of each set
-with their nearest training images, the training, the shortcuts, and what the numbers are of. Style,
-drawings and images are in the file; there are no scripts, and the page forbids itself to load or to
-run anything. Every text of the user's (names of files, classes, folders) is escaped.
+The page shows the headline and what speaks against it, the tables, the curves, images at both ends
+of each set with their nearest training images, the training, the shortcuts, and the provenance.
+Style, drawings and images are in the file. There are no scripts, and a policy in the page forbids
+it to load or run anything. Every text from outside (names of files, classes, folders) is escaped.
 """
 
 from __future__ import annotations
@@ -23,59 +23,67 @@ from torch import Tensor
 
 from dali_pipes.view_sheets import Column
 from eval.audits.shortcuts import ALONE, STATISTICS, is_shortcut
-from eval.metrics import METRICS
-from eval.report import charts, text
-from eval.report.findings import findings, health
+from eval.report import figures, text
+from eval.report.findings import Watch, findings
 from eval.report.gallery import Gallery, Picture, picture
 from eval.results.collect import Scores
-from eval.results.tables import Row, Table, metric_cells, sheet_of, with_best, without_intervals
+from eval.results.scoring import Scoring
+from eval.results.tables import sheet_of, table_of_scores
 from eval.scores.all_scores import HEADLINE, label_of
-from eval.sets.opening import TEST
+from eval.sets.opening import MEAN, TEST
 from shards.reader import ShardSet
 from train.metrics import NATS, PANELS, Metric
-from train.watch.collapse import looked_for_collapse
 
 TEMPLATE = "page.html.jinja"
 LEARNING_RATE = {"learning rate": (Metric("lr", label=""),)}
-ROC_CORNER = 25
-"""Side of what is drawn again, larger, in %."""
+ROC_CORNER = 0.25
+"""Side of the upper left part of the ROC curves that is drawn again, larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that a report shows; what is left out of the optional parts is left out of the page."""
+    """Everything that a report shows; the page leaves out parts whose data is missing."""
 
-    results: Mapping[str, Any]
-    """The content of results.json; see `eval.results.collect.collect`."""
+    scoring: Scoring
     scores: Scores
-    """Of the headline's network, Eq. 6: in-dist-test, then each OOD set."""
+    """Eq. 6 by the headline's network: in-dist-test, then each OOD set."""
     sets: Mapping[str, ShardSet]
-    """The bank and the sets of `scores`, open; empty where only features are there."""
+    """The bank and the sets of `scores`, open; empty if only features are there."""
     features: Mapping[str, Tensor] | None = None
-    """Of the headline's network, of each of `sets`: float32 [N, d], on one device."""
+    """Features of each of `sets` by the headline's network: float32 [N, d], on one device."""
     reports: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl."""
     unseen_steps: int | None = None
-    """The last step at which collapse was not looked for (`train/watch/collapse.py`); None if that
-    is not known."""
+    """The last step at which the monitor did not look for collapse (`train/watch/collapse.py`);
+    None if it is not known."""
     run_config: Mapping[str, Any] | None = None
-    """The content of the run's config.json."""
+    """Content of the run's config.json."""
     views: Sequence[Column] = field(default_factory=list)
     """Views and negatives as the network saw them; see `eval.report.views`."""
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One chart of the training."""
+
+    label: str
+    chart: Markup
+    legend: Sequence[tuple[str, str]]
+    """CSS class and meaning of each line."""
+
+
 def write_report(path: Path, data: ReportData) -> None:
-    """Write the page; the same data give the same bytes.
+    """Write the page; equal data gives equal bytes.
 
     Raises:
         UserError: an image cannot be read.
     """
-    # A name of a folder may hold bytes that are no text.
+    # The name of a folder may hold bytes that are no text.
     path.write_text(page(data), encoding="utf-8", errors="backslashreplace")
 
 
 def page(data: ReportData) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Raises:
         UserError: see `write_report`.
@@ -92,112 +100,92 @@ def page(data: ReportData) -> str:
         "between": text.between,
         "score": text.score_text,
     }
-    results = data.results
-    has_looked, looked = False, "Whether the health monitor looked is not known"
-    if data.reports and data.unseen_steps is not None:
-        last_step = data.reports[-1]["step"]
-        has_looked = last_step > data.unseen_steps
-        looked = looked_for_collapse(data.unseen_steps, last_step)
-    names = text.ood_names(results)
+    scoring = data.scoring
+    names, columns = scoring.ood_names, scoring.headline_columns
     gallery = Gallery(data.sets, data.features)
-    in_dist = data.scores[TEST]
-    ood = [data.scores[name] for name in names]
-    lowest = min(column["auroc"]["low"] for column in text.headline_columns(results).values())
-    edges = charts.histogram_edges(list(data.scores.values()))
-    ends = {name: gallery.ends(name, data.scores[name]) for name in data.scores if data.sets}
+    lowest = min(column.auroc.low for column in columns.values())
+    edges = figures.histogram_edges(data.scores)
+    shortcuts = scoring.shortcuts or {}
     return environment.get_template(TEMPLATE).render(
-        results=results,
-        headline=text.headline_columns(results),
-        headline_label=results["methods"][results["headline"]]["label"],
+        scoring=scoring,
+        provenance=scoring.provenance,
+        columns=columns,
+        headline=columns[MEAN].auroc,
         headline_score=label_of(HEADLINE),
-        labels={column: text.column_label(column) for column in text.headline_columns(results)},
-        meaning=text.meaning(results),
-        found=findings(results, data.reports, data.unseen_steps),
+        labels={column: text.column_label(column) for column in columns},
+        meaning=text.meaning(scoring),
+        found=findings(scoring, data.reports, data.unseen_steps),
         names=names,
-        metrics=METRICS,
-        interval_bar=charts.interval_bar,
         scale_start=min(0.9, math.floor(10 * lowest) / 10),
-        tables=sheet_of(results).tables[:2],
-        more_tables=score_tables(results),
-        rocs=[charts.roc_chart(in_dist, ood, part) for part in (100, ROC_CORNER)],
-        legend=[(charts.swatch(charts.kind_of(i)), name) for i, name in enumerate(names)],
+        tables=sheet_of(scoring).tables[:2],
+        more_tables=[
+            table_of_scores(scoring, key)
+            for key, method in scoring.methods.items()
+            if key != scoring.headline and len(method.scores) > 1
+        ],
+        rocs=[figures.roc_chart(data.scores, part) for part in (1, ROC_CORNER)],
+        legend=[(figures.line_class(i), name) for i, name in enumerate(names)],
         histograms=[
             (
                 name,
-                charts.histogram(
+                figures.histogram(
                     f"Scores of {name} and of in-distribution test images",
                     edges,
-                    in_dist,
+                    data.scores[TEST],
                     data.scores[name],
                 ),
             )
             for name in names
         ],
-        ends=ends,
+        ends={name: gallery.ends(name, data.scores[name]) for name in data.scores if data.sets},
         has_neighbours=data.features is not None,
         training=training_panels(data.reports, data.run_config),
         last_report=data.reports[-1] if data.reports else None,
+        watch=Watch.of(data.reports, data.unseen_steps),
         views=view_rows(data.views),
+        shortcuts=shortcuts,
         statistics={
             key: statistic
             for key, statistic in STATISTICS.items()
-            if any(key in found for found in results.get("shortcuts", {}).values())
+            if any(key in found for found in shortcuts.values())
         },
         alone=ALONE,
         is_shortcut=is_shortcut,
-        probes=text.probe_facts(results.get("probes", {}), results["counts"][TEST]),
-        facts=text.provenance(results),
-        health=health(data.reports),
-        looked=looked,
-        has_looked=has_looked,
-        command=shlex.join(["python", "eval/score.py", *results.get("command", [])]),
+        probes=text.probe_facts(scoring.probes, scoring.counts[TEST]),
+        facts=text.provenance_facts(scoring),
+        command=shlex.join(["python", "eval/score.py", *scoring.command]),
         config=json.dumps(data.run_config, indent=1) if data.run_config is not None else None,
         test=TEST,
     )
 
 
-def score_tables(results: Mapping[str, Any]) -> list[Table]:
-    """AUROC by each score, a table for each network but the headline's that has several."""
-    columns = list(text.headline_columns(results))
-    tables = []
-    for key, method in results["methods"].items():
-        if key == results["headline"] or len(method["scores"]) == 1:
-            continue
-        rows = [
-            Row(label_of(score), metric_cells(found, "auroc", columns))
-            for score, found in method["scores"].items()
-        ]
-        title = f"AUROC in % of other scores, {method['label']}"
-        tables.append(Table(title, "score", columns, without_intervals(with_best(rows))))
-    return tables
-
-
 def training_panels(
     reports: Sequence[Mapping[str, Any]], run_config: Mapping[str, Any] | None
-) -> list[tuple[str, Markup, list[tuple[Markup, str]]]]:
-    """Of each panel of the training its label, its chart, and its legend (swatch, what it is)."""
+) -> list[Panel]:
+    """Return the charts of the training; metrics that no report has are left out."""
     warned = [report["step"] for report in reports if report.get("warnings")]
     ln_k = math.log(run_config["head"]["prototypes"]) if run_config else None
     panels = []
     for label, metrics in {**PANELS, **LEARNING_RATE}.items():
         lines: list[Any] = []
-        legend: list[tuple[Markup, str]] = []
+        legend: list[tuple[str, str]] = []
         for metric in metrics:
             key = metric.key
             found = [(r["step"], r[key]) for r in reports if r.get(key) is not None]
             finite = np.array([pair for pair in found if math.isfinite(pair[1])], np.float64)
             if len(finite):
-                legend.append((charts.swatch(charts.kind_of(len(lines))), metric.label))
+                legend.append((figures.line_class(len(lines)), metric.label))
                 lines.append((finite[:, 0], finite[:, 1]))
         if lines:
             level = ln_k if metrics[0].unit == NATS else None
             if level is not None:
-                legend.append((charts.swatch("guide"), f"ln K = {level:.2f}"))
-            panels.append((label, charts.training_chart(label, lines, warned, level), legend))
+                legend.append(("guide", f"ln K = {level:.2f}"))
+            chart = figures.training_chart(label, lines, warned, level)
+            panels.append(Panel(label, chart, legend))
     return panels
 
 
 def view_rows(columns: Sequence[Column]) -> tuple[list[str], list[list[Picture]]]:
-    """Titles of the columns of views, and the pictures by row, one row an image."""
+    """Return the titles of the columns of views, and the pictures in rows, one row per image."""
     pictures = [[picture(image) for image in images] for _, images in columns]
     return [title for title, _ in columns], [list(row) for row in zip(*pictures, strict=True)]

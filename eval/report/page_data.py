@@ -1,4 +1,4 @@
-"""Gathers what the report of one scoring shows: results, pictures, and the story of the run."""
+"""Gathers the data of a report: the scoring, its images, and the training of the run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dali_pipes.view_sheets import Column
 from eval.report.page import ReportData
 from eval.report.views import views_of_run
 from eval.results.collect import Scores
+from eval.results.scoring import Scoring
 from eval.sets.opening import BANK, EvalSets
 from shards.errors import UserError
 from shards.reader import ShardSet
@@ -24,7 +25,7 @@ from train.watch.collapse import looks_after_step
 
 
 def report_data(
-    results: Mapping[str, Any],
+    scoring: Scoring,
     scores: Scores,
     sets: EvalSets,
     features: Mapping[str, Tensor],
@@ -32,22 +33,22 @@ def report_data(
     teacher: LoadedTeacher | None,
     tell: Callable[[str], None],
 ) -> ReportData:
-    """What `eval.report.page.write_report` takes.
+    """Return the data of a report.
 
     Args:
-        results: content of results.json.
+        scoring: the scoring.
         scores: Eq. 6 of the headline.
         sets: the sets; without shards, the report has no images.
-        features: set -> float32 [N, d], the headline's.
+        features: set -> float32 [N, d] of the headline's network.
         run: folder of the run, if one was scored.
-        teacher: its teacher.
-        tell: takes a line on what is left out.
+        teacher: teacher of the run.
+        tell: receives a line if a part is left out because of an error.
     """
     if run is None or teacher is None:
-        return ReportData(results=results, scores=scores, sets=sets.shards, features=features)
+        return ReportData(scoring=scoring, scores=scores, sets=sets.shards, features=features)
     reports = reports_of(run / METRICS_FILE_NAME)
     return ReportData(
-        results=results,
+        scoring=scoring,
         scores=scores,
         sets=sets.shards,
         features=features,
@@ -59,16 +60,16 @@ def report_data(
 
 
 def _unseen_steps(config: RunConfig, reports: Sequence[Mapping[str, Any]]) -> int | None:
-    """See `ReportData.unseen_steps`; a report tells how long an epoch is."""
+    """Return `ReportData.unseen_steps`; the last report gives the length of an epoch."""
     if not (reports and reports[-1].get("epoch")):
         return None
     return looks_after_step(config, round(reports[-1]["step"] / reports[-1]["epoch"]))
 
 
 def _views(sets: EvalSets, teacher: LoadedTeacher, tell: Callable[[str], None]) -> list[Column]:
-    """Views of the run's images; none where the images that it was trained on are not at hand.
+    """Return views of the run's training images; [] if these images are not available.
 
-    A report without them is better than none: whatever is wrong with them is told, not raised.
+    An error in them is told and not raised, because a report without views is better than none.
     """
     aux = teacher.config.aux
     if not sets.bank_is_training_set(teacher) or (aux is not None and not aux.is_dir()):
@@ -78,5 +79,5 @@ def _views(sets: EvalSets, teacher: LoadedTeacher, tell: Callable[[str], None]) 
             aux_set = stack.enter_context(ShardSet.open(aux)) if aux else None
             return views_of_run(teacher.config, sets.shards[BANK], aux_set)
     except UserError as error:
-        tell(f"the report does not show what the network saw in training: {error}")
+        tell(f"the report leaves out the views: {error}")
         return []

@@ -1,43 +1,32 @@
-"""What the report says in words, besides what speaks against it (`findings.py`)."""
+"""Texts of the report, except its findings (`findings.py`)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
+from eval.audits.headline_probes import Probes
 from eval.intervals import Interval, share_interval
-from eval.scores.all_scores import HEADLINE
+from eval.results.scoring import Scoring
 from eval.sets.opening import ALL, FAR, MEAN, NEAR
 
 DECIMALS = 2
-"""Of percentages, as the tables of the paper have them, or fewer."""
+"""Decimals of percentages, as in the tables of the paper, if no other number is asked for."""
 
 
 def percent(rate: float, decimals: int = DECIMALS) -> str:
-    """A rate in [0, 1] in %, without its sign."""
+    """Return a rate in [0, 1] in %, without the sign."""
     return f"{100 * rate:.{decimals}f}"
 
 
-def between(metric: Interval, decimals: int = DECIMALS) -> str:
-    """The ends of a metric's interval, in %."""
-    return f"{percent(metric['low'], decimals)}\N{EN DASH}{percent(metric['high'], decimals)}"
+def between(rate: Interval, decimals: int = DECIMALS) -> str:
+    """Return both ends of an interval, in %."""
+    return f"{percent(rate.low, decimals)}\N{EN DASH}{percent(rate.high, decimals)}"
 
 
-def headline_columns(results: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Every column of the headline: its network's Eq. 6."""
-    return results["methods"][results["headline"]]["scores"][HEADLINE]
-
-
-def ood_names(results: Mapping[str, Any]) -> list[str]:
-    """Names of the OOD sets, in the order of the table."""
-    return [name for name in headline_columns(results) if name not in (NEAR, FAR, MEAN, ALL)]
-
-
-def meaning(results: Mapping[str, Any]) -> str:
-    """The headline as one sentence."""
-    names = ood_names(results)
-    mean = headline_columns(results)[MEAN]["auroc"]["value"]
+def meaning(scoring: Scoring) -> str:
+    """Return the headline as one sentence."""
+    names = scoring.ood_names
+    mean = scoring.headline_columns[MEAN].auroc.value
     of = f"an image of {names[0]}" if len(names) == 1 else "an OOD image"
     over = "" if len(names) == 1 else f", on average over {len(names)} OOD sets"
     return (
@@ -47,7 +36,7 @@ def meaning(results: Mapping[str, Any]) -> str:
 
 
 def column_label(column: str) -> str:
-    """What a reader sees of a column."""
+    """Return the header of a column."""
     return {
         NEAR: "near, mean",
         FAR: "far, mean",
@@ -56,11 +45,11 @@ def column_label(column: str) -> str:
     }.get(column, column)
 
 
-def probe_facts(probes: Mapping[str, Any], tested: int) -> list[tuple[str, str]]:
-    """What the probes found, those that were made: what it is, and its value.
+def probe_facts(probes: Probes, tested: int) -> list[tuple[str, str]]:
+    """Return label and value of each probe that was made.
 
     Args:
-        probes: of results.json.
+        probes: the probes.
         tested: number of in-distribution test images.
     """
 
@@ -69,37 +58,39 @@ def probe_facts(probes: Mapping[str, Any], tested: int) -> list[tuple[str, str]]
 
     facts = [
         (f"k-NN accuracy of the test images' classes, {settings}, %", share(accuracy))
-        for settings, accuracy in probes.get("knn_accuracy", {}).items()
+        for settings, accuracy in (probes.knn_accuracy or {}).items()
     ]
-    if "linear_probe" in probes:
-        facts.append(("accuracy of a linear probe, %", share(probes["linear_probe"])))
-    if "occupied" in probes:
-        occupied = probes["occupied"]
-        facts.append(("soft classes in use", f"{occupied['count']:,} of {occupied['of']:,}"))
-    if "sensitivity" in probes:
-        found = probes["sensitivity"]
+    if probes.linear_probe is not None:
+        facts.append(("accuracy of a linear probe, %", share(probes.linear_probe)))
+    if probes.occupied is not None:
         facts.append(
-            (
-                "sensitivity: AUROC of test images against training images, %",
-                f"{percent(found['value'])} ({between(found)})",
-            )
+            ("soft classes in use", f"{probes.occupied.count:,} of {probes.occupied.of:,}")
         )
+    facts.append(
+        (
+            "sensitivity: AUROC of test images against training images, %",
+            f"{percent(probes.sensitivity.value)} ({between(probes.sensitivity)})",
+        )
+    )
     return facts
 
 
-def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the numbers are of, besides the sets: what it is, and its value."""
-    checkpoint = results.get("checkpoint")
-    facts = [("bank", f"{results['bank_size']:,} images"), ("tau", f"{results['tau']:g}")]
-    if checkpoint:
-        facts.append(("checkpoint", f"step {checkpoint['step']:,}, sha256 {checkpoint['sha256']}"))
-    facts += [
-        (f"features of {method['label']}", f"{method['feature_dim']:,} numbers an image")
-        for method in results["methods"].values()
+def provenance_facts(scoring: Scoring) -> list[tuple[str, str]]:
+    """Return label and value of each fact about bank, checkpoint, features, settings, versions."""
+    checkpoint = scoring.provenance.checkpoint
+    facts = [
+        ("bank", f"{scoring.provenance.bank_size:,} images"),
+        ("tau", f"{scoring.tau:g}"),
     ]
-    shown = {**results["settings"], **results["versions"]}
+    if checkpoint:
+        facts.append(("checkpoint", f"step {checkpoint.step:,}, sha256 {checkpoint.sha256}"))
     facts += [
-        (name, str(value))
+        (f"features of {method.label}", f"{method.feature_dim:,} numbers per image")
+        for method in scoring.methods.values()
+    ]
+    shown = {**scoring.settings.to_json(), **scoring.versions}
+    facts += [
+        (name, ", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
         for name, value in shown.items()
         if name != "training_command" and value not in (None, "")
     ]
@@ -107,5 +98,5 @@ def provenance(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def score_text(score: float) -> str:
-    """A score in few digits."""
+    """Return a score with two decimals."""
     return f"{score:.2f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(score) else str(score)

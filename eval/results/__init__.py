@@ -1,6 +1,7 @@
-"""One scoring as data, tables and pictures, in a folder that is complete or not there.
+"""The result of one scoring: data, tables and pictures, in a folder that is complete or absent.
 
-`collect.py` gathers results.json, `output_folder.py` puts the folder in place, `tables.py` makes
-tables of results beside the figures of `paper_tables.py`, `table_formats.py` writes them,
-`figures.py` draws. `compare_runs.py` and `compare_figures.py` do so for several runs together.
+`scoring.py` is the data (results.json) and `collect.py` makes it. `tables.py` lays it out beside
+the numbers of the paper (`paper_tables.py`), and `table_formats.py` writes the tables. `figures.py`
+draws. `output_folder.py` puts the folder in place. `compare_runs.py` and `compare_figures.py` read
+and draw several scorings together.
 """

@@ -1,14 +1,4 @@
-"""What one scoring found, as plain containers (results.json), and one CSV file a set.
-
-    methods     network -> score -> column -> AUROC, AUPR, FPR95 with intervals, and the count
-    probes      what else the headline's features tell: k-NN accuracy, occupied classes, sensitivity
-    shortcuts   what trivial statistics tell of each OOD set
-    equal_images   sets whose images are all equal
-    the rest    what the numbers are of: sets, counts, digests, settings, versions, command
-
-Columns are the OOD sets, `near` and `far` where the sets are grouped, `mean` over the sets, and
-`all`, the sets pooled. The headline is one network's Eq. 6.
-"""
+"""Collects the result of one scoring: scores become metrics, sets and settings become facts."""
 
 from __future__ import annotations
 
@@ -21,33 +11,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.audits.headline_probes import Probes
 from eval.config import TablesConfig
+from eval.intervals import Interval
 from eval.metrics import mean_of_sets, measure
 from eval.results.paper_tables import groups_of
+from eval.results.scoring import (
+    Checkpoint,
+    Columns,
+    NetworkMetrics,
+    Provenance,
+    Scoring,
+    SetFacts,
+    Settings,
+    Training,
+)
 from eval.sets.leakage import Shared
 from eval.sets.opening import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets, ood_name
 from eval.versions import versions
 from shards.errors import UserError
+from shards.manifest import Manifest
 from shards.reader import ShardSet
 from shards.terminal.mistakes import did_you_mean
 from train.run_folder import training_command
 from train.teacher import LoadedTeacher
 from train.world import World
 
-FORMAT_VERSION = 2
 Scores = Mapping[str, NDArray[np.float64]]
-"""Set name -> float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more OOD."""
+"""Set name -> scores, float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more
+OOD."""
 Groups = Mapping[str, Sequence[str]]
-"""`near` and `far` -> names of OOD sets; empty where no set is called near."""
+"""`near` and `far` -> names of OOD sets; empty if no set is called near."""
 
 
 def pooled_ood(scores: Scores) -> NDArray[np.float64]:
-    """The scores of all OOD sets, one after the other: float64 [sum of their sizes]."""
+    """Return the scores of all OOD sets, one set after the other: float64 [sum of their sizes]."""
     return np.concatenate([values for name, values in scores.items() if name != TEST])
 
 
-def columns(scores: Scores, groups: Groups) -> dict[str, dict[str, Any]]:
-    """Every metric of every column, as `eval.metrics.measure` gives it.
+def columns(scores: Scores, groups: Groups) -> Columns:
+    """Compute all metrics of every column.
 
     Raises:
         UserError: see `eval.metrics.measure`.
@@ -65,12 +68,13 @@ def columns(scores: Scores, groups: Groups) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Method:
-    """One network: what it is called, and all its scores."""
+    """All scores of one network."""
 
     label: str
+    """Name that a reader sees."""
     feature_dim: int
     scores: Mapping[str, Scores]
-    """Score (see `eval.scores.all_scores`) -> scores of each set."""
+    """Key of a score (see `eval.scores.all_scores`) -> scores of each set."""
 
 
 def collect(
@@ -81,91 +85,93 @@ def collect(
     tau: float,
     groups: Groups,
     teacher: LoadedTeacher | None,
-    probes: Mapping[str, Any],
-    shortcuts: Mapping[str, Any] | None,
+    probes: Probes,
+    shortcuts: dict[str, dict[str, Interval]] | None,
     overlap: Sequence[Shared],
     equal: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: Settings,
     command: Sequence[str],
-) -> dict[str, Any]:
-    """The content of results.json.
+) -> Scoring:
+    """Compute the metrics of all scores and put them together with the facts about the scoring.
 
     Args:
-        methods: network -> its scores, in the order of the table's rows.
+        methods: key of a network -> its scores, in the order of the table's rows.
         sets: the sets that were scored.
-        headline: the network of the headline.
+        headline: key of the network of the headline.
         tau: temperature of Eq. 6.
-        groups: which OOD sets are near, which far.
-        teacher: of the run, if a run was scored.
+        groups: the near and the far OOD sets.
+        teacher: teacher of the run, if a run was scored.
         probes: see `eval.audits.headline_probes.probes`.
-        shortcuts: see `eval.audits.shortcuts.audit`; None where there are no images to look at.
-        overlap: images that sets share, where that was allowed.
-        equal: sets whose images are all equal.
+        shortcuts: see `eval.audits.shortcuts.audit`; None without images.
+        overlap: images that sets share, if that was allowed.
+        equal: names of the sets whose images are all equal.
         settings: see `settings`.
         command: the arguments that the scoring was started with.
 
     Raises:
         UserError: see `eval.metrics.measure`.
     """
-    return {
-        "format_version": FORMAT_VERSION,
-        "higher_is": "ood",
-        "headline": headline,
-        "tau": tau,
-        "counts": dict(sets.counts),
-        "groups": {group: list(names) for group, names in groups.items()},
-        "methods": {
-            key: {
-                "label": method.label,
-                "feature_dim": method.feature_dim,
-                "scores": {
+    return Scoring(
+        headline=headline,
+        tau=tau,
+        counts=dict(sets.counts),
+        groups={group: tuple(names) for group, names in groups.items()},
+        methods={
+            key: NetworkMetrics(
+                label=method.label,
+                feature_dim=method.feature_dim,
+                scores={
                     score: columns(of_sets, groups) for score, of_sets in method.scores.items()
                 },
-            }
+            )
             for key, method in methods.items()
         },
-        "probes": dict(probes),
-        **({} if shortcuts is None else {"shortcuts": dict(shortcuts)}),
-        **described(sets, teacher, overlap),
-        "equal_images": list(equal),
-        "settings": dict(settings),
-        "versions": versions(),
-        "command": list(command),
-    }
+        probes=probes,
+        shortcuts=shortcuts,
+        provenance=provenance_of(sets, teacher, overlap),
+        equal_images=tuple(equal),
+        settings=settings,
+        versions=versions(),
+        command=tuple(command),
+    )
 
 
-def described(
+def provenance_of(
     sets: EvalSets, teacher: LoadedTeacher | None, overlap: Sequence[Shared]
-) -> dict[str, Any]:
-    """What numbers are of: protocol, bank, checkpoint, sets, and the images that these share."""
-    return {
-        "protocol": protocol_name(sets),
-        "bank_size": sets.counts[BANK],
-        "bank_is_training_set": sets.bank_is_training_set(teacher),
-        "checkpoint": {"step": teacher.step, "sha256": teacher.sha256} if teacher else None,
-        "manifests": {
-            name: {
-                "name": manifest.name,
-                "split": manifest.split,
-                "protocol": manifest.protocol,
-                "resize": manifest.resize,
-                "encoding": manifest.encoding,
-                "background": manifest.background,
-                "intensity": manifest.intensity,
-                "excluded": manifest.excluded,
-                "sha256": manifest.sha256,
-            }
-            for name, manifest in sets.manifests.items()
-        },
-        "overlap": {f"{shared.one} and {shared.other}": len(shared.ids) for shared in overlap},
-    }
+) -> Provenance:
+    """Return the facts about bank, checkpoint, sets, and the images that sets share."""
+    return Provenance(
+        protocol=protocol_name(sets),
+        bank_size=sets.counts[BANK],
+        bank_is_training_set=sets.bank_is_training_set(teacher),
+        checkpoint=Checkpoint(teacher.step, teacher.sha256) if teacher else None,
+        manifests={name: _facts(manifest) for name, manifest in sets.manifests.items()},
+        overlap={f"{shared.one} and {shared.other}": len(shared.ids) for shared in overlap},
+    )
+
+
+def _facts(manifest: Manifest) -> SetFacts:
+    return SetFacts(
+        name=manifest.name,
+        split=manifest.split,
+        protocol=manifest.protocol,
+        resize=manifest.resize,
+        encoding=manifest.encoding,
+        background=manifest.background,
+        intensity=manifest.intensity,
+        excluded=manifest.excluded,
+        sha256=manifest.sha256,
+    )
 
 
 def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
-    """Near and far OOD sets by name, as the user or else the protocol has it; {} if none is near.
+    """Return the near and the far OOD sets, as given by the user or else by the protocol.
+
+    Returns:
+        `near` and `far` -> names; empty if no set is near.
 
     Raises:
-        UserError: a name is none of the OOD sets, or all of them are named.
+        UserError: a name is not that of an OOD set, or all OOD sets are named.
     """
     near = [ood_name(name) for name in near]
     for name in near:
@@ -184,38 +190,40 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
 
 def settings(
     config: TablesConfig, run: Path | None, world: World, teacher: LoadedTeacher | None
-) -> dict[str, Any]:
-    """What shapes the numbers besides sets and networks, and how the teacher was trained."""
-    trained: dict[str, Any] = {}
+) -> Settings:
+    """Return the options that shape the numbers, and how the teacher was trained."""
+    training = None
     if run is not None and teacher is not None:
         aux = teacher.config.aux
-        trained["negatives"] = teacher.config.strategy
-        trained["aux"] = aux.name if aux else None
-        trained["training_command"] = training_command(run)
-    return {
-        **trained,
-        "precision": config.precision,
-        "batch": config.batch,
-        "k": list(config.k),
-        "device": world.device.type,
-        "ranks": world.world_size,
-    }
+        training = Training(
+            negatives=teacher.config.strategy,
+            aux=aux.name if aux else None,
+            training_command=training_command(run),
+        )
+    return Settings(
+        training=training,
+        precision=config.precision,
+        batch=config.batch,
+        k=tuple(config.k),
+        device=world.device.type,
+        ranks=world.world_size,
+    )
 
 
 def protocol_name(sets: EvalSets) -> str:
-    """The protocol that all sets belong to; "mixed: ..." if they differ, "custom" if none does."""
+    """Return the protocol of the sets: "mixed: ..." if they differ, "custom" if no set has one."""
     names = sorted({manifest.protocol or "custom" for manifest in sets.manifests.values()})
     names = names or ["custom"]
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names)
 
 
 def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | None) -> None:
-    """One line an image: `id,score`, its `class` when the set knows it, and `name` in its source.
+    """Write one line per image: `id`, `score`, `class` if it is known, and `name` in the source.
 
     Args:
         path: the CSV file to write.
-        scores: float64 [N] in id order; written so that reading gives the same number back.
-        shards: the set that was scored; None if only its features are there, which have no names.
+        scores: float64 [N] in id order; reading the file gives exactly these numbers back.
+        shards: the set that was scored; None if only its features are known, which have no names.
     """
     header = ["id", "score"]
     columns: list[list[Any]] = [list(range(len(scores))), scores.tolist()]
@@ -228,7 +236,7 @@ def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | Non
         header.append("name")
         columns.append(shards.names())
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        # Quoted whatever is in them: a name may hold a carriage return.
+        # All texts are quoted, because a name may contain a carriage return.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""Figures 2 and 3 of the paper, of a set of runs: one colour a strategy, shared by all panels.
+"""Figures 2 and 3 of the paper, drawn for several runs, with one colour for each strategy.
 
 A panel shows the runs that have both of its numbers.
 """
@@ -14,51 +14,54 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from eval.audits.headline_probes import Occupied
 from eval.intervals import Interval
 from eval.results.figures import COLOURS, plain
 
 KNN = "k20-t0.07"
-"""The k-NN accuracy that is drawn: DINO's best k and its temperature."""
+"""Settings of the k-NN accuracy that is drawn: DINO's best k and its temperature."""
 MARKERS = "o", "s", "^", "D", "v", "P"
-"""A colour that comes a second time has another marker."""
+"""Markers; a colour that is used again gets the next marker."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run; rates are in [0, 1]."""
+    """The numbers of one run that the figures show; rates are in [0, 1]."""
 
     name: str
     strategy: str
+    """Strategy of the negatives."""
     auroc: Mapping[str, Interval]
-    """Of each column that is drawn."""
+    """AUROC of each column that is drawn."""
     knn_accuracy: float | None
-    """None without labels."""
-    occupied: Mapping[str, int] | None
-    """`count` of the soft classes, and `of` how many; None without a head's."""
+    """k-NN accuracy; None without labels."""
+    occupied: Occupied | None
+    """Occupied soft classes; None without a head."""
     sensitivity: Interval
+    """AUROC of in-distribution training against test images."""
 
 
 def save_figure_2(path: Path, points: Sequence[Point]) -> None:
-    """Write a PNG: how many soft classes each run occupies, and AUROC over it (paper, Fig. 2).
+    """Write a PNG: the occupied soft classes of each run, and AUROC over them (paper, Fig. 2).
 
     Args:
         path: the PNG file to write.
-        points: one a run, at least one of them with occupied soft classes; AUROC is of their first
-            column.
+        points: one for each run, at least one with occupied soft classes. The AUROC is that of
+            their first column.
     """
     column = next(iter(points[0].auroc))
     known = [(p, p.occupied) for p in points if p.occupied is not None]
-    counts = [occupied["count"] for _, occupied in known]
+    counts = [occupied.count for _, occupied in known]
     figure = _figure(11, 1.6 + max(2.9, 0.32 * len(known)))
     bars, over = figure.subplots(1, 2)
     styles = _styles(points)
     places = np.arange(len(known))
     bars.barh(places, counts, color=[styles[p.strategy][0] for p, _ in known])
     bars.set_yticks(places, [plain(p.name) for p, _ in known])
-    bars.invert_yaxis()  # the first run on top, as in the table
+    bars.invert_yaxis()  # the first run is on top, as in the table
     bars.bar_label(bars.containers[0], fmt="{:,.0f}", padding=3)
     bars.margins(x=0.12)
-    bars.set_xlabel(f"occupied soft classes, of {known[0][1]['of']:,}")
+    bars.set_xlabel(f"occupied soft classes, of {known[0][1].of:,}")
     _draw(over, [p for p, _ in known], [*map(_exact, counts)], column, styles)
     over.set_xlabel("occupied soft classes")
     _finish(figure, points, path)
@@ -69,8 +72,8 @@ def save_figure_3(path: Path, points: Sequence[Point]) -> None:
 
     Args:
         path: the PNG file to write.
-        points: one a run; each of their columns has a column of panels. The upper row, of k-NN
-            accuracy, is left out if no run has one.
+        points: one for each run. Each of their columns gets a column of panels. The upper row,
+            the k-NN accuracy, is left out if no run has one.
     """
     columns = list(points[0].auroc)
     rows = []
@@ -99,13 +102,13 @@ def _draw(
     column: str,
     styles: Mapping[str, tuple[str, str]],
 ) -> None:
-    """AUROC of a column over something, with 95 % intervals, and how well they correlate."""
+    """Draw the AUROC of a column over `across`, with 95 % intervals and their correlation r."""
     for point, x in zip(points, across, strict=True):
         y = _percent(point.auroc[column])
         colour, marker = styles[point.strategy]
         axis.errorbar(
-            x["value"],
-            y["value"],
+            x.value,
+            y.value,
             xerr=_arms(x),
             yerr=_arms(y),
             color=colour,
@@ -115,14 +118,14 @@ def _draw(
         )
     axis.set_ylabel(f"AUROC {plain(column)}, %")
     axis.grid(alpha=0.3)
-    values = [[x["value"] for x in across], [p.auroc[column]["value"] for p in points]]
+    values = [[x.value for x in across], [p.auroc[column].value for p in points]]
     if len(points) > 2 and all(len(set(each)) > 1 for each in values):
         r = np.asarray(np.corrcoef(values))[0, 1]
         axis.set_title(f"r = {r:.2f}", loc="right", size="small", color="dimgray")
 
 
 def _styles(points: Sequence[Point]) -> dict[str, tuple[str, str]]:
-    """Strategy -> colour and marker."""
+    """Return the colour and the marker of each strategy."""
     strategies = dict.fromkeys(point.strategy for point in points)
     return {
         strategy: (
@@ -159,14 +162,13 @@ def _finish(figure: Figure, points: Sequence[Point], path: Path) -> None:
 
 
 def _exact(value: float) -> Interval:
-    return {"value": value, "low": value, "high": value}
+    return Interval(value, value, value)
 
 
-def _percent(interval: Interval) -> Interval:
-    return {end: 100 * value for end, value in interval.items()}
+def _percent(rate: Interval) -> Interval:
+    return Interval(100 * rate.value, 100 * rate.low, 100 * rate.high)
 
 
 def _arms(interval: Interval) -> list[list[float]]:
-    """What matplotlib takes for an error bar: [[below], [above]]."""
-    value = interval["value"]
-    return [[value - interval["low"]], [interval["high"] - value]]
+    """Return the lengths of an error bar for matplotlib: [[below], [above]]."""
+    return [[interval.value - interval.low], [interval.high - interval.value]]

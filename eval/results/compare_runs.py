@@ -1,4 +1,4 @@
-"""The scorings that `eval.compare` puts beside each other: read, and of the same sets."""
+"""The scorings that `eval.compare` compares: reads them and checks that they are comparable."""
 
 from __future__ import annotations
 
@@ -6,55 +6,39 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from eval.intervals import Interval
-from eval.results.collect import FORMAT_VERSION
 from eval.results.compare_figures import KNN
-from eval.scores.all_scores import HEADLINE
+from eval.results.scoring import Scoring
 from shards.errors import UserError
 
 
 @dataclass(frozen=True)
 class Run:
-    """One results.json."""
+    """One scoring, read from its results.json."""
 
     name: str
+    """Name that a reader sees: the folder of the file."""
     path: Path
-    results: dict[str, Any]
-
-    @property
-    def found(self) -> dict[str, Any]:
-        """Column -> metrics of the headline network by the headline score."""
-        return self.results["methods"][self.results["headline"]]["scores"][HEADLINE]
+    scoring: Scoring
 
     @property
     def strategy(self) -> str:
-        """The negatives, or the run's name where nothing is known of them."""
-        return self.results["settings"].get("negatives") or self.name
+        """Strategy of the negatives; the name of the run if no trained run was scored."""
+        training = self.scoring.settings.training
+        return training.negatives if training else self.name
 
     @property
     def knn_accuracy(self) -> float | None:
-        """In [0, 1]; None without labels."""
-        return self.results["probes"].get("knn_accuracy", {}).get(KNN)
-
-    @property
-    def occupied(self) -> dict[str, int] | None:
-        """`count` and `of` soft classes; None without a head whose training set is the bank."""
-        return self.results["probes"].get("occupied")
-
-    @property
-    def sensitivity(self) -> Interval:
-        """AUROC of training against test images."""
-        return self.results["probes"]["sensitivity"]
+        """k-NN accuracy in [0, 1]; None without labels."""
+        return (self.scoring.probes.knn_accuracy or {}).get(KNN)
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read the files and make sure that they can stand beside each other.
+    """Read the files and check that they are comparable.
 
     Raises:
-        UserError: there is none; one is no results.json of this version, or of --images; sets or
-            tau differ between two. Names the files.
+        UserError: there is no file; a file is no results.json of this version, or one of --images;
+            or sets or tau differ between two. Names the files.
     """
     if not paths:
         raise UserError("--results: expected at least one results.json")
@@ -69,37 +53,33 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> Scoring:
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        return Scoring.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError(f"--results {path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--results {path}: cannot be read ({error})") from None
-    version = results.get("format_version") if isinstance(results, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"--results {path}: format_version is {version}, expected {FORMAT_VERSION}; score the "
-            "run again"
-        )
-    if "methods" not in results:
-        raise UserError(f"--results {path}: is of --images, not of OOD sets")
-    if "sensitivity" not in results["probes"]:
-        raise UserError(f"--results {path}: has no probe sensitivity; score the run again")
-    return results
+    except UserError as error:
+        raise UserError(f"--results {path}: {error}") from None
 
 
 def _check_equal(one: Run, other: Run) -> None:
-    for field in ("protocol", "tau", "counts", "groups"):
-        here, there = one.results[field], other.results[field]
-        if here != there:
+    here, there = one.scoring, other.scoring
+    for name, ours, theirs in (
+        ("protocol", here.provenance.protocol, there.provenance.protocol),
+        ("tau", here.tau, there.tau),
+        ("counts", here.counts, there.counts),
+        ("groups", here.groups, there.groups),
+    ):
+        if ours != theirs:
             raise UserError(
-                f"--results: {field} differs: {here} in {one.path}, {there} in {other.path}"
+                f"--results: {name} differs: {ours} in {one.path}, {theirs} in {other.path}"
             )
-    here, there = (
-        {name: manifest["sha256"] for name, manifest in run.results["manifests"].items()}
+    digests, others = (
+        {name: facts.sha256 for name, facts in run.scoring.provenance.manifests.items()}
         for run in (one, other)
     )
-    for name in {**here, **there}:  # scorings of features alone have none
-        if here.get(name) != there.get(name):
+    for name in {**digests, **others}:  # a scoring of features alone has none
+        if digests.get(name) != others.get(name):
             raise UserError(f"--results: {name} is another set in {other.path} than in {one.path}")

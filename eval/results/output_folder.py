@@ -1,4 +1,4 @@
-"""An output folder appears complete or not at all."""
+"""Output folders: a folder appears complete or not at all, and replaces only an earlier output."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from shards.disk.publish import partial_folder, publish_folder
 from shards.errors import UserError
 
 RESULTS_FILE = "results.json"
-TABLE_FILES = "table.md", "table.csv", "table.json", "table.tex"
+TABLE_FILES = "table.md", "table.csv", "table.tex"
+EARLIER_FILE = "table.json"
+"""File that earlier versions wrote; a folder that holds it may be replaced."""
 HISTOGRAM_FILE, ROC_FILE = "histogram.png", "roc.png"
 REPORT_FILE = "report.html"
 SCORES_FOLDER = "scores"
 SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
-"""Of one's own images."""
+"""Files that --images writes."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command makes of an output folder, by which an earlier one is known."""
+    """A kind of output folder, and the names by which an earlier one is recognised."""
 
     option: str
-    """How the command line calls the folder."""
+    """Option of the command line that names the folder."""
     kind: str
-    """What it is, in errors."""
+    """Name of the kind in errors."""
     names: frozenset[str]
-    """What may be in it."""
+    """Names of all files and folders that may be in it."""
     always: str
-    """The name that no complete one lacks."""
+    """Name of a file that every complete one has."""
 
 
 SCORING = Output(
@@ -42,7 +44,7 @@ SCORING = Output(
     frozenset(
         {
             *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE),
-            *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE),
+            *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE, EARLIER_FILE),
         }
     ),
     always=RESULTS_FILE,
@@ -50,11 +52,11 @@ SCORING = Output(
 
 
 def check_replaceable(out: Path, output: Output = SCORING) -> None:
-    """Refuse an output folder that holds anything but an earlier output, or cannot be written.
+    """Refuse an output folder that holds anything except an earlier output, or cannot be written.
 
     Raises:
-        UserError: `out` is a file, or a folder with other content, or the folder that it is to be
-            in takes no new one.
+        UserError: `out` is a file or a folder with other content, or no folder can be made at its
+            place.
     """
     said = f"{output.option} {out}"
     _check_writable(out, said)
@@ -73,7 +75,7 @@ def check_replaceable(out: Path, output: Output = SCORING) -> None:
 
 
 def _check_writable(out: Path, said: str) -> None:
-    """By trying: permissions do not tell of a file system that may only be read."""
+    # A trial is needed, because permissions do not show that a file system is read-only.
     there = next((folder for folder in out.resolve().parents if folder.exists()), out)
     try:
         with TemporaryDirectory(prefix=f".{out.name}.trial-", dir=there):
@@ -84,14 +86,14 @@ def _check_writable(out: Path, said: str) -> None:
 
 @contextmanager
 def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
-    """A new folder beside `out` to write into; it becomes `out` when the block ends well.
+    """Give a new folder beside `out` to write into; it becomes `out` when the block succeeds.
 
-    If the block raises, the new folder is removed and what `out` held stays as it was. If it cannot
-    become `out` once all is computed, it is left under its own name, which the error tells.
+    If the block raises, the new folder is removed and `out` stays as it was. If the block succeeds
+    but the folder cannot become `out`, it is kept under another name, and the error tells the name.
 
     Args:
         out: the folder.
-        output: what it becomes; `check_replaceable` is asked again just before the replacement.
+        output: its kind; `check_replaceable` is called again just before the replacement.
 
     Raises:
         UserError: see `check_replaceable`; or the system refuses to replace `out`.

@@ -1,8 +1,8 @@
-"""What the paper reports, to stand beside what was measured here.
+"""The numbers of the paper, for comparison with the numbers measured here.
 
 Rafiee et al., Self-Supervised Anomaly Detection by Self-Distillation and Negative Sampling (ICANN
-2022), Tables 1 and 2: AUROC in %, eight OOD sets by the names that the protocol `icann22` gives
-them. The cells of DTI and Rot. DTI for CIFAR-100 and SVHN are identical in the paper.
+2022), Tables 1 and 2: AUROC in % on eight OOD sets, named as in the protocol `icann22`. The cells
+of DTI and Rot. DTI for CIFAR-100 and SVHN are identical in the paper.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 PROTOCOL = "icann22"
 Row = tuple[float | None, ...]
-"""AUROC in %, one for each of `sets_of`; None where the paper has none."""
+"""AUROC in %, one for each set of `sets_of`; None if the paper has no number."""
 
 _OTHER_CIFAR = {"cifar10": "cifar100", "cifar100": "cifar10"}
 _FAR = ("svhn", "imagenet30", "tiny-imagenet", "lsun", "stl10", "places365", "texture")
@@ -35,7 +35,8 @@ OURS: Mapping[str, Mapping[str, Row]] = {
         "Combined": (67.63, 97.17, 75.36, 79.75, 74.55, 71.70, 72.79, 77.33),
     },
 }
-"""In-distribution -> negatives, as the paper calls them -> row (Table 2; Combined: Table 1)."""
+"""In-distribution set -> negatives, by their name in the paper -> row (Table 2; Combined: Table
+1)."""
 
 BASELINES: Mapping[str, Mapping[str, Row]] = {
     "cifar10": {
@@ -51,12 +52,12 @@ BASELINES: Mapping[str, Mapping[str, Row]] = {
         "MTL": (79.25, 87.11, None, 80.66, 74.32, None, 77.87, None),
     },
 }
-"""In-distribution -> method -> row (Table 1). Geometric and MTL make use of labels."""
+"""In-distribution set -> method -> row (Table 1). Geometric and MTL use labels."""
 
 _WITH_IMAGENET = {
     "aux": "ImgN",
     "rot": "Rot. ImgN",
-    # 90-degree steps in the paper's text, any angle in its public code.
+    # The paper's text has steps of 90 degrees, its public code any angle.
     "rot90x4": "Rot.360 ImgN",
     "rot-any": "Rot.360 ImgN",
     "rot-any-early": "Rot.360 ImgN",
@@ -72,23 +73,23 @@ _WITHOUT_AUX = {"none": "DINO", "rot-in": "Rot. In-Dist."}
 
 
 def name_of(negatives: str, aux: str = "imagenet") -> str | None:
-    """What the paper calls a strategy (`dali_pipes.negatives`); None if it has no such.
+    """Return the paper's name of a strategy (`dali_pipes.negatives`); None if it has none.
 
     Args:
-        negatives: the strategy, as a run's configuration has it.
-        aux: name of the set of auxiliary images: "imagenet", "dti", or another.
+        negatives: the strategy, as in a run's configuration.
+        aux: name of the set of auxiliary images: "imagenet", "dti", or another one.
     """
     with_aux = {"imagenet": _WITH_IMAGENET, "dti": _WITH_DTI}.get(data_set(aux), {})
     return {**with_aux, **_WITHOUT_AUX}.get(negatives)
 
 
 def published(in_dist: str, negatives: str, ood: str, aux: str = "imagenet") -> float | None:
-    """The paper's AUROC in %; None where it has none.
+    """Return the paper's AUROC in %; None if it has none.
 
     Args:
-        in_dist: name of the in-distribution set, as cifar10, cifar10-train or cifar10-test.
-        negatives: the strategy, as a run's configuration has it.
-        ood: name of the OOD set, as the protocol has it.
+        in_dist: name of the in-distribution set, for example cifar10 or cifar10-test.
+        negatives: the strategy, as in a run's configuration.
+        ood: name of the OOD set, as in the protocol.
         aux: see `name_of`.
     """
     name = name_of(negatives, aux)
@@ -97,22 +98,22 @@ def published(in_dist: str, negatives: str, ood: str, aux: str = "imagenet") -> 
 
 
 def cell(in_dist: str, row: Row | None, ood: str) -> float | None:
-    """What a row of `OURS` or `BASELINES` has for an OOD set, in %; None if nothing."""
+    """Return the value of a row of `OURS` or `BASELINES` for an OOD set, in %; None if none."""
     if row is None:
         return None
     return dict(zip(sets_of(in_dist), row, strict=True)).get(data_set(ood))
 
 
 def sets_of(in_dist: str) -> tuple[str, ...]:
-    """The OOD sets of the paper's tables, in their order."""
+    """Return the OOD sets of the paper's tables, in their order."""
     return _OTHER_CIFAR[data_set(in_dist)], *_FAR
 
 
 def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list[str]]:
-    """Which OOD sets are near to the in-distribution, and which far.
+    """Divide OOD sets into near and far.
 
-    Near are CIFAR-100 to CIFAR-10 and the reverse, as the paper has it (section 1); all others are
-    far. Of other protocols' sets nobody has said so.
+    CIFAR-100 is near to CIFAR-10 and the reverse (section 1 of the paper); all other sets are far.
+    Sets of other protocols are not divided.
 
     Args:
         protocol: name of the protocol.
@@ -120,7 +121,7 @@ def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list
         ood: names of the OOD sets.
 
     Returns:
-        `near` and `far`; empty if not each of them has a set.
+        `near` and `far` -> names; empty if one of the two would have no set.
     """
     other = _OTHER_CIFAR.get(data_set(in_dist))
     near = [name for name in ood if data_set(name) == other]
@@ -131,7 +132,7 @@ def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list
 
 
 def data_set(name: str) -> str:
-    """The data set that a set is a split of: `cifar10` of `cifar10-test`."""
+    """Return the name of a set without its split: `cifar10` for `cifar10-test`."""
     for split in ("-train", "-test", "-val"):
         name = name.removesuffix(split)
     return name

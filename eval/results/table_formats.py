@@ -1,10 +1,9 @@
-"""The same tables as Markdown, CSV, JSON, LaTeX, and on a terminal."""
+"""Formats of the tables: Markdown, CSV, LaTeX, and text on a terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 
 from rich import box
@@ -16,6 +15,7 @@ from eval.results.tables import Cell, Sheet, Table
 from shards.errors import printable
 
 COLUMN_GAP = 2
+"""Spaces between two columns on a terminal."""
 LATEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -29,21 +29,21 @@ LATEX = str.maketrans(
         "\n": " ",
     }
 )
+"""Escapes of special characters in LaTeX."""
 
 
 def write_sheet(folder: Path, sheet: Sheet) -> None:
-    """Write table.md, table.csv, table.json and table.tex into a folder that is there."""
+    """Write table.md, table.csv and table.tex into an existing folder."""
     for ending, text in (
         ("md", to_markdown(sheet)),
         ("csv", to_csv(sheet)),
-        ("json", to_json(sheet)),
         ("tex", to_latex(sheet)),
     ):
         (folder / f"table.{ending}").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def to_markdown(sheet: Sheet) -> str:
-    """Each table under its title, then the notes; intervals in brackets, the best in bold."""
+    """Return the tables under their titles, then the notes; best values are bold."""
     parts = []
     for table in sheet.tables:
         header = [table.corner, *map(_in_markdown, table.columns)]
@@ -60,9 +60,10 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def to_csv(sheet: Sheet) -> str:
-    """A line a row, `table` and `row` first; `<row>, low` and `<row>, high` are of its interval.
+    """Return one line per row, with the columns `table` and `row` first.
 
-    Tables of other columns follow after an empty line with a header of their own.
+    Rows named `<row>, low` and `<row>, high` have the ends of intervals. A table with other columns
+    follows after an empty line and has its own header.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -86,30 +87,8 @@ def to_csv(sheet: Sheet) -> str:
     return out.getvalue()
 
 
-def to_json(sheet: Sheet) -> str:
-    """Everything as it is, unrounded."""
-    tables = [
-        {
-            "title": table.title,
-            "columns": [*table.columns],
-            "rows": [
-                {
-                    "label": row.label,
-                    **{
-                        field: [getattr(cell, field) for cell in row.cells]
-                        for field in ("value", "low", "high")
-                    },
-                }
-                for row in table.rows
-            ],
-        }
-        for table in sheet.tables
-    ]
-    return json.dumps({"tables": tables, "notes": [*sheet.notes]}, indent=1) + "\n"
-
-
 def to_latex(sheet: Sheet) -> str:
-    """Each table as a `tabular` of LaTeX without packages; titles and notes are comments."""
+    """Return each table as a LaTeX `tabular`, without packages; titles and notes are comments."""
     parts = []
     for table in sheet.tables:
         lines = [
@@ -129,7 +108,7 @@ def to_latex(sheet: Sheet) -> str:
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
-    """The tables and notes on the terminal; a table that is too wide for it comes in parts."""
+    """Print the tables and notes; a table that is wider than the terminal is printed in parts."""
     for table in sheet.tables:
         console.print(Text(printable(table.title), style="bold"))
         width = max(len(line) for row in table.rows for cell in row.cells for line in _lines(cell))
@@ -160,7 +139,7 @@ def _rich_table(table: Table, part: slice) -> RichTable:
 
 
 def _lines(cell: Cell) -> list[str]:
-    """A cell of the terminal: the number, and its interval below it."""
+    """Return the lines of a cell on a terminal: the number, and its interval below it."""
     return [cell.text, *([cell.interval] if cell.interval else [])]
 
 
@@ -177,4 +156,4 @@ def _latex_row(cells: list[str]) -> str:
 
 
 def _in_comment(text: str) -> str:
-    return "% " + text.replace("\n", " ")
+    return "% " + text.replace("\n", " ").replace("–", "--")

@@ -1,6 +1,7 @@
-"""Features -> scores, float64 [N]; a higher one is more OOD.
+"""Features -> scores, float64 [N]; a higher score is more OOD.
 
-`all_scores.py` computes every score of a network: `cosine.py` is Eq. 6 of the paper and what comes
-of the same cosines, streamed over the bank by `tiles.py`; `neighbours.py` finds the nearest images
-of the bank; `mahalanobis.py` is the score of SSD; `prototypes.py` reads the teacher's head.
+`all_scores.py` computes every score of a network. `cosine.py` has Eq. 6 of the paper, the maximum
+cosine and k-NN, computed in tiles of cosines (`tiles.py`). `mahalanobis.py` has the score of SSD,
+`prototypes.py` the entropy and the energy of the teacher's head. `neighbours.py` finds the images
+of the bank that are nearest to an image.
 """

@@ -1,6 +1,6 @@
-"""All scores of a network: what each is called, and how they come from its features.
+"""All scores of a network: their names, and their computation from its features.
 
-The headline is Eq. 6. Every score is higher for what is more OOD.
+The headline score is Eq. 6 of the paper. A higher score is more OOD, for every score.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAHALANOBIS = "mahalanobis"
 
 
 def label_of(score: str) -> str:
-    """What a reader sees of a score's key."""
+    """Return the name of a score in tables and figures, from its key in results.json."""
     if score.startswith("knn-"):
         return f"{score.removeprefix('knn-')}-th nearest neighbour"
     return {
@@ -46,23 +46,24 @@ def all_scores(
     teacher: LoadedTeacher | None,
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Scores of every set but the bank; every rank must call it, and gets them all.
+    """Return all scores of every set except the bank; every rank must call this function.
 
     Args:
-        features: set -> float32 [N, d], the bank among them.
+        features: set -> float32 [N, d], the bank included.
         tau: temperature of Eq. 6.
-        ks: neighbours of the k-NN scores.
-        world: the ranks, among which the bank is shared out.
-        label: the network's, for errors.
-        has_covariance: whether a covariance of these features says anything; of pixels it does not.
-        teacher: whose features these are, if they are a teacher's: its head has more to say.
-        tell: is given a line where a score is left out, for these features have none.
+        ks: numbers of neighbours of the k-NN scores.
+        world: the ranks; each compares with its share of the bank.
+        label: name of the network, for messages of errors.
+        has_covariance: True to add the Mahalanobis score. It makes no sense for raw pixels.
+        teacher: the teacher, if the features are its own; adds the scores of its head.
+        tell: function that shows a line to the user, if a score must be left out.
 
     Returns:
-        score -> set -> float64 [N].
+        Score -> set -> float64 [N], the same on every rank.
 
     Raises:
-        UserError: features, or a k, that cannot be scored; names the set and the network.
+        UserError: features cannot be scored, or k is larger than the bank; names the set and the
+            network.
     """
     names = {name: f"{name} ({label})" for name in features}
     bank = features[BANK]

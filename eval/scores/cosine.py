@@ -1,23 +1,23 @@
-"""Scores by the cosines to a bank, streamed in tiles: Eq. 6 of the paper, and its relatives.
+"""Scores from the cosines between test features and a bank: Eq. 6 of the paper, maximum, k-NN.
 
 Legend: N test images, M images of the bank (in-distribution training), d feature width, R rows and
-C columns of a tile, k neighbours.
+C columns of a tile of cosines, k neighbours.
 
     Eq. 6        S(x) = -1/M sum_m exp(cos(f(x), f_m) / tau)
     eq6          s(x) = -log(1/M sum_m exp(cos(f(x), f_m) / tau))  =  -log(-S(x))
     max-cosine   -max_m cos(f(x), f_m)
     knn-K        -(the K-th largest cos(f(x), f_m))
 
-s rises with S, so both put images in the same order and give the same AUROC. s lies in
-[-1/tau, 1/tau]; S reaches e^25 at tau = 0.04, which fp16 cannot hold, and differences between
-images far from the bank vanish beside it. `eq6` gives S from s.
+s is an increasing function of S. Both put images in the same order and give the same AUROC. s lies
+in [-1/tau, 1/tau]. S reaches -e^25 at tau = 0.04: float16 cannot hold it, and the differences
+between images far from the bank vanish beside it. `eq6` computes S from s.
 
-One pass over the cosines gives all of them. A tile is a matrix product and little else: the test
-features carry the factor log2(e) / tau, so that a term of Eq. 6 is one power of two; only where a
-group of the tile holds a cosine above the k-th best so far does the tile get a second look. Each
-rank may hold a part of the bank.
+All scores come from one pass over the cosines, in tiles of R x C. The test features are multiplied
+by log2(e) / tau first, so that a term of Eq. 6 is a power of two of an element of the matrix
+product. For the k largest cosines, only groups of elements with a maximum above the k-th largest so
+far are searched. Each rank may hold a part of the bank.
 
-Higher = more OOD.
+For every score, higher = more OOD.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from train.world import World
 NAMES = ("test set", "bank")
 
 TILE_SHAPE = {"cpu": (500, 2048), "cuda": (2048, 8192)}
-"""Test features and bank features of a tile: on a CPU it stays in the cache (4 MB), and sets of
-round sizes fill all of their tiles."""
+"""Default R and C of a tile, by device. On a CPU, a tile fits into the cache (4 MB), and R divides
+the usual sizes of test sets."""
 BLOCK_ROWS = 16000
-"""Test features that a tile of the bank meets before the next is made ready."""
+"""Test features that are compared with a tile of the bank before the next tile is prepared."""
 LARGEST_EXPONENT = 100.0
-"""2^x and sums of a tile of them fit into float32, as does 2^-x."""
+"""Largest |x| for which 2^x, 2^-x and the sum of a tile of such terms fit into float32."""
 
 
 @torch.no_grad()
@@ -62,25 +62,26 @@ def score(
     tile_rows: int | None = None,
     tile_bank: int | None = None,
 ) -> Tensor:
-    """Log form of Eq. 6 alone; see `nearest_scores`.
+    """Return the log form of Eq. 6 alone, in the same way as `nearest_scores`.
 
     Args:
-        test: as there.
-        bank: as there.
-        tau: as there.
-        weights: float32 [M], > 0: how many features each of this bank stands for; Eq. 6 is then
-            their weighted mean. None for one each.
-        world: as there.
-        names: as there.
-        tile_rows: as there.
-        tile_bank: as there.
+        test: float32 [N, d]; see `nearest_scores`.
+        bank: float32 [M, d]; see `nearest_scores`.
+        tau: temperature, > 0.
+        weights: float32 [M], > 0: the number of features that each feature of the bank stands for.
+            The mean in Eq. 6 is then a weighted mean. None: all weights are 1.
+        world: the ranks that share the bank; None if `bank` is all of it.
+        names: names of `test` and `bank` for messages of errors.
+        tile_rows: R, >= 1; None for the default of the device.
+        tile_bank: C, >= 1; None for the default of the device.
 
     Returns:
         float64 [N] on the device of the inputs, in [-1/tau, 1/tau]. Higher = more OOD.
 
     Raises:
         UserError: see `nearest_scores`.
-        ValueError: see there; or a weight is not a positive number, or there are not M.
+        ValueError: shapes do not fit, a tile size is below 1, or `weights` are not M positive
+            numbers.
     """
     tiles = _tiles(test, tile_rows, tile_bank)
     _check(test, bank, tau, 0, world, names)
@@ -103,32 +104,35 @@ def nearest_scores(
     tile_rows: int | None = None,
     tile_bank: int | None = None,
 ) -> dict[str, Tensor]:
-    """All scores of this file, each test feature against the whole bank, in one pass.
+    """Return all scores of this file, each test feature against the whole bank, in one pass.
 
-    Features are normalised in float32 (autocast and TF32 are off in here), and so are the cosines;
-    sums of more than 256 terms are in float64. A few tiles of cosines exist at a time, and the
-    tiles change the scores only by rounding. All row tiles have one shape (the last is padded), so
-    that equal features get equal scores wherever they stand, also in two calls with the same bank.
+    Unit vectors and cosines are in float32 (autocast and TF32 are off); sums of more than 256 terms
+    are in float64. Only a few tiles of cosines are in memory at a time, and the size of the tiles
+    changes the scores only by rounding. The last row tile is padded to R rows, so that equal
+    features get equal scores at any position, also in two calls with the same bank.
 
     Args:
-        test: float32 [N, d], any length but zero, on the CPU or a CUDA device; equal on all ranks.
-        bank: float32 [M, d] on the same device: this rank's part of the bank, and it may be empty.
+        test: float32 [N, d], N > 0, on the CPU or a CUDA device; equal on all ranks. Features may
+            have any norm except zero.
+        bank: float32 [M, d] on the same device: the part of the bank that this rank holds; it may
+            be empty.
         tau: temperature of Eq. 6, > 0.
-        ks: neighbours of the k-NN scores, each from 1 to the size of the whole bank.
-        world: the ranks among which the bank is shared out in order; every one of them must call
-            this. None if `bank` is all of it.
-        names: what an error calls `test` and `bank`.
-        tile_rows: test features in a tile, >= 1; None for what suits the device.
-        tile_bank: bank features in a tile, likewise.
+        ks: numbers of neighbours of the k-NN scores, each from 1 to the size of the whole bank.
+        world: the ranks that share the bank, in the order of the ranks; every rank must call this
+            function. None if `bank` is all of it.
+        names: names of `test` and `bank` for messages of errors.
+        tile_rows: R, >= 1; None for the default of the device.
+        tile_bank: C, >= 1; None for the default of the device.
 
     Returns:
-        "eq6", "max-cosine" and "knn-K" of each K -> float64 [N] on the device of the inputs, the
-        same on every rank. Higher = more OOD; cosine scores are in [-1, 1] but for rounding.
+        "eq6", "max-cosine" and "knn-K" for each K in `ks` -> float64 [N] on the device of the
+        inputs, the same on every rank. Higher = more OOD. Cosine scores are in [-1, 1], up to
+        rounding.
 
     Raises:
-        UserError: a set is empty or holds a feature that is NaN, Inf or of zero norm (the message
-            names the set and the ids), tau is not a positive number, or a k does not fit the
-            bank. Raised on every rank.
+        UserError: a set is empty or has a feature that is NaN, Inf or of zero norm (the message
+            names the set and the ids), tau is not a positive number, or a k is below 1 or larger
+            than the bank. Raised on every rank.
         ValueError: shapes do not fit, or a tile size is below 1.
     """
     tiles = _tiles(test, tile_rows, tile_bank)
@@ -142,13 +146,13 @@ def nearest_scores(
 
 
 def eq6(scores: Tensor) -> Tensor:
-    """Eq. 6 itself, S = -exp(-s), from the scores s that `score` returns.
+    """Return Eq. 6 itself, S = -exp(-s), from its log form s.
 
     Args:
-        scores: float64 [N], the log form.
+        scores: log form, float64 [N], as `score` returns it.
 
     Returns:
-        float64 [N], below zero; higher = more OOD, in the same order as `scores`.
+        float64 [N], below zero; higher = more OOD.
     """
     return -torch.exp(-scores.double())
 
@@ -158,17 +162,17 @@ def eq6(scores: Tensor) -> Tensor:
 
 @dataclass
 class _Rows:
-    """A tile of test features, and what the bank so far says of them."""
+    """R test features, and their sums and largest cosines over the bank so far."""
 
     queries: Tensor
-    """float32 [R, d]: unit rows times log2(e) / tau."""
+    """Unit vectors times log2(e) / tau: float32 [R, d]."""
     log2_sum: Tensor
-    """log2 of the sum of Eq. 6: float64 [R]."""
+    """Binary logarithms of the sums of Eq. 6: float64 [R]."""
     largest: Largest
-    """The k largest products."""
+    """The k largest products of each row."""
 
     def meet(self, bank_tile: Tensor, log2_weights: Tensor | None, steep: bool) -> None:
-        """Take in a tile of the bank (packed [C, d])."""
+        """Update sums and largest products with C features of the bank (packed [C, d])."""
         tile = product(self.queries, bank_tile)  # [R, C]
         self.largest.add(tile)
         if log2_weights is not None:
@@ -185,7 +189,7 @@ def _sweep(
     world: World | None,
     tiles: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Scores by Eq. 6, float64 [N], and the k largest cosines, largest first, float64 [N, k]."""
+    """Return the log form of Eq. 6, float64 [N], and the k largest cosines, descending, [N, k]."""
     tile_rows, tile_bank = tiles
     if test.device.type == "cpu":
         keep_memory()
@@ -193,7 +197,7 @@ def _sweep(
     steep = scale > LARGEST_EXPONENT or weights is not None
     log2_weights = None if weights is None else weights.float().log2()
     mass = torch.tensor(len(bank)) if weights is None else weights.sum(dtype=torch.float64)
-    total = _over_ranks(mass.double().to(test.device), world).sum()
+    total = _gathered(mass.double().to(test.device), world).sum()
     found = []
     with full_float32(), torch.autocast(test.device.type, enabled=False):
         for block in test.split(BLOCK_ROWS):
@@ -212,14 +216,14 @@ def _sweep(
                     tile.meet(bank_tile, log2, steep)
             log2_sums = torch.cat([tile.log2_sum for tile in rows])[: len(block)]
             largest = torch.cat([tile.largest.sort_out() for tile in rows])[: len(block)]
-            log_sum = (_over_ranks(log2_sums, world) * math.log(2)).logsumexp(0)
-            best = torch.cat(list(_over_ranks(largest, world)), 1).topk(k).values
+            log_sum = (_gathered(log2_sums, world) * math.log(2)).logsumexp(0)
+            best = torch.cat(list(_gathered(largest, world)), 1).topk(k).values
             found.append((total.log() - log_sum, best.double() / scale))
     return torch.cat([scores for scores, _ in found]), torch.cat([best for _, best in found])
 
 
-def _over_ranks(value: Tensor, world: World | None) -> Tensor:
-    """The values of all ranks [ranks, ...], in their order, on each of them."""
+def _gathered(value: Tensor, world: World | None) -> Tensor:
+    """Return the values of all ranks, [ranks, ...], in the order of the ranks, on every rank."""
     if world is None or world.world_size == 1:
         return value[None]
     values = [torch.empty_like(value) for _ in range(world.world_size)]
@@ -228,7 +232,7 @@ def _over_ranks(value: Tensor, world: World | None) -> Tensor:
 
 
 def _tiles(test: Tensor, tile_rows: int | None, tile_bank: int | None) -> tuple[int, int]:
-    """Rows and columns of a tile."""
+    """Return R and C."""
     rows, columns = TILE_SHAPE[test.device.type]
     rows = rows if tile_rows is None else tile_rows
     columns = columns if tile_bank is None else tile_bank
@@ -240,7 +244,10 @@ def _tiles(test: Tensor, tile_rows: int | None, tile_bank: int | None) -> tuple[
 def _check(
     test: Tensor, bank: Tensor, tau: float, k: int, world: World | None, names: tuple[str, str]
 ) -> None:
-    """Refuse what has no score; ranks refuse the bank together, or one would wait for the other."""
+    """Refuse input that cannot be scored.
+
+    All ranks refuse a fault of the bank together; a rank alone would leave the others waiting.
+    """
     if not (math.isfinite(tau) and tau > 0):
         raise UserError(f"tau is {tau}, expected a number > 0")
     if test.ndim != 2 or bank.ndim != 2 or test.shape[1] != bank.shape[1]:
@@ -248,7 +255,7 @@ def _check(
             f"test {list(test.shape)} and bank {list(bank.shape)} are not [N,d], [M,d]"
         )
     check_features(names[0], test)
-    sizes = _over_ranks(torch.tensor(len(bank), device=test.device), world).tolist()
+    sizes = _gathered(torch.tensor(len(bank), device=test.device), world).tolist()
     first_id = sum(sizes[: world.rank]) if world else 0
     faults = [fault_of(names[1], bank, first_id)]
     if len(sizes) > 1:

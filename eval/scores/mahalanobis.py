@@ -1,4 +1,4 @@
-"""SSD's score: the Mahalanobis distance to the nearest cluster of the bank.
+"""The score of SSD: the squared Mahalanobis distance to the nearest cluster of the bank.
 
 Legend: N test images, M images of the bank, d feature width, c clusters.
 
@@ -6,15 +6,15 @@ Legend: N test images, M images of the bank, d feature width, c clusters.
     s(x)  min_c (z - mu_c)' Sigma_c^-1 (z - mu_c)
 
 (Sehwag et al. 2021, "SSD: A Unified Framework for Self-Supervised Outlier Detection", section 3.)
-Clusters are those of k-means on the z of the bank, one by default as in the paper; mu_c and Sigma_c
-are the mean and the covariance of each cluster's z. Higher = more OOD.
+k-means finds the clusters of the z of the bank; by default there is one cluster, as in the paper.
+mu_c and Sigma_c are the mean and the covariance of the z of a cluster. Higher = more OOD.
 
-Features of a network fill few of their dimensions, and there a covariance has no inverse. So each
-Sigma_c is shrunk towards the multiple of the identity that has its trace,
+Features of a network lie near a subspace of few dimensions, so that their covariance has no stable
+inverse. Each Sigma_c is therefore shrunk towards a multiple of the identity with the same trace:
 
     Sigma_c <- (1 - a) Sigma_c + a (trace Sigma_c / d) I,  a = 1e-3
 
-which leaves large variances as they are, and keeps the smallest from the rounding of float32.
+This hardly changes large variances, and keeps the smallest ones above the rounding of float32.
 """
 
 from __future__ import annotations
@@ -32,40 +32,43 @@ from eval.features.checks import check_features
 from shards.errors import UserError
 
 SHRINKAGE = 1e-3
-"""a."""
+"""The factor a."""
 SEED = 0
-"""Of k-means."""
+"""Seed of k-means."""
 TILE = 4096
+"""Features that are converted to float64 at a time."""
 LEAST_VARIANCE = 1e-12
-"""Of a cluster, summed over the dimensions: below it all are the same feature, but for rounding."""
+"""Smallest trace of a covariance. Below it, the features of a cluster differ by rounding alone."""
 
 
 class NoCovarianceError(UserError):
-    """The features of a cluster do not differ: those of a network that has collapsed."""
+    """All features of a cluster are equal: the network has collapsed."""
 
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    """Clusters of a bank, to score other features by."""
+    """The clusters of a bank, by which other features are scored."""
 
     centres: Tensor
-    """float64 [c, d]."""
+    """Means mu of the clusters: float64 [c, d]."""
     whitening: Tensor
-    """W with |W (z - mu)|^2 the squared distance: inverse Cholesky factors, float64 [c, d, d]."""
+    """Inverse Cholesky factors W of the covariances, so that the squared distance is
+    |W (z - mu)|^2: float64 [c, d, d]."""
 
     @classmethod
     @torch.no_grad()
     def fit(cls, bank: Tensor, clusters: int = 1, name: str = "bank") -> Mahalanobis:
-        """Find the clusters of a bank.
+        """Find the clusters of a bank, with their means and covariances.
 
         Args:
             bank: float32 [M, d], on the CPU or a CUDA device.
-            clusters: c, >= 1.
-            name: what an error calls `bank`.
+            clusters: number of clusters c, from 1 to M.
+            name: name of `bank` for messages of errors.
 
         Raises:
-            UserError: there are no features, or some without a direction; or fewer clusters than 1.
-            NoCovarianceError: a cluster holds only one feature, or equal ones.
+            UserError: there are no features, one is NaN, Inf or of zero norm, or `clusters` is not
+                from 1 to M.
+            NoCovarianceError: all features of a cluster are equal, or it has only one.
         """
         check_features(name, bank)
         if not 1 <= clusters <= len(bank):
@@ -90,17 +93,17 @@ class Mahalanobis:
 
     @torch.no_grad()
     def score(self, test: Tensor, name: str = "test set") -> Tensor:
-        """Squared distance of each feature to the nearest cluster.
+        """Return the squared distance of each feature to the nearest cluster.
 
         Args:
             test: float32 [N, d], on the device of the bank.
-            name: what an error calls `test`.
+            name: name of `test` for messages of errors.
 
         Returns:
             float64 [N], >= 0. Higher = more OOD.
 
         Raises:
-            UserError: there are no features, or some without a direction.
+            UserError: there are no features, or one is NaN, Inf or of zero norm.
         """
         check_features(name, test)
         found = []
@@ -111,20 +114,20 @@ class Mahalanobis:
 
 
 def _labels(bank: Tensor, clusters: int) -> Tensor:
-    """Cluster of each feature, int64 [M]."""
+    """Return the cluster of each feature: int64 [M]."""
     found = KMeans(clusters, n_init=10, random_state=SEED).fit(_unit(bank).cpu().numpy())
     return torch.from_numpy(found.labels_.astype(np.int64)).to(bank.device)
 
 
 def _moments(bank: Tensor, labels: Tensor | None, cluster: int) -> tuple[int, Tensor, Tensor]:
-    """How many features a cluster has, their mean [d], and their covariance [d, d] about it."""
+    """Return the number of features in a cluster, their mean [d] and their covariance [d, d]."""
     count, width = 0, bank.shape[1]
     total = torch.zeros(width, dtype=torch.float64, device=bank.device)
     for members in _members(bank, labels, cluster):
         count += len(members)
         total += members.sum(0)
     centre = total / count
-    # A pass of its own: sums of squares would lose what a small variance is.
+    # A second pass, because sums of squares without the mean would lose small variances.
     squares = torch.zeros(width, width, dtype=torch.float64, device=bank.device)
     for members in _members(bank, labels, cluster):
         away = members - centre
@@ -133,7 +136,7 @@ def _moments(bank: Tensor, labels: Tensor | None, cluster: int) -> tuple[int, Te
 
 
 def _members(bank: Tensor, labels: Tensor | None, cluster: int) -> Iterator[Tensor]:
-    """The unit features of a cluster, float64 [n, d], tile by tile; of all without labels."""
+    """Yield the unit features of a cluster (without labels: all) in tiles, float64 [n, d]."""
     for first in range(0, len(bank), TILE):
         part = bank[first : first + TILE]
         yield _unit(part if labels is None else part[labels[first : first + TILE] == cluster])

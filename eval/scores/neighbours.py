@@ -1,7 +1,7 @@
-"""Which images of the bank are nearest to an image, by the cosine of their features.
+"""Nearest neighbours: the images of the bank whose features have the largest cosines to an image.
 
-Legend: N test features, M of the bank, d their width, R rows and C columns of a tile of cosines,
-k neighbours.
+Legend: N test features, M features of the bank, d feature width, R rows and C columns of a tile of
+cosines, k neighbours.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from shards.errors import UserError
 from train.networks.onednn import packed, product
 
 TILE_ROWS, TILE_COLUMNS = 512, 16_384
-"""R and C: 34 MB in float32."""
+"""R and C of a tile, which has 34 MB in float32."""
 
 
 @torch.no_grad()
 def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
-    """The k bank features with the largest cosine to each test feature.
+    """Find the k features of the bank with the largest cosines to each test feature.
 
     Args:
         test: float32 [N, d].
         bank: float32 [M, d] on the same device; no copy of it is made.
-        k: neighbours, from 1 to M.
-        names: what an error calls `test` and `bank`.
+        k: number of neighbours, from 1 to M.
+        names: names of `test` and `bank` for messages of errors.
 
     Returns:
-        Cosines, float32 [N, k], largest first; and the ids in the bank, int64 [N, k]. Equal ones
-        come in the order of the bank; which of them come in where not all do is not said.
+        The cosines, float32 [N, k], in descending order, and the ids in the bank, int64 [N, k].
+        Neighbours with equal cosines are in the order of their ids. If more than k have the
+        smallest returned cosine, it is not defined which of these are returned.
 
     Raises:
-        UserError: a set is empty or holds a feature that is NaN, Inf or of zero norm, or k does not
-            fit the bank.
+        UserError: a set is empty or has a feature that is NaN, Inf or of zero norm, or k is below 1
+            or larger than M.
     """
     for name, features in zip(names, (test, bank), strict=True):
         check_features(name, features)
@@ -60,14 +61,14 @@ def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple
 
 
 def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of [R, C], or all, and their places.
+    """Return the k largest elements of each row of [R, C] (all if C < k), and their columns.
 
-    They are in the k groups with the largest maxima, so that few elements need be sorted.
+    The k largest elements are in the k groups with the largest maxima, so few elements are sorted.
     """
     groups = tile.shape[1] // GROUP
     if groups <= k:
         return tile.topk(min(k, tile.shape[1]), dim=1)
-    # A group is a column of [GROUP, groups]: maxima along rows are quick.
+    # A group is a column of [GROUP, groups], because maxima along axis 1 are fast.
     grouped = tile[:, : groups * GROUP].view(len(tile), GROUP, groups)
     best = grouped.amax(1).topk(k, dim=1).indices
     members = grouped.gather(2, best[:, None].expand(-1, GROUP, -1)).flatten(1)  # [R, GROUP * k]
@@ -79,7 +80,7 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _in_order(cosines: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of [R, any], or all, by cosine and then by id."""
+    """Sort the candidates [R, any] of each row by cosine, then by id, and return the first k."""
     ids, order = ids.sort(dim=1)
     cosines, by_cosine = cosines.gather(1, order).sort(dim=1, descending=True, stable=True)
     return cosines[:, :k], ids.gather(1, by_cosine)[:, :k]

@@ -1,4 +1,4 @@
-"""What the teacher's head says of an image: entropy and energy of its prototypes, occupied classes.
+"""Scores from the teacher's head: entropy and energy over its prototypes; occupied soft classes.
 
 Legend: N images, d feature width, K prototypes, l logits [N, K] of the head.
 
@@ -6,7 +6,7 @@ Legend: N images, d feature width, K prototypes, l logits [N, K] of the head.
     energy    -tau logsumexp_k(l_k / tau)                    (Liu et al. 2020, "Energy-based
                                                              Out-of-distribution Detection", Eq. 4)
 
-Higher = more OOD for both. The head runs in float32, and in tiles.
+For both, higher = more OOD. The head runs in float32, on a tile of features at a time.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from shards.errors import UserError
 from train.losses import teacher_p
 
 TILE = 2048
+"""Features that the head takes at a time."""
 
 
 @torch.no_grad()
 def prototype_scores(
     head: nn.Module, features: Tensor, temp: float, name: str = "test set"
 ) -> dict[str, Tensor]:
-    """Scores by the distribution over prototypes.
+    """Return the scores from the distribution over prototypes.
 
     Args:
-        head: features [n, d] -> logits [n, K].
-        features: float32 [N, d] on the head's device.
-        temp: tau, > 0; the student's is that of the loss on negatives (Eq. 4).
-        name: what an error calls `features`.
+        head: module from features [n, d] to logits [n, K].
+        features: float32 [N, d] on the device of the head.
+        temp: temperature tau, > 0. The loss on negatives (Eq. 4) uses the student's temperature.
+        name: name of `features` for messages of errors.
 
     Returns:
         "entropy" in nats and "energy" -> float64 [N]. Higher = more OOD.
 
     Raises:
-        UserError: there are no features, some without a direction, or logits that are not finite.
+        UserError: there are no features, one is NaN, Inf or of zero norm, or logits are not finite.
     """
     check_features(name, features)
     parts = []
@@ -55,17 +56,17 @@ def prototype_scores(
 def occupied(
     head: nn.Module, features: Tensor, centre: Tensor, temp: float, name: str = "test set"
 ) -> tuple[int, int]:
-    """Soft classes in use: those that an average image has a probability above 1/K of (Fig. 2).
+    """Count the occupied soft classes, whose mean probability is above 1/K (Fig. 2 of the paper).
 
     Args:
-        head: features [n, d] -> logits [n, K].
-        features: float32 [N, d] of in-distribution test images, on the head's device.
-        centre: what is taken from the teacher's logits, float32 [1, K].
-        temp: tau_t.
-        name: what an error calls `features`.
+        head: module from features [n, d] to logits [n, K].
+        features: features of in-distribution test images, float32 [N, d] on the device of the head.
+        centre: centre that is subtracted from the teacher's logits, float32 [1, K].
+        temp: the teacher's temperature tau_t, > 0.
+        name: name of `features` for messages of errors.
 
     Returns:
-        How many of how many (K).
+        The number of occupied classes, and K.
 
     Raises:
         UserError: see `prototype_scores`.
@@ -74,13 +75,13 @@ def occupied(
     total = torch.zeros(centre.shape[-1], dtype=torch.float64, device=features.device)
     for logits in _logits(head, features, name):
         total += teacher_p(logits.double(), centre.double(), temp).sum(0)
-    # Above by more than the rounding of float32, so that of uniform classes none is occupied.
+    # The margin is above the rounding of float32: if all classes are equal, none is occupied.
     above = total / len(features) * len(total) > 1 + 1e-6
     return int(above.sum()), len(total)
 
 
 def _logits(head: nn.Module, features: Tensor, name: str) -> Iterator[Tensor]:
-    """Logits [n, K] of one tile after the other, float32."""
+    """Yield the logits of each tile of features: float32 [n, K]."""
     with torch.autocast(features.device.type, enabled=False):
         for first, part in zip(range(0, len(features), TILE), features.split(TILE), strict=True):
             logits = head(part.float())

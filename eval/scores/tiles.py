@@ -1,11 +1,12 @@
-"""The arithmetic of one tile of cosines: sums of powers, and what is largest in it.
+"""Arithmetic on one tile of cosines: sums of powers of two, and the largest elements.
 
-Legend: R test features and C bank features of a tile, d feature width, k neighbours. All float32
-but for the sums.
+Legend: R test features and C bank features of a tile, d feature width, k neighbours. Everything is
+float32 except the sums.
 
-A product costs 2 d operations for each element, so that anything else may cost little. Elements are
-therefore taken in groups: a sum of 256 is made in float32 before float64 takes over, and the
-maximum of 32 says whether any of them need be looked at.
+The matrix product costs 2 d operations for each element, so everything else must cost little.
+Elements are therefore handled in groups. Sums of 256 elements are in float32, the rest of a sum in
+float64. The maximum of a group of 32 elements tells whether the group can hold one of the k largest
+elements.
 """
 
 from __future__ import annotations
@@ -17,40 +18,42 @@ import torch
 from torch import Tensor
 
 SUMMED = 256
-"""Terms of a sum in float32."""
+"""Terms that are summed in float32."""
 GROUP = 32
-"""Elements of which the largest is looked for first."""
+"""Elements of a group, whose maximum is computed first."""
 KEPT_BYTES = 30 << 20
-"""See `keep_memory`."""
+"""Size of the block that `keep_memory` allocates and frees."""
 
 
 def unit(features: Tensor, length: float = 1.0) -> Tensor:
-    """Rows of that length, float32; done tile by tile, so no second copy of a set is held.
+    """Return the rows scaled to one length: [R, d] -> float32 [R, d].
 
-    The norms are in float64: an error of one would be in all cosines of a row, times 1/tau.
+    It is called for one tile at a time, so that no second copy of a set is in memory. The norms are
+    in float64, because the error of a norm is in all cosines of its row, times 1/tau.
     """
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
     return features.float() * (length / norms).float()
 
 
 def keep_memory() -> None:
-    """Have the C library keep what a tile frees, on Linux, for the next tile.
+    """Make the C library keep the memory of a tile for the next tile, on Linux.
 
-    It gives large blocks back to the system, and faults of their pages may take as long as a
-    product; but blocks as large as one that it has given back once (32 MB at most) it keeps.
+    The C library returns large blocks to the system, and the page faults of new blocks may take as
+    long as a matrix product. Once it has returned a block (of 32 MB at most), it keeps blocks up to
+    the size of that one.
     """
     np.empty(KEPT_BYTES, np.uint8)
 
 
 def log2_sum(tile: Tensor, steep: bool) -> Tensor:
-    """log2 of the sum of 2^x over each row of a tile.
+    """Return log2 of the sum of 2^x over each row of a tile.
 
-    `torch.logsumexp` in float32 would round to 2e-6 near 25 and so make ties of images that differ:
-    those of an untrained network lie close together.
+    `torch.logsumexp` in float32 would round to 2e-6 near 25. Different images of an untrained
+    network have scores closer than that, and would become ties.
 
     Args:
-        tile: float32 [R, C]; it is used up.
-        steep: whether 2^x may not fit into float32.
+        tile: float32 [R, C]; it is overwritten.
+        steep: True if 2^x may not fit into float32; the maximum of each row is then subtracted.
 
     Returns:
         float64 [R].
@@ -62,18 +65,18 @@ def log2_sum(tile: Tensor, steep: bool) -> Tensor:
 
 
 class Largest:
-    """The k largest elements of each of R rows, of all tiles so far."""
+    """The k largest elements of each of R rows, over all tiles so far."""
 
     def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        """Begin with none, which are -inf."""
+        """Start with k elements that are -inf in each row."""
         self._k = k
         self._limit = torch.full((rows, 1), -math.inf, device=device)
-        """No less than any that is not among the k largest."""
+        """The k-th largest element of each row when the candidates were last sorted, [R, 1]."""
         self._found = [self._limit.expand(rows, k)]
-        """Candidates [R, any], the k largest among them."""
+        """Parts [R, any] that together contain the k largest elements of each row."""
 
     def add(self, tile: Tensor) -> None:
-        """Take in [R, C], finite."""
+        """Add the elements of a tile: float32 [R, C], all finite."""
         if self._k == 0:
             return
         grouped, rest = _grouped(tile)
@@ -81,7 +84,7 @@ class Largest:
             self._found.append(tile)
             self.sort_out()
             return
-        # Few groups hold something larger: they are looked at, and what is larger is kept.
+        # Few groups have a maximum above the limit. Elements above it in these groups are kept.
         row, group = (grouped.amax(1) > self._limit).nonzero(as_tuple=True)
         members = grouped[row, :, group]  # [groups, GROUP]
         which, member = (members > self._limit[row]).nonzero(as_tuple=True)
@@ -95,7 +98,7 @@ class Largest:
             self.sort_out()
 
     def sort_out(self) -> Tensor:
-        """Keep the k largest of the candidates: float32 [R, k] in any order."""
+        """Drop all but the k largest candidates, and return them: float32 [R, k], in any order."""
         largest = torch.cat(self._found, 1).topk(self._k, sorted=False).values
         if self._k:
             self._limit = largest.amin(1, keepdim=True)
@@ -104,14 +107,14 @@ class Largest:
 
 
 def _sum(terms: Tensor) -> Tensor:
-    """Row sums of [R, C], float64."""
+    """Return the row sums of [R, C], float64."""
     whole = terms.shape[1] // SUMMED * SUMMED
     sums = terms[:, :whole].view(len(terms), -1, SUMMED).sum(2) if whole else terms[:, :0]
     return sums.sum(1, dtype=torch.float64) + terms[:, whole:].sum(1, dtype=torch.float64)
 
 
 def _grouped(tile: Tensor) -> tuple[Tensor, Tensor]:
-    """Views of [R, C]: [R, GROUP, C // GROUP], a group along the middle, and what is left over."""
+    """Return views of [R, C]: [R, GROUP, C // GROUP], with groups along axis 1, and the rest."""
     groups = tile.shape[1] // GROUP
     whole = tile[:, : groups * GROUP]
     return whole.view(len(tile), GROUP, groups), tile[:, groups * GROUP :]

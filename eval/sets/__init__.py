@@ -1,6 +1,6 @@
-"""The sets of a scoring: bank, in-distribution test, OOD sets; as shards, or as a file of features.
+"""The sets of a scoring: the bank, the in-distribution test set and the OOD sets.
 
-`opening.py` opens shard sets and gives each its name, `feature_file.py` does so with features that
-were made elsewhere, and `leakage.py` refuses sets that share images with each other or with what
-the run was trained on.
+`opening.py` opens shard sets and names them. `feature_file.py` reads sets as features that were
+made elsewhere. `leakage.py` refuses sets that share images with each other or with the training set
+of the run.
 """

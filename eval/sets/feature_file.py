@@ -1,6 +1,7 @@
-"""Features that were made elsewhere: an .npz file with an array [N, d] for each set, by its name.
+"""Feature files: features that were made elsewhere, as .npz with one array [N, d] for each set.
 
-Where nothing but such files is given, they also say which sets there are, and how large they are.
+The name of an array is the name of its set. If only feature files are scored, their arrays also
+define which sets there are, and their sizes.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from shards.terminal.mistakes import did_you_mean
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One file, a row of the table."""
+    """One feature file; it is one row of the tables, and implements `Features` of networks.py."""
 
     path: Path
     arrays: Mapping[str, NDArray]
-    """Set -> float [N, d], once `check` has passed."""
+    """Set -> its array; float [N, d] once `check` has passed."""
     device: torch.device
-    """Of the scoring."""
+    """Device of the scoring."""
 
     @classmethod
     def read(cls, path: Path, device: torch.device) -> FeatureFile:
-        """Read all arrays.
+        """Read all arrays of a file.
 
         Raises:
-            UserError: the file cannot be read, or two OOD sets have one name.
+            UserError: the file is no readable .npz, or two OOD sets have one name.
         """
         try:
             file = np.load(path)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"--features {path}: is one array, expected an .npz of several")
             with file:
-                # numpy gives what is no array, as a text file, as bytes.
+                # numpy returns a member that is no array, such as a text file, as bytes.
                 arrays = {name: np.asarray(file[name]) for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
@@ -56,23 +57,23 @@ class FeatureFile:
 
     @property
     def key(self) -> str:
-        """In results.json."""
+        """The key in results.json."""
         return f"npz:{self.path.stem}"
 
     @property
     def label(self) -> str:
-        """What a reader sees."""
+        """The name in tables and figures."""
         return self.path.name
 
     def digest(self) -> str:
-        """SHA-256 of the file, in hex digits."""
+        """Return the SHA-256 of the file, in hex digits."""
         return file_sha256(self.path)
 
     def count(self, name: str) -> int:
-        """N of a set.
+        """Return N, the number of images of a set.
 
         Raises:
-            UserError: there is no array of that name, or it holds no features.
+            UserError: there is no array of that name, or it is not float [N, d].
         """
         if name not in self.arrays:
             held = (", ".join(self.arrays) or "nothing") + did_you_mean(name, self.arrays)
@@ -86,10 +87,10 @@ class FeatureFile:
         return len(array)
 
     def check(self, counts: Mapping[str, int]) -> None:
-        """Make sure that all sets have their features, of one width.
+        """Make sure that the file has features of every image of every set, all of one width.
 
         Args:
-            counts: set -> images, the bank among them.
+            counts: set -> number of its images; the bank is one of the sets.
 
         Raises:
             UserError: names the file and the array.
@@ -105,24 +106,25 @@ class FeatureFile:
             if self.arrays[name].shape[1] != width:
                 raise UserError(
                     f"--features {self.path}: rows of {name} have {self.arrays[name].shape[1]} "
-                    f"numbers, those of {BANK} {width}"
+                    f"numbers, expected {width} as in {BANK}"
                 )
 
     def rows(self, name: str) -> NDArray[np.float32]:
-        """Features of a set [N, d], as they are scored."""
+        """Return the features of a set as they are scored: float32 [N, d]."""
         return self.arrays[name].astype(np.float32)
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
-        """Set -> float32 [N, d] on the device, row i = id i."""
+        """Return set -> float32 [N, d] on the device; row i belongs to id i."""
         return {name: torch.from_numpy(self.rows(name)).to(self.device) for name in sets.counts}
 
 
 def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
-    """The sets of a scoring that has nothing but files, one or more: each array is a set.
+    """Return the sets of a scoring of feature files alone: each array of the first file is a set.
 
     Raises:
-        UserError: bank or test set is missing, or there is no OOD set; a name is none of a
-            file; an array holds no features; or the files have other sets than the first.
+        UserError: the bank, the test set or all OOD sets are missing, the name of a set cannot be
+            the name of a file, an array is not float [N, d], or a file has a set that the first
+            file lacks.
     """
     first, *others = files
     ood = [name for name in first.arrays if name not in (BANK, TEST)]

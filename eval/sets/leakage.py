@@ -1,6 +1,7 @@
-"""What the sets of a scoring share with each other and with the training: it is easy to score.
+"""Leakage: images that the sets of a scoring share with each other or with the training set.
 
-Images are compared as `shards.similarity.shared` has it, and features where there is nothing else.
+Shared images make a score look better or worse than it is. Images are compared by
+`shards.similarity.shared`; if there are only feature files, their rows are compared.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ def check_overlap(
     *,
     allow_overlap: bool,
 ) -> list[Shared]:
-    """What is shared, each pair of sets once; it is refused unless it is allowed.
+    """Find the images that sets share, and refuse them unless they are allowed.
 
     Args:
         sets: the sets, opened with the same `allow_overlap`.
-        teacher: of the run, if a run is scored.
-        files: of which the sets are, where these have no images.
-        allow_overlap: whether what is found is returned rather than refused.
+        teacher: the teacher of the run, if a run is scored.
+        files: the feature files, whose rows are compared if the sets have no images.
+        allow_overlap: True to return shared images; False to refuse them.
+
+    Returns:
+        The shared images, each pair of sets once.
 
     Raises:
-        UserError: names sets, counts, and images or rows; of images also what to do.
+        UserError: images are shared and `allow_overlap` is False. Names the sets, the counts and
+            the images or rows, and says what to do.
     """
     found = [] if teacher is None else _trained_on(sets, teacher, allow_overlap)
     if sets.shards:
@@ -55,10 +60,10 @@ def check_overlap(
 
 
 def shared_rows(features: Mapping[str, NDArray[np.float32]]) -> list[Shared]:
-    """The rows [N, d] of features that two sets have both, number by number.
+    """Find the rows of features that are equal, number by number, in two sets.
 
     Args:
-        features: of the bank first, then of the in-distribution test set, then of OOD sets.
+        features: set -> float32 [N, d]: the bank, then the in-distribution test set, then OOD sets.
     """
     digests = {name: shared.digests([rows]) for name, rows in features.items()}
     return shared.equal(digests, shared.compared(features))
@@ -77,7 +82,7 @@ def _refuse_rows(found: Sequence[Shared], file: FeatureFile) -> None:
 
 
 def _trained_on(sets: EvalSets, teacher: LoadedTeacher, allow_overlap: bool) -> list[Shared]:
-    """The sets whose images a teacher was trained on; as the bank they are welcome."""
+    """Find the sets, other than the bank, that the teacher was trained on."""
     folders = {"in-dist": teacher.config.in_dist, "aux": teacher.config.aux}
     words = {"in-dist": "the set", "aux": "the auxiliary set"}
     found = []

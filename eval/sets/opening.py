@@ -1,4 +1,4 @@
-"""The sets of one scoring, and what must not be scored against what."""
+"""The sets of a scoring: their names, their shards, and checks that they can be compared."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from train.teacher import LoadedTeacher
 BANK = "in-dist-train"
 TEST = "in-dist-test"
 NEAR, FAR, MEAN, ALL = "near", "far", "mean", "all"
-"""Columns beside the sets' own: means over the near, the far and all OOD sets, and the OOD sets
-pooled."""
+"""Further columns of the tables: means over the near, the far and all OOD sets; all sets pooled."""
 
 
 def ood_name(given: str) -> str:
-    """What an OOD set is called: as its folder, or its array, unless a column is called so."""
+    """Return the name of an OOD set: that of its folder or array, plus "-set" if it is taken."""
     return f"{given}-set" if given in (BANK, TEST, NEAR, FAR, MEAN, ALL) else given
 
 
 @dataclass(frozen=True)
 class EvalSets:
-    """Sets by name: the bank (in-distribution training), the in-distribution test set, OOD sets."""
+    """The sets of a scoring by name: the bank, the in-distribution test set, then the OOD sets."""
 
     counts: Mapping[str, int]
-    """How many images each has."""
+    """Set -> number of its images."""
     shards: Mapping[str, ShardSet]
-    """Of the same sets, open; shapes are equal. Empty where only features are there."""
+    """Set -> its open shards, with images of one shape; empty if there are only feature files."""
 
     @property
     def scored(self) -> list[str]:
-        """Names of the sets that get scores: all but the bank."""
+        """Names of the sets that get scores: all sets except the bank."""
         return [name for name in self.counts if name != BANK]
 
     @property
@@ -48,16 +47,16 @@ class EvalSets:
 
     @property
     def ood(self) -> dict[str, ShardSet]:
-        """Shards of the OOD sets, if there are shards."""
+        """OOD set -> its shards; empty if there are only feature files."""
         return {name: self.shards[name] for name in self.ood_names if name in self.shards}
 
     @property
     def manifests(self) -> dict[str, Manifest]:
-        """Of each set, if there are shards."""
+        """Set -> its manifest; empty if there are only feature files."""
         return {name: shards.manifest for name, shards in self.shards.items()}
 
     def bank_is_training_set(self, teacher: LoadedTeacher | None) -> bool:
-        """Whether the bank is the set that the teacher was trained on, as Eq. 6 has it."""
+        """True if the bank is the training set of the teacher, as in Eq. 6 of the paper."""
         if teacher is None:
             return False
         return self.shards[BANK].manifest.sha256 == teacher.manifests["in-dist"]
@@ -71,12 +70,12 @@ def open_sets(
     *,
     allow_overlap: bool = False,
 ) -> EvalSets:
-    """Open and check the sets; `stack` closes them.
+    """Open the sets and check them; `stack` closes them.
 
     Raises:
-        UserError: a folder is no sound shard set, or is given twice, a set is empty, two OOD sets
-            have one name, or shapes differ; or two sets hold the same images by
-            their manifests, unless that is allowed.
+        UserError: a folder is no valid shard set or is given twice, a set is empty, two OOD sets
+            have one name, or the shapes of images differ. Also if two sets have the same images
+            according to their manifests, unless `allow_overlap` is set.
     """
     directories = {BANK: in_dist_train, TEST: in_dist_test}
     for directory in ood:
@@ -110,18 +109,18 @@ def _check_shapes(sets: Mapping[str, ShardSet]) -> None:
         shape = shards.manifest.sample_shape
         if shape != expected:
             raise UserError(
-                f"{name}: images are {_times(shape)}, those of {BANK} are {_times(expected)}; "
+                f"{name}: images are {_times(shape)}, images of {BANK} are {_times(expected)}; "
                 "build all sets at the in-distribution size"
             )
 
 
 def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
-    """No two sets may hold the same images, however their folders are called."""
+    """Refuse two sets with the same images, even if their folders differ."""
     for one, other in itertools.combinations(sets, 2):
         here, there = sets[one].manifest, sets[other].manifest
         if share_shards(here, there):
             fault = "hold the same shards"
-        # What other lists leave out may be the whole difference: `eval.sets.leakage` looks then.
+        # With different exclude lists, the sets may be disjoint: `leakage.py` compares images.
         elif share_source(here, there) and here.exclude_sha256 == there.exclude_sha256:
             fault = "were built from the same source and labels"
         else:

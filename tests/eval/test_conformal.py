@@ -1,4 +1,4 @@
-"""P-values by their definition, and the promise that is made with them."""
+"""p-values against their definition, and the false-positive rate that they guarantee."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_p_values_are_those_of_the_definition(levels) -> None:
 @pytest.mark.parametrize("levels", [4, 10**9])
 @pytest.mark.parametrize("count", [1, 19, 99])
 def test_a_score_above_the_threshold_is_one_with_a_small_p_value(levels, count) -> None:
-    """Also where fpr * (n + 1) is a whole number that floats miss: 0.29 * 100."""
+    """The rates include 0.29: in floats, 0.29 * 100 is below the whole number 29."""
     rng = np.random.default_rng(1)
     calibration = rng.integers(levels, size=count) / 7
     scores = np.concatenate([calibration, calibration + 0.1, calibration - 0.1])
@@ -44,7 +44,7 @@ def test_a_score_above_the_threshold_is_one_with_a_small_p_value(levels, count) 
 
 
 def false_positives(rng, count: int, fpr: float, levels: int | None) -> np.ndarray:
-    """Of 200 times new calibration scores and 500 new scores of the same distribution."""
+    """Draw n calibration and 500 other scores 200 times; return the numbers of false positives."""
     found = []
     for _ in range(DRAWS):
         scores = rng.gumbel(size=count + TESTED)
@@ -57,14 +57,14 @@ def false_positives(rng, count: int, fpr: float, levels: int | None) -> np.ndarr
 
 @pytest.mark.parametrize(("count", "fpr"), [(19, 0.05), (200, 0.05), (100, 0.2)])
 def test_the_promised_rate_is_kept(count, fpr) -> None:
-    """Of continuous scores the number of false positives is exactly beta-binomial."""
+    """If scores are continuous, the number of false positives is exactly beta-binomial."""
     found = false_positives(np.random.default_rng(2), count, fpr, levels=None)
     allowed = int(fpr * (count + 1) + 1e-9)
     exact = stats.betabinom(TESTED, allowed, count + 1 - allowed)
     standard_error = exact.std() / np.sqrt(DRAWS)
     assert abs(found.mean() - exact.mean()) < 3 * standard_error
     assert exact.mean() <= fpr * TESTED
-    # The shares of draws below the quartiles, and in the band that holds 95 %.
+    # Shares of draws below the quartiles, and in the interval that has 95 %.
     for quantile in (0.25, 0.5, 0.75):
         level = exact.ppf(quantile)
         share = exact.cdf(level)

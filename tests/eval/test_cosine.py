@@ -1,4 +1,4 @@
-"""Scores by cosines in tiles: their values, their order, their memory, their errors."""
+"""Scores from cosines in tiles: their values, order, memory and errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import pytest
 import torch
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from eval.scores import neighbours
 from eval.scores.cosine import NAMES, eq6, nearest_scores, score
 from eval.scores.neighbours import nearest
 from shards.errors import UserError
+from tests.support.largest_tensor import LargestTensor
 
 
 def features(count, width=16, seed=0):
@@ -23,7 +22,7 @@ def features(count, width=16, seed=0):
 
 
 def eq6_by_definition(test, bank, tau=0.04):
-    """Eq. 6 as the paper writes it, in float64."""
+    """Compute Eq. 6 as the paper writes it, in float64."""
     test, bank = test.double().numpy(), bank.double().numpy()
     test = test / np.linalg.norm(test, axis=1, keepdims=True)
     bank = bank / np.linalg.norm(bank, axis=1, keepdims=True)
@@ -45,9 +44,8 @@ def test_same_order_as_eq6():
     test, bank = features(300), features(200, seed=1)
     scores = score(test, bank).numpy()
     expected = eq6_by_definition(test, bank)
-    assert (
-        np.diff(np.sort(-np.log(-expected))).min() > 1e-6
-    )  # the order is not a matter of rounding
+    differences = np.diff(np.sort(-np.log(-expected)))
+    assert differences.min() > 1e-6, "rounding decides the order"
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(expected))
 
 
@@ -79,33 +77,20 @@ def test_equal_features_tie_wherever_they_stand():
 def test_rounding_makes_no_ties_where_all_features_are_alike():
     test, bank = (1 + 1e-2 * features(count, 64, seed) for seed, count in ((0, 2000), (1, 50)))
     expected = -np.log(-eq6_by_definition(test, bank))
-    assert (
-        np.ptp(expected) < 2e-3
-    )  # at 24.99 float32 has fewer levels in that than there are images
+    # Near 24.99, float32 has fewer values in this range than there are images.
+    assert np.ptp(expected) < 2e-3
     assert len(score(test, bank).unique()) > 1980
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the most elements that any result of an operation has."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.numel = max([self.numel, *sizes])
-        return result
-
-
 def test_nothing_of_test_times_bank_is_held():
-    """A tile is 4,000 elements, the sets are 2,400 and 3,600, N x M 540,000."""
+    """A tile has 4,000 elements, the sets have 2,400 and 3,600, all cosines are 540,000."""
     test, bank = features(600, width=4), features(900, width=4, seed=1)
     with LargestTensor() as traced:
         score(test, bank, tile_rows=50, tile_bank=80)
     assert traced.numel == 50 * 80
     with LargestTensor() as traced:
         nearest_scores(test, bank, 0.04, [5], tile_rows=50, tile_bank=80)
-    assert traced.numel <= 50 * (80 + 3 * 5)  # a tile beside the candidates of the rows before
+    assert traced.numel <= 50 * (80 + 3 * 5)  # a tile, and the candidates of earlier tiles
 
 
 def test_autocast_outside_changes_nothing():
@@ -152,18 +137,18 @@ def test_shapes_must_fit():
 
 
 def cosines_by_definition(test, bank):
-    """float64 [N, M]."""
+    """Return all cosines, float64 [N, M]."""
     test, bank = test.double().numpy(), bank.double().numpy()
     test = test / np.linalg.norm(test, axis=1, keepdims=True)
     return test @ (bank / np.linalg.norm(bank, axis=1, keepdims=True)).T
 
 
-# Banks and tiles with and without whole groups of 32, less than k in a tile, many tiles to merge.
+# With and without whole groups of 32, with less than k features in a tile, with many tiles.
 @pytest.mark.parametrize("bank_size", [9, 64, 700])
 @pytest.mark.parametrize("tile_bank", [5, 32, 100, 8192])
 def test_all_scores_in_one_pass(bank_size, tile_bank):
     test, bank = features(50), features(bank_size, seed=1)
-    bank[3::4] = bank[::4][: len(bank[3::4])] * 2  # ties: of every cosine to these there are two
+    bank[3::4] = bank[::4][: len(bank[3::4])] * 2  # ties: these cosines occur twice
     test[0] = bank[5] * 3
     found = nearest_scores(test, bank, 0.04, [1, 4, 9], tile_rows=16, tile_bank=tile_bank)
     assert list(found) == ["eq6", "max-cosine", "knn-1", "knn-4", "knn-9"]
@@ -205,7 +190,7 @@ def test_powers_beyond_float32(tau):
 
 def test_the_nearest_and_their_ids(monkeypatch):
     monkeypatch.setattr(neighbours, "TILE_ROWS", 8)
-    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 250)  # 7 groups, and some left over
+    monkeypatch.setattr(neighbours, "TILE_COLUMNS", 250)  # 7 groups, and a rest
     test, bank = features(30), features(620, seed=1)
     cosines, ids = nearest(test, bank, 6, NAMES)
     expected = cosines_by_definition(test, bank)

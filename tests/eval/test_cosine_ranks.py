@@ -1,4 +1,4 @@
-"""A bank that is shared out among ranks gives the scores, and the refusals, of a whole one."""
+"""A bank that is divided among ranks gives the same scores and errors as a whole bank."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rank_scores(rank: int, slices: list[tuple[int, int]], out: str) -> None:
     torch.save((found, refusals), f"{out}-{rank}.pt")
 
 
-# Uneven; fewer than k in one; none in one.
+# Parts of unequal size; one part smaller than k and one empty.
 @pytest.mark.parametrize("slices", [[(0, 120), (120, 203)], [(0, 3), (3, 203), (203, 203)]])
 def test_as_one_rank(tmp_path, slices):
     on_ranks(rank_scores, slices, str(tmp_path / "found"), ranks=len(slices))

@@ -1,4 +1,4 @@
-"""The detector against Eq. 6 in numpy, and images of all kinds against shard sets of them."""
+"""The detector against Eq. 6 in numpy, and single images against shard sets of the same images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pixels_of(directory: Path) -> np.ndarray:
 
 @torch.no_grad()
 def eq6_by_definition(case: RunCase, pixels: np.ndarray) -> np.ndarray:
-    """Eq. 6 in log form: float64, by numpy, the whole matrix at once."""
+    """Compute the log form of Eq. 6 in numpy, in float64, with all cosines at once."""
     backbone = load_teacher(case.run, CPU).backbone
     unit = []
     for images in (pixels, pixels_of(case.train)):
@@ -57,7 +57,7 @@ def test_scores_and_decisions_are_those_of_the_definition(case) -> None:
     calibration = eq6_by_definition(case, pixels_of(case.calibration))
     expected = [(1 + sum(calibration >= score)) / 40 for score in scores]
     assert np.abs(np.subtract.outer(scores, calibration)).min() > 1e-4, "rounding decides"
-    fpr = sorted(set(expected))[1]  # which an image has, so that it matters what is done then
+    fpr = sorted(set(expected))[1]  # equal to the p-value of an image: a boundary case
     found = case.detector(device="cpu").score(pixels, fpr=fpr)
     np.testing.assert_allclose(found.score, scores, rtol=0, atol=1e-5)
     assert found.p_value.tolist() == expected
@@ -101,7 +101,7 @@ def test_the_rule_is_that_of_the_set_whose_images_were_resized(tmp_path) -> None
 
 @pytest.fixture(scope="module")
 def calibrated(case, tmp_path_factory) -> tuple[RunCase, Path, list[str]]:
-    """A run that is calibrated on a set of files; their folder, and their names by id."""
+    """A run, calibrated on a set of image files; the folder of the files, and their names by id."""
     folder = tmp_path_factory.mktemp("calibrated")
     for part in range(3):
         write_pictures(folder / "pictures" / str(part), SIZE_PX, seed=50 + part)
@@ -142,7 +142,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_scored(case, tmp_path) -> 
     detector = case.detector(device="cpu")
     names = write_pictures(tmp_path / "p", SIZE_PX)
     damaged = write_damaged(tmp_path / "p")
-    del damaged["notes.txt"]  # whose name nobody looks at here
+    del damaged["notes.txt"]  # a single file is read whatever its name is
     files = [tmp_path / "p" / name for name in (*names[:2], *damaged, *names[2:], "missing.png")]
     found = detector.score([*files, Image.new("F", (9, 9))])
     reasons = [*damaged.values(), "No such file", "holds floats"]
@@ -181,7 +181,7 @@ def test_an_image_without_pixels(case, image, size) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_images_without_a_score_are_named(case, tmp_path, monkeypatch, value) -> None:
-    """Of what stands in the second chunk: a flat image, for which the network gives `value`."""
+    """The second chunk has flat images, whose feature is `value`."""
     detector = case.detector(device="cpu", batch=2)
 
     def spoil(_, inputs, features):
@@ -247,7 +247,7 @@ def test_images_of_the_bank_are_left_out_of_the_calibration(case, tmp_path, caps
     mixed = build_npy_set(tmp_path, "mixed", np.concatenate([new[:9], bank[:3], new[9:]]))
     own = RunCase(case.run, case.train, mixed, case.other)
     detector = own.detector(device="cpu", allow_overlap=True)
-    assert detector.described["overlap"] == {"in-dist-train and in-dist-test": 3}
+    assert detector.provenance.overlap == {"in-dist-train and in-dist-test": 3}
     said = "3 of 21 images of in-dist-test are in in-dist-train too, and are left out of the "
     assert capsys.readouterr().err == f"{said}calibration\n"
 
@@ -262,7 +262,7 @@ def test_images_of_the_bank_are_left_out_of_the_calibration(case, tmp_path, caps
     expected = [(1 + sum(calibration >= score)) / (len(kept) + 1) for score in scores]
     assert detector.score(asked, fpr=0.5).p_value.tolist() == expected
     with pytest.raises(UserError, match="but 18 calibration images"):
-        detector.score(asked, fpr=0.05)  # of 21 it would be promised
+        detector.score(asked, fpr=0.05)  # 21 images would be enough for this rate
 
     only = build_npy_set(tmp_path, "only", bank[:3])
     own = RunCase(case.run, case.train, only, case.other)

@@ -1,4 +1,4 @@
-"""Features over a loader."""
+"""Features of the images that a loader yields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class Backbone(torch.nn.Module):
-    """Feature = (mean of the image, 1); notes the state it was called in."""
+    """A network with the feature (mean of the image, 1); it records the state it was called in."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class Backbone(torch.nn.Module):
 
 
 def batches(*id_lists):
-    """Image `i` is filled with the value i."""
+    """A loader of images: every pixel of image i is i."""
     for ids in id_lists:
         ids = torch.tensor(ids, dtype=torch.int64)
         yield ids, ids.float()[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
@@ -118,7 +118,7 @@ def test_every_rank_gets_the_whole_set(tmp_path, count):
 def test_pixel_features_are_the_pixels(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (12, 2, 4, 3), dtype=np.uint8)
     images[5] = 0
-    monkeypatch.setattr("eval.features.embed.PIXEL_CHUNK", 4)  # three reads, the last shorter
+    monkeypatch.setattr("eval.features.embed.PIXEL_CHUNK", 4)  # three reads, the last one shorter
     features = pixel_features(Pixels(images), range(1, 11))
     assert features.dtype == torch.float32 and features.shape == (10, 24)
     expected = images[1:11].reshape(10, 24) / 255

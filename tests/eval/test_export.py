@@ -1,4 +1,4 @@
-"""The exported file against the run that it was made of, and without all that made it."""
+"""The exported file against its run, also in a Python without torch and DALI."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ sys.meta_path.insert(0, Missing())
 from eval.exported import main
 main(sys.argv[1:])
 """
-"""A Python that has no more than `eval.exported` may need."""
+"""A script for a Python that has only the packages that `eval.exported` may need."""
 
 
 def command(case: RunCase, out: Path, *more: str) -> list[str]:
@@ -57,7 +57,7 @@ def command(case: RunCase, out: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def rgb(tmp_path_factory) -> tuple[RunCase, Path]:
-    """A run and its file with the full bank."""
+    """A run on RGB images, and its file with the full bank."""
     folder = tmp_path_factory.mktemp("rgb")
     case = write_run_case(folder, channels=3)
     main(command(case, folder / "full.onnx", "--fpr", "0.1"))
@@ -66,7 +66,7 @@ def rgb(tmp_path_factory) -> tuple[RunCase, Path]:
 
 @pytest.fixture(scope="module")
 def gray(tmp_path_factory) -> tuple[RunCase, Path]:
-    """A run on gray images and its file with a compressed bank."""
+    """A run on gray images, and its file with a compressed bank."""
     folder = tmp_path_factory.mktemp("gray")
     case = write_run_case(folder, channels=1)
     more = "--bank", str(CENTRES), "--ood", str(case.other)
@@ -97,7 +97,7 @@ def pixels_of(directory: Path, count: int) -> np.ndarray:
 
 @torch.no_grad()
 def test_scores_by_a_compressed_bank_are_a_weighted_mean(gray) -> None:
-    """Eq. 6 in numpy, the centres found anew."""
+    """The reference is Eq. 6 in numpy, with centres that are computed again."""
     case, path = gray
     detector = case.detector(device="cpu")
     bank = compressed_bank(detector.bank, CENTRES)
@@ -150,7 +150,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(rgb, gray) -> None:
 
 
 def test_the_loss_of_auroc_is_measured(gray, tmp_path) -> None:
-    """By sklearn, from the scores of the two banks."""
+    """The reference is scikit-learn, on the scores of the two banks."""
     from sklearn.metrics import roc_auc_score
 
     case, path = gray
@@ -213,7 +213,7 @@ def test_a_file_that_is_none_of_ours(rgb, tmp_path) -> None:
 
 
 def test_metadata_that_is_not_as_it_must_be(rgb) -> None:
-    """The version is told first: what else there is, is that version's own."""
+    """The version is checked first, because another version may have other fields."""
     metadata = Model(str(rgb[1])).metadata
     for changed, message in (
         ({"format_version": "2", "size_px": "[28, 28]"}, "format_version is 2, expected 1"),
@@ -240,7 +240,7 @@ def test_a_folder_without_onnxruntime(tmp_path) -> None:
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_an_export_without_a_package(tmp_path, monkeypatch, package) -> None:
-    assert package not in vars(graph)  # it is told, for nothing imports it before
+    assert package not in vars(graph)  # nothing imports the package before the check
     monkeypatch.setitem(sys.modules, package, None)
     nowhere = RunCase(*[tmp_path / "nowhere"] * 4)
     with pytest.raises(UserError, match=rf"^{package} is not installed: .* -e \.\[export\]"):
@@ -250,7 +250,7 @@ def test_an_export_without_a_package(tmp_path, monkeypatch, package) -> None:
 def test_more_than_a_file_can_hold(rgb, tmp_path, monkeypatch) -> None:
     case, path = rgb
     weights = sum(p.nbytes for p in case.detector(device="cpu").teacher.backbone.parameters())
-    monkeypatch.setattr(detector_file, "to_onnx", None)  # which comes later
+    monkeypatch.setattr(detector_file, "to_onnx", None)  # it must not be called
     monkeypatch.setattr(detector_file, "MOST_BYTES", weights + 50 * 32 * 4)
     with pytest.raises(UserError, match="--bank is full: .* by --bank N"):
         main(command(case, tmp_path / "out.onnx"))
@@ -261,7 +261,8 @@ def test_calibration_images_of_the_bank_are_recorded_if_allowed(rgb, tmp_path, m
     mixed = np.concatenate([pixels_of(case.calibration, 20), pixels_of(case.train, 2)])
     shared = build_npy_set(tmp_path, "mixed", mixed)
     own = RunCase(case.run, case.train, shared, case.other)
-    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))  # of the same bank
+    # The file in `path` has the same bank.
+    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))
     with pytest.raises(UserError, match="2 of in-dist-test are in in-dist-train too"):
         main(command(own, tmp_path / "out.onnx"))
     main(command(own, tmp_path / "out.onnx", "--allow-overlap"))
@@ -271,8 +272,7 @@ def test_calibration_images_of_the_bank_are_recorded_if_allowed(rgb, tmp_path, m
 
 
 def test_ood_sets_are_looked_at_as_in_a_scoring(rgb, tmp_path, monkeypatch, capsys) -> None:
-    """One shares images with the calibration set, which shares some with the bank, and one is what
-    the run was trained on beside."""
+    """`leaky` shares images with the calibration set and the bank; `other` is the auxiliary set."""
     case, path = rgb
     mixed = np.concatenate([pixels_of(case.train, 3), pixels_of(case.calibration, 30)])
     leaky = np.concatenate([mixed[:1], pixels_of(case.other, 4), mixed[-2:]])
@@ -281,7 +281,8 @@ def test_ood_sets_are_looked_at_as_in_a_scoring(rgb, tmp_path, monkeypatch, caps
     teacher = load_teacher(case.run, torch.device("cpu"))
     aux = json.loads((case.other / "manifest.json").read_text())["~sha256"]
     with_aux = dataclasses.replace(teacher, manifests={**teacher.manifests, "aux": aux})
-    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))  # of the same bank
+    # The file in `path` has the same bank.
+    monkeypatch.setattr(detector_file, "to_onnx", lambda *_: onnx.load(path))
 
     out = tmp_path / "out.onnx"
     with pytest.raises(UserError, match=r"1 of leaky are in in-dist-train too .*; 2 of leaky are"):
@@ -344,5 +345,5 @@ def test_the_resize_is_that_of_the_evaluation_graph(gray_set, side_px) -> None:
     matrix = resize_matrix(28, side_px).astype(np.float64)
     exact = matrix @ pixels[..., 0] @ matrix.T
     ((_, views),) = EvalLoader(Pixels(pixels), side_px, 20, torch.device("cpu"))
-    # A last bit may tip what lies in the middle between two levels.
+    # A value in the middle between two levels may be rounded either way.
     assert np.abs(levels(views)[..., 0] - np.clip(exact, 0, 255)).max() < 0.5 + 1e-4

@@ -1,4 +1,4 @@
-"""Features that are kept: found again when nothing changed, never taken for others."""
+"""Stored features: read if nothing changed, and never used for other images or networks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
     (path,) = tmp_path.iterdir()
     data = bytearray(path.read_bytes())
     if damage == "flip":
-        data[-3] ^= 4  # in the numbers: safetensors does not notice
+        data[-3] ^= 4  # a bit of a number: safetensors does not notice
     path.write_bytes(data[: {"flip": len(data), "cut": len(data) - 5, "empty": 0}[damage]])
     assert torch.equal(cache.get(KEY, lambda: FEATURES, WORLD), FEATURES)
     assert torch.equal(cache.get(KEY, never, WORLD), FEATURES)
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
 def test_what_cannot_be_written_is_told_once(tmp_path, capsys, monkeypatch, fault):
     if fault == "folder":
         (tmp_path / "run").touch()
-    else:  # as in a folder that is there and may only be read, where root may write all the same
+    else:  # a read-only folder; simulated, because root can write to any folder
 
         def refused(*_):
             raise SafetensorError("I/O error: Permission denied (os error 13)")

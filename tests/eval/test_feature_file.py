@@ -1,4 +1,4 @@
-"""Features of a file: what is refused, and a scoring that has nothing else."""
+"""Feature files: the errors of bad files, and scorings of feature files alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTS = {BANK: 40, TEST: 25, "svhn": 18, "close": 9}
 
 
 def made_up(**changes) -> dict[str, np.ndarray]:
-    """Features of COUNTS, OOD ones elsewhere; None takes an array away."""
+    """Make random features for COUNTS, those of OOD sets shifted; None removes an array."""
     rng = np.random.default_rng(0)
     shift = {"svhn": 1.5, "close": 0.5}
     arrays = {
@@ -33,7 +33,7 @@ def made_up(**changes) -> dict[str, np.ndarray]:
 
 
 def scored(tmp_path, *files: dict[str, np.ndarray], more=()):
-    """Output folder of a scoring of files a.npz, b.npz, ..."""
+    """Score files a.npz, b.npz, ... and return the output folder."""
     paths = []
     for stem, arrays in zip("abc", files, strict=False):
         paths.append(str(tmp_path / f"{stem}.npz"))
@@ -44,7 +44,7 @@ def scored(tmp_path, *files: dict[str, np.ndarray], more=()):
 
 
 def eq6(arrays, name):
-    """In log form: float64, by numpy, the whole matrix at once."""
+    """Compute the log form of Eq. 6 in numpy, in float64, with all cosines at once."""
     test, bank = (
         rows / np.linalg.norm(rows, axis=1, keepdims=True)
         for rows in (arrays[name].astype(np.float64), arrays[BANK].astype(np.float64))
@@ -57,7 +57,7 @@ def test_features_alone_give_every_table(tmp_path):
     out = scored(tmp_path, arrays, more=("--near", "close"))
     assert sorted(path.name for path in out.iterdir()) == [
         *("histogram.png", "report.html", "results.json", "roc.png", "scores"),
-        *("table.csv", "table.json", "table.md", "table.tex"),
+        *("table.csv", "table.md", "table.tex"),
     ]
     scores = {name: eq6(arrays, name) for name in (TEST, "svhn", "close")}
     scores["all"] = np.concatenate([scores["svhn"], scores["close"]])
@@ -66,7 +66,7 @@ def test_features_alone_give_every_table(tmp_path):
     for name in ("svhn", "close", "all"):
         is_ood = np.repeat([0, 1], [len(scores[TEST]), len(scores[name])])
         both = np.concatenate([scores[TEST], scores[name]])
-        assert np.diff(np.sort(both)).min() > 1e-5  # so that rounding cannot change the order
+        assert np.diff(np.sort(both)).min() > 1e-5  # rounding cannot change the order
         assert found[name]["auroc"]["value"] == pytest.approx(roc_auc_score(is_ood, both))
         expected = average_precision_score(is_ood, both)
         assert found[name]["aupr_ood"]["value"] == pytest.approx(expected)
@@ -106,7 +106,7 @@ def test_what_needs_images_is_left_out(tmp_path):
     assert results["checkpoint"] is None and not results["bank_is_training_set"]
     page = (out / "report.html").read_text()
     assert "<img" not in page and 'id="images"' not in page and 'id="shortcuts"' not in page
-    assert "share no images" not in page  # nobody has looked
+    assert "share no images" not in page  # images were not compared
     auroc = results["methods"]["npz:a"]["scores"]["eq6"]["svhn"]["auroc"]["value"]
     assert f"{100 * auroc:.2f}" in page
 
@@ -131,7 +131,10 @@ def test_several_files_are_rows_of_one_table(tmp_path):
         ({"in_dist_test": np.ones((0, 6))}, r"in-dist-test is float64 \[0, 6\], expected floats"),
         ({"svhn": np.ones((4, 6), int)}, r"svhn is int64 \[4, 6\], expected floats \[N, d\]"),
         ({"svhn": np.ones(4)}, r"svhn is float64 \[4\], expected floats"),
-        ({"svhn": np.ones((4, 5))}, "rows of svhn have 5 numbers, those of in-dist-train 6"),
+        (
+            {"svhn": np.ones((4, 5))},
+            "rows of svhn have 5 numbers, expected 6 as in in-dist-train",
+        ),
         ({"svhn": None, "close": None}, "has no array of OOD images"),
         (
             {"all": np.ones((4, 6)), "all-set": np.ones((4, 6))},
@@ -159,7 +162,7 @@ def test_features_that_are_not_finite_are_named(tmp_path):
 
 @pytest.mark.parametrize("kind", ["f4", "f8"])
 def test_rows_that_two_sets_have_are_refused_or_recorded(tmp_path, kind):
-    """In the second file, whose numbers may be wider: they are compared as they are scored."""
+    """The rows of the second file may be float64; they are compared as float32."""
     leaky = made_up()
     leaky["svhn"][[2, 11]] = leaky[BANK][[7, 7]]
     leaky["close"][4] = leaky[TEST][0]
@@ -220,7 +223,7 @@ def test_a_member_that_is_no_array(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.writestr("readme.txt", "how it was made")
     file = FeatureFile.read(tmp_path / "a.npz", CPU)
-    file.check(COUNTS)  # of a scoring with shards, which has no such set
+    file.check(COUNTS)  # a scoring with shards has no set "readme.txt"
     with pytest.raises(UserError, match=r"a.npz: readme.txt is \|S15 \[\], expected floats"):
         sets_of([file])
 

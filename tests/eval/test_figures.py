@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from eval import compare
 from eval.results.figures import save_histogram, save_roc
 from shards.errors import UserError
-from tests.support.results_cases import made_up_probes, made_up_results
+from tests.support.results_cases import made_up_probes, made_up_scoring, set_facts, trained
 
 
 @pytest.fixture
@@ -56,8 +57,9 @@ def test_histogram_has_a_panel_a_method(tmp_path, drawn):
     save_histogram(tmp_path / "histogram.png", {"one": scores(), "two": scores()})
     axes = drawn["histogram.png"].axes
     assert [axis.get_title().split(":")[0] for axis in axes] == ["one", "two"]
-    for patches in axes[0].containers:
-        assert sum(patch.get_height() for patch in patches) == pytest.approx(100)
+    assert len(axes[0].patches) == 2
+    for steps in axes[0].patches:
+        assert sum(steps.get_data().values) == pytest.approx(100)
 
 
 def test_names_are_drawn_as_they_are(tmp_path, drawn):
@@ -80,18 +82,18 @@ def written_runs(folder, **changes):
     """results.json of three runs, each better than the last."""
     paths = []
     for place, negatives in enumerate(STRATEGIES):
-        results = made_up_results(
+        scoring = made_up_scoring(
             ("cifar100-test", "svhn"),
             protocol="icann22",
             groups={"near": ["cifar100-test"], "far": ["svhn"]},
             start=0.8 + 0.02 * place,
-            settings={"negatives": negatives},
+            training=trained(negatives),
             probes=made_up_probes(0.7 + 0.1 * place, 900 - 100 * place, 0.52 + 0.03 * place),
         )
-        results.update(changes if place == 2 else {})
+        content = scoring.to_json() | (changes if place == 2 else {})
         path = folder / f"run-{place}" / "results.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(results))
+        path.write_text(json.dumps(content))
         paths.append(str(path))
     return paths
 
@@ -122,7 +124,7 @@ def test_figures_2_and_3_show_each_run(tmp_path, drawn):
     colours = [[point[2] for point in markers(axis)] for axis in drawn["fig3.png"].axes]
     assert len(set(colours[0])) == 3 and colours == [colours[0]] * 4
     assert {path.name for path in out.iterdir()} == {
-        *("fig2.png", "fig3.png", "table.md", "table.csv", "table.json", "table.tex")
+        *("fig2.png", "fig3.png", "table.md", "table.csv", "table.tex")
     }
 
 
@@ -143,10 +145,13 @@ def test_the_joint_table_has_a_row_a_run_and_the_papers(tmp_path):
     [
         ({"format_version": 1}, "run-2.*format_version is 1, expected 2"),
         ({"probes": {}}, "run-2.*has no probe sensitivity"),
+        ({"tau": "0.04"}, "run-2.*cannot be read .tau is '0.04', expected float"),
+        ({"methods": {"teacher": {"scores": {}}}}, "run-2.*cannot be read .label is missing"),
+        ({"settings": None}, "run-2.*cannot be read"),
         ({"counts": {"in-dist-test": 3}}, "counts differs: .*run-0.*run-2"),
         ({"tau": 0.1}, "tau differs"),
         (
-            {"manifests": {"in-dist-test": {"sha256": "b" * 64}}},
+            {"manifests": {"in-dist-test": dataclasses.asdict(set_facts("cifar10-test", 7))}},
             "in-dist-test is another set in .*run-2",
         ),
         ({"manifests": {}}, "in-dist-test is another set in .*run-2"),
@@ -162,10 +167,7 @@ def test_files_and_columns_that_are_not_there(tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     verdicts = tmp_path / "verdicts.json"
-    of_sets = ("methods", "probes", "groups")
-    verdicts.write_text(
-        json.dumps({key: v for key, v in made_up_results().items() if key not in of_sets})
-    )
+    verdicts.write_text(json.dumps({"format_version": 2, "images": {"unreadable": 0}}))
     for argv, message in (
         (["--results", str(tmp_path / "no.json")], "no.json: no such file"),
         (["--results", str(broken)], "broken.json: cannot be read"),
@@ -188,14 +190,14 @@ def test_runs_of_one_folder_name_are_told_apart(tmp_path):
 
 def changed(path, **changes):
     with open(path, encoding="utf-8") as file:
-        results = json.load(file) | changes
+        content = json.load(file) | changes
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(results, file)
+        json.dump(content, file)
 
 
 def test_what_a_run_lacks_is_left_out(tmp_path, drawn):
     paths = written_runs(tmp_path)
-    probes = made_up_probes(0.8, 800, 0.55)
+    probes = made_up_scoring(probes=made_up_probes(0.8, 800, 0.55)).to_json()["probes"]
     changed(paths[1], probes={key: probes[key] for key in ("knn_accuracy", "sensitivity")})
     changed(paths[2], probes={key: probes[key] for key in ("occupied", "sensitivity")})
     compare.main([str(tmp_path / "out"), "--results", *paths, "--columns", "svhn"])
@@ -208,13 +210,15 @@ def test_what_a_run_lacks_is_left_out(tmp_path, drawn):
     assert [point[2] for point in markers(over)] == [colours[0], colours[2]]
     text = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "| run-1 | 80.00 | – | 55.00 |" in text and "| run-2 | – | 800 | 55.00 |" in text
-    assert "same classes; without: run-2." in text and "as the bank; without: run-1." in text
+    assert (
+        "in bank and test set; without: run-2." in text and "as the bank; without: run-1." in text
+    )
 
 
 def test_scorings_of_features_alone(tmp_path, drawn):
     paths = written_runs(tmp_path)
     for path in paths:
-        probes = {"sensitivity": made_up_probes()["sensitivity"]}
+        probes = {"sensitivity": made_up_scoring().to_json()["probes"]["sensitivity"]}
         changed(path, probes=probes, protocol="custom", manifests={}, checkpoint=None)
     compare.main([str(tmp_path / "out"), "--results", *paths])
     assert drawn.keys() == {"fig3.png"} and len(drawn["fig3.png"].axes) == 2

@@ -1,4 +1,4 @@
-"""float32 that stays float32, and settings of torch that are as they were."""
+"""`full_float32` switches off TF32 and bfloat16, and restores the settings of torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIXES = [
     {"matmul": "medium"},
     {"convolutions": False},
     {"matmul": "high", "convolutions": False},
-    # From here on settings contradict each other, so that torch does not tell the old ones.
+    # These settings contradict each other, so that torch refuses to read the old ones.
     {"new": ["tf32", "ieee", "ieee", "bf16", "ieee", "bf16"]},
     {"new": ["none", "none", "none", "none", "none", "none"], "generic": "tf32"},
     {"matmul": "high", "new": ["ieee", "tf32", "ieee", "ieee", "ieee", "none"]},
@@ -37,7 +37,7 @@ MIXES = [
 
 @pytest.fixture
 def settings() -> Iterator[None]:
-    """Any warning is an error, and torch is as at its start afterwards."""
+    """Make any warning an error, and restore the settings of torch afterwards."""
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings():
@@ -61,7 +61,7 @@ def ask(mix: dict[str, Any]) -> None:
 
 
 def told() -> list[Any]:
-    """What torch says of its settings, or that it does not."""
+    """Return the settings of torch, "contradiction" for one that it refuses to read."""
     found = [part.fp32_precision for part in NEW]
     for question in (
         torch.get_float32_matmul_precision,
@@ -88,7 +88,7 @@ def test_settings_are_off_inside_and_restored_after_an_error(settings, mix):
 
 
 class Asked(torch.nn.Module):
-    """Notes the settings that it is called with."""
+    """A module that records the settings with which it is called."""
 
     def __init__(self):
         super().__init__()
@@ -99,7 +99,7 @@ class Asked(torch.nn.Module):
         return images.flatten(1)
 
 
-def test_embedding_and_scoring_are_exact_where_the_caller_asked_for_less(settings, monkeypatch):
+def test_features_and_scores_are_in_float32_though_the_caller_asked_for_less(settings, monkeypatch):
     asked = Asked()
     products: list[list[Any]] = []
 
@@ -107,9 +107,9 @@ def test_embedding_and_scoring_are_exact_where_the_caller_asked_for_less(setting
         products.append(told())
         return rows @ matrix.T
 
-    for module in ("scorer", "neighbours"):
-        monkeypatch.setattr(f"eval.{module}.packed", lambda matrix: matrix)
-        monkeypatch.setattr(f"eval.{module}.product", noted)
+    for module in ("cosine", "neighbours"):
+        monkeypatch.setattr(f"eval.scores.{module}.packed", lambda matrix: matrix)
+        monkeypatch.setattr(f"eval.scores.{module}.product", noted)
     test, bank = torch.randn(2, 40, 300, generator=torch.Generator().manual_seed(0))
     ask({"matmul": "medium"})
     before = told()

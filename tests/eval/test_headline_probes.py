@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.audits.headline_probes import probes
+from eval.audits.headline_probes import Probes, probes
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
 from shards.building.build_plan import BuildRequest
@@ -37,7 +37,7 @@ def labelled_set(folder: Path, name: str, classes: tuple[str, ...]) -> ShardSet:
     return ShardSet.open(out)
 
 
-def found(bank: ShardSet, test: ShardSet) -> tuple[dict, list[str]]:
+def found(bank: ShardSet, test: ShardSet) -> tuple[Probes, list[str]]:
     """Probes, and what was told, of features that are nothing but the label."""
     features, shards = {}, {BANK: bank, TEST: test}
     for name, images in shards.items():
@@ -53,7 +53,7 @@ def found(bank: ShardSet, test: ShardSet) -> tuple[dict, list[str]]:
 def test_equal_classes_are_probed(tmp_path):
     bank, test = (labelled_set(tmp_path, name, ("tree", "boat")) for name in COUNTS)
     of_sets, told = found(bank, test)
-    assert set(of_sets["knn_accuracy"].values()) == {1.0} and of_sets["linear_probe"] == 1.0
+    assert set(of_sets.knn_accuracy.values()) == {1.0} and of_sets.linear_probe == 1.0
     assert told == []
 
 
@@ -67,7 +67,7 @@ def test_equal_classes_are_probed(tmp_path):
 def test_a_number_that_means_another_class_is_not(tmp_path, classes, difference):
     bank = labelled_set(tmp_path, BANK, ("tree", "boat"))
     of_sets, told = found(bank, labelled_set(tmp_path, TEST, classes))
-    assert list(of_sets) == ["sensitivity"]
+    assert of_sets == Probes(sensitivity=of_sets.sensitivity)
     assert told == [f"k-NN accuracy and linear probe are left out: {difference}"]
 
 
@@ -95,11 +95,11 @@ def test_labels_that_are_too_few_are_told(bank, expected):
     sets = EvalSets(COUNTS, cast(Any, shards))
     found = probes(features, sets, np.arange(12.0), 0.04, None, told.append)
     assert told == ([expected] if expected else [])
-    assert ("linear_probe" in found) == (len({*bank}) > 1)
+    assert (found.linear_probe is not None) == (len({*bank}) > 1)
 
 
 def test_without_labels_nothing_is_told(tmp_path):
     bank = labelled_set(tmp_path, BANK, ("tree", "boat"))
     pixels = np.zeros((COUNTS[TEST], SIDE_PX, SIDE_PX, 3), np.uint8)
     of_sets, told = found(bank, ShardSet.open(build_npy_set(tmp_path, TEST, pixels)))
-    assert list(of_sets) == ["sensitivity"] and told == []
+    assert of_sets == Probes(sensitivity=of_sets.sensitivity) and told == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -32,14 +33,13 @@ def test_equal_scores_leave_open_what_as_many_tosses_would(in_dist, ood, level) 
         ("aupr_in", in_dist / (in_dist + ood)),
     ):
         won = pairs * value
-        expected = [
+        expected = (
             value,
             stats.beta.ppf(0.025, won, pairs - won + 1),
             stats.beta.ppf(0.975, won + 1, pairs - won),
-        ]
-        ends = [found[name][end] for end in ("value", "low", "high")]
-        assert ends == pytest.approx(expected, abs=1e-9), name
-    assert found["fpr95"]["value"] == 1 and found["fpr95"]["low"] < 1
+        )
+        assert astuple(getattr(found, name)) == pytest.approx(expected, abs=1e-9), name
+    assert found.fpr95.value == 1 and found.fpr95.low < 1
 
 
 @pytest.mark.parametrize(("in_dist", "ood"), SIZES)
@@ -48,17 +48,17 @@ def test_sets_that_lie_apart_are_as_sure_as_pairs_without_a_loss(in_dist, ood) -
     low = without_a_loss(min(in_dist, ood))
     right, wrong = measure(lowest, highest), measure(-lowest, -highest)
     for name in METRICS[:3]:
-        assert right[name] == pytest.approx({"value": 1, "low": low, "high": 1}, abs=1e-9)
-    assert wrong["auroc"] == pytest.approx({"value": 0, "low": 0, "high": 1 - low}, abs=1e-9)
+        assert astuple(getattr(right, name)) == pytest.approx((1, low, 1), abs=1e-9)
+    assert astuple(wrong.auroc) == pytest.approx((0, 0, 1 - low), abs=1e-9)
     for name in METRICS[1:3]:  # not surer of a low value than tosses would be
-        value = wrong[name]["value"]
+        found = getattr(wrong, name)
         pairs = min(in_dist, ood)
         tosses = stats.beta.ppf([0.025, 0.975], *np.array([[0, 1], [1, 0]]) + [
-            [pairs * value] * 2, [pairs - pairs * value] * 2
+            [pairs * found.value] * 2, [pairs - pairs * found.value] * 2
         ])  # fmt: skip
-        assert wrong[name]["low"] <= tosses[0] + 1e-9 and wrong[name]["high"] >= tosses[1] - 1e-9
-    several = mean_of_sets(lowest, [highest, highest])["auroc"]
-    assert several["low"] == pytest.approx(low, abs=1e-9) and several["high"] == 1
+        assert found.low <= tosses[0] + 1e-9 and found.high >= tosses[1] - 1e-9
+    several = mean_of_sets(lowest, [highest, highest]).auroc
+    assert several.low == pytest.approx(low, abs=1e-9) and several.high == 1
 
 
 def test_every_order_of_a_few_images_has_a_sound_interval() -> None:
@@ -79,13 +79,13 @@ def test_every_order_of_a_few_images_has_a_sound_interval() -> None:
                 average_precision_score(~is_ood, -scores),
             ]
             for name, value in zip(METRICS, values, strict=False):
-                ends = found[name]
-                assert ends["value"] == pytest.approx(value, abs=1e-12)
-                assert 0 <= ends["low"] <= min(value, low) + 1e-12, (name, ranks)
-                assert max(value, 1 - low) - 1e-12 <= ends["high"] <= 1, (name, ranks)
-            rate = found["fpr95"]
-            assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
-            assert rate["high"] - rate["low"] > 0.5, ranks
+                ends = getattr(found, name)
+                assert ends.value == pytest.approx(value, abs=1e-12)
+                assert 0 <= ends.low <= min(value, low) + 1e-12, (name, ranks)
+                assert max(value, 1 - low) - 1e-12 <= ends.high <= 1, (name, ranks)
+            rate = found.fpr95
+            assert 0 <= rate.low <= rate.value <= rate.high <= 1
+            assert rate.high - rate.low > 0.5, ranks
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_auroc_next_to_one_is_held_as_often_as_promised(in_dist, ood, auroc) -> 
     held = 0
     for _ in range(200):
         found = auroc_interval(rng.normal(size=in_dist), rng.normal(size=ood) + shift)
-        held += found["low"] <= auroc <= found["high"]
+        held += found.low <= auroc <= found.high
     assert held >= 0.92 * 200
 
 
@@ -110,5 +110,5 @@ def test_a_share_of_ood_images_that_look_normal_is_held_too(missed) -> None:
     for _ in range(200):
         ood = np.where(rng.random(30) < missed, -1.0, 1.0)
         found = auroc_interval(np.zeros(50), ood)
-        held += found["low"] <= 1 - missed
+        held += found.low <= 1 - missed
     assert held >= 0.92 * 200

@@ -1,4 +1,4 @@
-"""Images that sets of a scoring share, and those that a run was trained on."""
+"""Images that the sets of a scoring share with each other or with the training set."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def photos(folder: Path, name: str, seed: int) -> Path:
 
 
 def cut(folder: Path, name: str, keep: Sequence[int], source: Path, **options) -> Path:
-    """A set of those rows of a source that are in `keep`, by a list of the others."""
+    """Build a set of the rows `keep` of a source, by a list that excludes the other rows."""
     others = [i for i in range(20) if i not in keep]
     (folder / f"{name}.jsonl").write_text("".join(f'{{"name": "{i}"}}\n' for i in others))
     request = {"source": "npy", "src": source, "split": "train", "size_px": SIZE_PX, **options}
@@ -107,13 +107,13 @@ def cut(folder: Path, name: str, keep: Sequence[int], source: Path, **options) -
 
 
 def ids_of_rows(folder: Path, rows: Sequence[int]) -> list[int]:
-    """The ids that rows of the source have in a set."""
+    """Return the ids, in a set, of rows of its source."""
     names = [json.loads(line) for line in (folder / "names.jsonl").read_text().splitlines()]
     return sorted(names.index(str(row)) for row in rows)
 
 
 def overlap(paths: Sequence[Path], *, allow: bool = False, teacher=None) -> list:
-    """Of bank, test set and OOD sets."""
+    """Return the shared images of a bank, a test set and OOD sets."""
     with ExitStack() as stack:
         opened = open_sets(*paths[:2], tuple(paths[2:]), stack, allow_overlap=allow)
         return as_lists(check_overlap(opened, teacher, allow_overlap=allow))
@@ -121,7 +121,7 @@ def overlap(paths: Sequence[Path], *, allow: bool = False, teacher=None) -> list
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sets `bank`, `test` and `ood`, `twin` = ood, and source.npy, of which nothing is built."""
+    """The sets `bank`, `test`, `ood`, its copy `twin`, and source.npy, a source without a set."""
     folder = tmp_path_factory.mktemp("made")
     for seed, name in enumerate(("bank", "test", "ood")):
         photos(folder, name, seed)
@@ -132,7 +132,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("encoding", ["raw", "jpg"])
 def test_sets_cut_from_one_source_are_told_apart_image_by_image(made, tmp_path, encoding):
-    """As JPEG the images of one of them have other pixels, but have their names."""
+    """In a JPEG set the pixels of shared images differ, but their names are the same."""
     source = made / "source.npy"
     low = cut(tmp_path, "low", range(10), source)
     high = cut(tmp_path, "high", range(10, 20), source, encoding=encoding)
@@ -150,12 +150,12 @@ def test_sets_cut_from_one_source_are_told_apart_image_by_image(made, tmp_path, 
 
 def test_names_of_two_sources_say_nothing(made):
     names = [(made / name / "names.jsonl").read_text().split() for name in ("bank", "test", "ood")]
-    assert sorted(names[0]) == sorted(names[1]) == sorted(names[2])  # row numbers
+    assert sorted(names[0]) == sorted(names[1]) == sorted(names[2])  # the names are row numbers
     assert overlap([made / name for name in ("bank", "test", "ood")], allow=True) == []
 
 
 def test_equal_sets_are_refused_or_if_allowed_recorded(made, tmp_path):
-    again = tmp_path / "again"  # of the same source, in another order
+    again = tmp_path / "again"  # a set of the same source, in another order
     request = {"source": "npy", "src": made / "test.npy", "split": "train", "size_px": SIZE_PX}
     build(BuildRequest(**request, out=again, seed=5, encoding="jpg"))
     sets = [made / "bank", made / "test", made / "ood"]

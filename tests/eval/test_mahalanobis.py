@@ -1,4 +1,4 @@
-"""SSD's score against scipy and scikit-learn."""
+"""The score of SSD against scipy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 from scipy.spatial.distance import mahalanobis
 from sklearn.cluster import KMeans
 from sklearn.covariance import EmpiricalCovariance
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from eval.scores.mahalanobis import SHRINKAGE, Mahalanobis
 from shards.errors import UserError
+from tests.support.largest_tensor import LargestTensor
 
 
 def features(count, width=8, seed=0, centre=0.0):
@@ -28,7 +27,7 @@ def unit(rows):
 
 
 def shrunk_distances(bank, test):
-    """Squared distance of each unit test feature, from scikit-learn's covariance and scipy."""
+    """Compute the squared distances with scikit-learn's covariance and scipy."""
     fitted = EmpiricalCovariance().fit(bank)
     width = bank.shape[1]
     covariance = (1 - SHRINKAGE) * fitted.covariance_
@@ -38,7 +37,7 @@ def shrunk_distances(bank, test):
 
 
 def test_one_cluster(monkeypatch):
-    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # several, the last shorter
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # several tiles, the last one shorter
     bank, test = features(300, centre=3), features(150, seed=1)
     scores = Mahalanobis.fit(bank).score(test)
     assert scores.dtype == torch.float64
@@ -46,29 +45,17 @@ def test_one_cluster(monkeypatch):
     np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
 
 
-class LargestTensor(TorchDispatchMode):
-    """Notes the most elements that any result of an operation has."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-        self.numel = max([self.numel, *sizes])
-        return result
-
-
 def test_no_second_copy_of_the_bank_is_held(monkeypatch):
     monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)
     bank, test = features(600, centre=3), features(500, seed=1)
     with LargestTensor() as traced:
         Mahalanobis.fit(bank).score(test)
-    assert traced.numel == 600  # norms, one a feature; a tile is 64 x 8, the bank 600 x 8
+    assert traced.numel == 600  # norms of the bank; a tile is 64 x 8, the bank 600 x 8
 
 
 def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch):
     monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)
-    bank = features(300, centre=3000)  # the variance is 1e-6, of a mean of length 1
+    bank = features(300, centre=3000)  # a variance of 1e-6 beside a mean of length 1
     fitted = Mahalanobis.fit(bank)
     rows = unit(bank)
     mean = rows.sum(0) / 300
@@ -80,7 +67,7 @@ def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch
 
 
 def test_nearest_of_three_clusters(monkeypatch):
-    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # of which a cluster fills parts
+    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # a cluster has a part of each tile
     bank = torch.cat([features(n, seed=n, centre=c) for n, c in ((90, 40), (60, -40), (70, 0))])
     test = features(50, seed=1, centre=20)
     labels = KMeans(3, n_init=10, random_state=0).fit(unit(bank)).labels_

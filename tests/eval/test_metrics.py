@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -55,12 +56,12 @@ def test_equals_the_definitions(sets):
     aupr_ood, fpr95 = by_thresholds(in_dist, ood)
     aupr_in, _ = by_thresholds([-s for s in ood], [-s for s in in_dist])
     expected = [by_pairs(in_dist, ood), aupr_ood, aupr_in, fpr95]
-    values = [found[name]["value"] for name in METRICS]
+    values = [getattr(found, name).value for name in METRICS]
     assert values == pytest.approx(expected, abs=1e-12, rel=0)
     assert auroc(np.array(in_dist), np.array(ood)) == values[0]
     for name in METRICS:
-        ends = found[name]
-        assert 0 <= ends["low"] <= ends["value"] <= ends["high"] <= 1
+        ends = getattr(found, name)
+        assert 0 <= ends.low <= ends.value <= ends.high <= 1
 
 
 def test_equals_pair_counting_on_many_float32_scores():
@@ -81,8 +82,8 @@ def test_equals_scikit_learn():
     found = measure(in_dist, ood)
     is_ood, scores = labelled(in_dist, ood)
     fpr, tpr, _ = roc_curve(is_ood, scores, drop_intermediate=False)
-    assert found["samples"] == 1237
-    assert [found[name]["value"] for name in METRICS[1:]] == pytest.approx(
+    assert found.samples == 1237
+    assert [getattr(found, name).value for name in METRICS[1:]] == pytest.approx(
         [
             average_precision_score(is_ood, scores),
             average_precision_score(1 - is_ood, -scores),
@@ -96,7 +97,7 @@ def test_equals_scikit_learn():
 @pytest.mark.parametrize(("ood_images", "missed"), [(19, 0), (20, 1), (39, 1), (40, 2), (100, 5)])
 def test_fpr95_misses_no_more_than_5_percent(ood_images, missed):
     ood, in_dist = np.arange(ood_images), np.arange(200) - 100
-    assert measure(in_dist, ood)["fpr95"]["value"] == (100 - missed) / 200
+    assert measure(in_dist, ood).fpr95.value == (100 - missed) / 200
 
 
 IN_DIST, OOD = np.array([0.1, 0.2, 0.2, 0.6]), np.array([0.2, 0.5, 0.7])
@@ -115,7 +116,7 @@ BY_HAND = {
 def test_higher_is_ood_on_a_case_by_hand():
     assert auroc(IN_DIST, OOD) == pytest.approx(BY_HAND["auroc"], abs=1e-15)
     for found in (measure(IN_DIST, OOD), mean_of_sets(IN_DIST, [OOD, OOD])):
-        values = {name: found[name]["value"] for name in METRICS}
+        values = {name: getattr(found, name).value for name in METRICS}
         assert values == pytest.approx(BY_HAND, abs=1e-15)
 
 
@@ -153,14 +154,10 @@ Z = stats.norm.ppf(0.975)
 
 
 def on_logit_scale(value, variance):
-    """The 95 % interval of a value whose variance is known."""
+    """Value, low and high: the 95 % interval of a value whose variance is known."""
     half = Z * math.sqrt(variance) / (value * (1 - value))
     centre = math.log(value / (1 - value))
-    return {
-        "value": value,
-        "low": 1 / (1 + math.exp(half - centre)),
-        "high": 1 / (1 + math.exp(-half - centre)),
-    }
+    return value, 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def drawn_sets(seed, in_dist=40, ood=(30, 50, 20)):
@@ -180,8 +177,8 @@ def test_auroc_interval_is_delongs():
     won = pairs_won(in_dist, ood)
     variance = won.mean(1).var(ddof=1) / len(ood) + won.mean(0).var(ddof=1) / len(in_dist)
     expected = pytest.approx(on_logit_scale(won.mean(), variance), abs=1e-12, rel=0)
-    assert measure(in_dist, ood)["auroc"] == expected
-    assert auroc_interval(in_dist, ood) == expected
+    assert astuple(measure(in_dist, ood).auroc) == expected
+    assert astuple(auroc_interval(in_dist, ood)) == expected
 
 
 def test_mean_of_sets_knows_that_they_share_the_in_distribution_images():
@@ -192,11 +189,12 @@ def test_mean_of_sets_knows_that_they_share_the_in_distribution_images():
     variance += sum(w.mean(1).var(ddof=1) / len(w) for w in won) / 9
     value = np.mean([w.mean() for w in won])
     found = mean_of_sets(in_dist, sets)
-    assert found["samples"] == 100
-    assert found["auroc"] == pytest.approx(on_logit_scale(value, variance), abs=1e-12, rel=0)
+    assert found.samples == 100
+    expected = pytest.approx(on_logit_scale(value, variance), abs=1e-12, rel=0)
+    assert astuple(found.auroc) == expected
     for name in METRICS:
-        values = [measure(in_dist, ood)[name]["value"] for ood in sets]
-        assert found[name]["value"] == pytest.approx(np.mean(values), abs=1e-12, rel=0)
+        values = [getattr(measure(in_dist, ood), name).value for ood in sets]
+        assert getattr(found, name).value == pytest.approx(np.mean(values), abs=1e-12, rel=0)
 
 
 def slopes(is_positive, scores):
@@ -226,10 +224,11 @@ def test_aupr_intervals_are_those_of_the_slopes():
             of_in_dist.append(len(in_dist) * components[: len(in_dist)])
             of_ood.append((len(ood) * components[len(in_dist) :]).var(ddof=1) / len(ood))
         variance = np.mean(of_in_dist, 0).var(ddof=1) / len(in_dist) + sum(of_ood) / 4
-        expected = on_logit_scale(np.mean(values), variance)
+        value, low, high = on_logit_scale(np.mean(values), variance)
         # Ten pairs without a loss would not say more.
-        expected["low"] = min(expected["low"], stats.binomtest(10, 10).proportion_ci().low)
-        assert mean_of_sets(in_dist, sets)[name] == pytest.approx(expected, abs=1e-7, rel=0)
+        expected = value, min(low, stats.binomtest(10, 10).proportion_ci().low), high
+        found = getattr(mean_of_sets(in_dist, sets), name)
+        assert astuple(found) == pytest.approx(expected, abs=1e-7, rel=0)
 
 
 @pytest.mark.parametrize(
@@ -244,51 +243,51 @@ def test_aupr_intervals_are_those_of_the_slopes():
 def test_where_nothing_varies_the_interval_is_that_of_disjoint_pairs(in_dist, ood, won, of):
     exact = stats.binomtest(won, of).proportion_ci(0.95, "exact")
     found = auroc_interval(in_dist, ood)
-    assert [found["low"], found["high"]] == pytest.approx([exact.low, exact.high], abs=1e-12)
+    assert [found.low, found.high] == pytest.approx([exact.low, exact.high], abs=1e-12)
 
 
 def test_a_single_image_and_ties_alone_leave_much_open():
-    assert auroc_interval([0.0, 1.0, 3.0], [2.0])["low"] < 0.1
+    assert auroc_interval([0.0, 1.0, 3.0], [2.0]).low < 0.1
     tied = auroc_interval([1.0, 1.0, 1.0], [1.0, 1.0])
-    assert tied["low"] < 0.05 and tied["high"] > 0.95
+    assert tied.low < 0.05 and tied.high > 0.95
 
 
 def test_fpr95_interval_of_a_known_threshold_is_jeffreys():
     in_dist, ood = np.arange(300.0), np.full(2000, 270.0)
-    found = measure(in_dist, ood)["fpr95"]
+    found = measure(in_dist, ood).fpr95
     low, high = stats.beta.ppf([0.025, 0.975], 30 + 0.5, 270 + 0.5)
-    assert found["value"] == 0.1
-    assert [found["low"], found["high"]] == pytest.approx([low, high], abs=0.05 * (high - low))
+    assert found.value == 0.1
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.05 * (high - low))
 
 
 def test_fpr95_interval_of_a_known_in_distribution_is_that_of_the_quantile():
     # In-distribution is uniform on [0, 1]: the rate is 1 - the OOD set's true 5 % quantile.
     in_dist, ood = np.arange(200_000) / 200_000, np.arange(400) / 400
-    found = measure(in_dist, ood)["fpr95"]
+    found = measure(in_dist, ood).fpr95
     below = 400 - stats.binom.ppf([0.975, 0.025], 400, 0.95)  # images below it, at either end
     low, high = 1 - below[1] / 400, 1 - (below[0] - 1) / 400
-    assert [found["low"], found["high"]] == pytest.approx([low, high], abs=0.003)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.003)
 
 
 def test_fpr95_interval_of_none_called_ood_is_not_empty():
-    found = measure(np.arange(100.0), np.full(2000, 200.0))["fpr95"]
-    assert found["value"] == found["low"] == 0
-    assert found["high"] == pytest.approx(stats.beta.ppf(0.975, 0.5, 100.5), rel=0.1)
+    found = measure(np.arange(100.0), np.full(2000, 200.0)).fpr95
+    assert found.value == found.low == 0
+    assert found.high == pytest.approx(stats.beta.ppf(0.975, 0.5, 100.5), rel=0.1)
 
 
 def test_fpr95_of_few_ood_images_may_be_anything_above():
     # With a chance of 0.95^40 = 13 %, the true 5 % quantile lies below all 40 images.
-    found = measure(np.arange(1000.0), np.arange(40) + 2000.0)["fpr95"]
-    assert found["value"] == 0 and found["high"] > 0.99
+    found = measure(np.arange(1000.0), np.arange(40) + 2000.0).fpr95
+    assert found.value == 0 and found.high > 0.99
 
 
 def test_fpr95_interval_of_a_mean_shares_the_in_distribution_images():
     in_dist = np.arange(1000.0)
-    found = mean_of_sets(in_dist, [np.full(2000, 700.0), np.full(2000, 500.0)])["fpr95"]
+    found = mean_of_sets(in_dist, [np.full(2000, 700.0), np.full(2000, 500.0)]).fpr95
     # Of an image, (is it above 700 + is it above 500) / 2.
     sd = ((in_dist >= 700).astype(float) + (in_dist >= 500)).std() / 2 / math.sqrt(1000)
-    assert found["value"] == pytest.approx(0.4)
-    assert found["high"] - found["low"] == pytest.approx(2 * Z * sd, rel=0.05)
+    assert found.value == pytest.approx(0.4)
+    assert found.high - found.low == pytest.approx(2 * Z * sd, rel=0.05)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_promise():
@@ -301,5 +300,5 @@ def test_intervals_hold_the_truth_about_as_often_as_they_promise():
     for _ in range(150):
         found = measure(rng.normal(size=80), rng.normal(size=120) + shift)
         for name, value in truth.items():
-            held[name] += found[name]["low"] <= value <= found[name]["high"]
+            held[name] += getattr(found, name).low <= value <= getattr(found, name).high
     assert all(0.9 * 150 <= count < 150 for count in held.values()), held

@@ -1,4 +1,4 @@
-"""Where features come from besides a run: networks of timm."""
+"""Features of timm's networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from train.world import World
 
 WORLD = World(0, 1, torch.device("cpu"))
 SIDE_PX = 160
-"""Of timm's `test_` networks, so that nothing is resized."""
+"""View size of timm's `test_` networks, so that nothing is resized."""
 
 
 def options(**given) -> SetsConfig:
@@ -34,7 +34,8 @@ def random_images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])  # means of ImageNet; of 0.5
+# test_resnet is normalised with ImageNet's mean, test_vit with 0.5.
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
 def test_features_of_timm_are_timms(tmp_path, name):
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=0).eval()

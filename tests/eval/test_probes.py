@@ -93,17 +93,17 @@ def test_a_column_that_never_changes_is_no_harm():
 def test_a_class_that_the_bank_lacks_is_never_right():
     bank, labels = clouds(4, 60, classes=2)
     found = class_probes(bank, labels, bank, np.full(60, 7))
-    assert found["linear_probe"] == 0.0 and set(found["knn_accuracy"].values()) == {0.0}
+    assert found.linear_probe == 0.0 and set(found.knn_accuracy.values()) == {0.0}
 
 
 def test_of_one_class_there_are_no_probes():
     features, labels = clouds(5, 30)
-    assert class_probes(features, np.zeros(30, int), features, labels) == {}
+    assert class_probes(features, np.zeros(30, int), features, labels) is None
 
 
 def test_a_small_bank_leaves_out_the_k_that_it_cannot_have():
     features, labels = clouds(6, 12)
-    assert list(class_probes(features, labels, features, labels)["knn_accuracy"]) == [
+    assert list(class_probes(features, labels, features, labels).knn_accuracy) == [
         "k10-t0.04",
         "k10-t0.07",
     ]
@@ -128,5 +128,5 @@ def test_errors_name_what_is_wrong():
 def test_sensitivity_is_high_where_test_images_look_more_ood():
     train, test = [0.1, 0.2, 0.3, 0.3], [0.3, 0.4, 0.15]
     found = sensitivity(train, test)
-    assert found["value"] == pytest.approx((3 + 4 + 1) / 12, abs=1e-12)
-    assert found["low"] < found["value"] < found["high"]
+    assert found.value == pytest.approx((3 + 4 + 1) / 12, abs=1e-12)
+    assert found.low < found.value < found.high

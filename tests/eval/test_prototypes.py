@@ -56,7 +56,7 @@ def test_entropy_and_energy(head, temp):
 
 def test_uniform_is_most_ood():
     def head(rows):
-        return rows[:, :1] * torch.eye(PROTOTYPES)[0]  # one prototype, or in the end none
+        return rows[:, :1] * torch.eye(PROTOTYPES)[0]  # one prototype has all the weight
 
     scores = prototype_scores(head, torch.tensor([[9.0], [1.0], [1e-6]]), 0.1)
     assert scores["entropy"].diff().gt(0).all() and scores["energy"].diff().gt(0).all()

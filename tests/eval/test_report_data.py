@@ -14,7 +14,7 @@ import scipy
 
 from dali_pipes.batch import ViewSpec
 from eval.report.page_data import report_data
-from eval.results.collect import described, versions
+from eval.results.collect import provenance_of, versions
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.build import build
 from shards.building.build_plan import BuildRequest
@@ -119,12 +119,12 @@ def test_how_pixels_of_each_set_came_to_be_is_known(tmp_path, folders):
     )
     directories = {BANK: folders["train"], TEST: folders["same"], "ood": tmp_path / "ood"}
     shards = {name: ShardSet.open(folder) for name, folder in directories.items()}
-    found = described(EvalSets({n: len(s) for n, s in shards.items()}, shards), None, [])
-    kept = ("resize", "encoding", "excluded")
-    assert [[found["manifests"][name][key] for key in kept] for name in directories] == [
-        ["none", "raw", 0],
-        ["none", "raw", 0],
-        ["pillow-bilinear", "jpg", 2],
+    found = provenance_of(EvalSets({n: len(s) for n, s in shards.items()}, shards), None, [])
+    facts = [found.manifests[name] for name in directories]
+    assert [(one.resize, one.encoding, one.excluded) for one in facts] == [
+        ("none", "raw", 0),
+        ("none", "raw", 0),
+        ("pillow-bilinear", "jpg", 2),
     ]
 
 

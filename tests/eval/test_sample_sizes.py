@@ -36,7 +36,7 @@ def test_the_expected_width_is_that_of_drawn_scores(in_dist, ood) -> None:
     widths = []
     for _ in range(60):
         found = auroc_interval(rng.exponential(size=in_dist), 9 * rng.exponential(size=ood))
-        widths.append(found["high"] - found["low"])
+        widths.append(found.high - found.low)
     assert expected_width(in_dist, ood) == pytest.approx(np.mean(widths), rel=0.1)
 
 

@@ -1,4 +1,4 @@
-"""The command that scores a folder: what it writes, what it says, what it refuses."""
+"""Scoring of a folder of images by command: its files, its messages and its errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> RunCase:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures, some with names that a CSV must not fall apart on, and damaged files."""
+    """Pictures, some with names that a careless CSV file would break on, and damaged files."""
     folder = tmp_path / "folder"
     names = write_pictures(folder, SIZE_PX)
     for name in STRANGE:

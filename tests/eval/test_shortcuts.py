@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from eval.audits.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
 from eval.decisions.images import Pixels
+from eval.intervals import Interval
 from shards.build import build
 from shards.reader import ShardSet
 from tests.support.image_sets import photographs, smooth_images
@@ -181,7 +182,7 @@ def test_a_changed_copy_is_told_apart_by_what_was_changed(change, told_by) -> No
 def test_samples_of_one_distribution_are_not_told_apart() -> None:
     in_dist, ood = halves()
     found = audit(Pixels(in_dist), {"same": Pixels(ood)})
-    assert max(statistic["value"] for statistic in found["same"].values()) < 0.7
+    assert max(statistic.value for statistic in found["same"].values()) < 0.7
     assert tell_apart(found, {"same": 0.8}) == []
 
 
@@ -194,8 +195,8 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
     values = [float(luma(image).mean()) for image in np.concatenate([in_dist, ood])]
     one_way = roc_auc_score(np.arange(120) >= 60, values)
     assert (one_way > 0.5) == brighter
-    assert found["value"] == pytest.approx(max(one_way, 1 - one_way), abs=1e-12)
-    assert found["low"] < found["value"] < found["high"]
+    assert found.value == pytest.approx(max(one_way, 1 - one_way), abs=1e-12)
+    assert found.low < found.value < found.high
 
 
 class OnceLarger(Pixels):
@@ -237,9 +238,9 @@ def test_original_sizes_of_shard_sets_tell_as_those_of_their_files(tmp_path: Pat
     for name in ("larger", "wider"):
         for key, function in functions.items():
             values = [[function(*size) for size in sizes[one]] for one in ("in-dist", name)]
-            assert found[name][key]["value"] == pytest.approx(better_way(*values), abs=1e-12)
-    assert found["larger"]["original-size"]["value"] > 0.7
-    assert found["wider"]["original-aspect"]["value"] > 0.8
+            assert found[name][key].value == pytest.approx(better_way(*values), abs=1e-12)
+    assert found["larger"]["original-size"].value > 0.7
+    assert found["wider"]["original-aspect"].value > 0.8
 
 
 def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypatch) -> None:
@@ -261,14 +262,14 @@ def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypat
     }
     areas = [list(np.sqrt(50 * np.arange(100, 110))), list(np.sqrt([5450, 5400, 5450, 5350]))]
     expected = pytest.approx(better_way(*areas), abs=1e-12)
-    assert found["knows"]["original-size"]["value"] == expected
-    assert found["knows"]["original-aspect"]["value"] == expected
+    assert found["knows"]["original-size"].value == expected
+    assert found["knows"]["original-aspect"].value == expected
     for unknown in (OnceLarger(images, None), Pixels(images)):
         assert not set(audit(unknown, others)["knows"]) & of_source
 
 
-def interval(value: float, low: float) -> dict[str, float]:
-    return {"value": value, "low": low, "high": min(1.0, 2 * value - low)}
+def interval(value: float, low: float) -> Interval:
+    return Interval(value, low, min(1.0, 2 * value - low))
 
 
 @pytest.mark.parametrize(
@@ -296,11 +297,11 @@ def test_a_warning_names_statistic_sets_and_both_aurocs() -> None:
     told = tell_apart(shortcuts, {"svhn": 0.99, "dtd": 0.8, "lsun": 0.9, "stl": 0.97})
     assert all(one.weighs for one in told)
     assert [one.text for one in told] == [
-        "Sets can be told apart by mean brightness alone, which may come from the light of what is "
-        "shown, or its exposure; AUROC (the detector's): lsun 95.0 % (90.0 %), "
+        "Sets can be told apart by mean brightness alone, which may come from the light of the "
+        "scene, or the exposure; AUROC (the detector's): lsun 95.0 % (90.0 %), "
         "svhn 93.4 % (99.0 %)",
-        "Sets can be told apart by contrast alone, which may come from the light of what is shown, "
-        "or its exposure; AUROC (the detector's): stl 92.0 % (97.0 %)",
+        "Sets can be told apart by contrast alone, which may come from the light of the scene, "
+        "or the exposure; AUROC (the detector's): stl 92.0 % (97.0 %)",
     ]
 
 
@@ -314,7 +315,7 @@ def test_a_statistic_near_chance_says_that_the_detector_is_no_better() -> None:
     assert [(one.value, one.weighs) for one in told] == [(0.92, True), (0.579, False)]
     assert told[0].text.endswith("svhn 92.0 % (99.0 %), lsun 71.0 % (70.0 %)")
     assert told[1].text == (
-        "The detector is no better than contrast alone where neither tells much; AUROC (the "
+        "The detector is no better than contrast alone, and both are weak; AUROC (the "
         "detector's): dtd 57.9 % (57.0 %)"
     )
 

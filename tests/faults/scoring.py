@@ -1,7 +1,7 @@
-"""E1-E5: wrong signs and names, bad features, ties, shapes of batches and tiles, shared images.
+"""Faults of a scoring, E1 to E5: wrong signs and names, bad features, ties, tiles, shared images.
 
-What a scoring finds is compared with plain computations (tests/support/score_cases.py), and so is
-what it finds with each polarity mutant in place: none may go unseen.
+The results of a scoring are compared with plain computations (tests/support/score_cases.py). The
+same comparison is made with each polarity mutant in place, and must find a difference.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from tests.support.score_cases import (
 from train.world import World, share_of_rank
 
 Mutant = tuple[object, str, Callable]
-"""Where a function is, its name there, and what takes its place."""
+"""A module or class, the name of a function in it, and the function that replaces it."""
 BANK, TEST = "in-dist-train", "in-dist-test"
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """A scoring as it is, as mutants have it, and of what must be refused; then the parts."""
+    """Test a scoring without faults, with mutants and with bad input; then its parts."""
     case = write_case(trial.folder / "case")
     fault = refusal(case.command(trial.folder / "out"))
     if not trial.expect(fault is None, f"an undisturbed scoring is refused: {fault}"):
@@ -72,7 +72,7 @@ def drill(trial: Trial) -> dict[str, object]:
 
 
 def refusal(arguments: list[str]) -> str | None:
-    """Score by these arguments, silently; the message of the error if they are refused."""
+    """Score silently, and return the message of the error; None if there is none."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             main(arguments)
@@ -85,7 +85,7 @@ def refusal(arguments: list[str]) -> str | None:
 
 
 def polarity_mutants() -> dict[str, Mutant]:
-    """Each is one mistake of sign, direction, order or name, in the real function."""
+    """Return mutants by name, each with one mistake of sign, direction, order or name."""
     nearest, of_prototypes = all_scores.nearest_scores, all_scores.prototype_scores
     distance = mahalanobis.Mahalanobis.score
 
@@ -104,7 +104,7 @@ def polarity_mutants() -> dict[str, Mutant]:
         return mutant
 
     def of_sorted_up(test, *args, **kwargs):
-        farthest = nearest(-test, *args, **kwargs)  # of the sorted cosines, the other end
+        farthest = nearest(-test, *args, **kwargs)  # the smallest cosines in place of the largest
         return {**nearest(test, *args, **kwargs), "knn-5": -farthest["knn-5"]}
 
     def in_order_of_score(path, of_set, shards):
@@ -165,7 +165,7 @@ def polarity_mutants() -> dict[str, Mutant]:
 
 
 def polarity(trial: Trial, case: ScoreCase, expected: Expected) -> dict[str, object]:
-    """Score with each mutant: it is refused, or differs."""
+    """Score with each mutant: there must be an error or a difference."""
     killed, mutants = 0, polarity_mutants()
     for name, (place, attribute, mutant) in mutants.items():
         out = trial.folder / f"mutant-{name}"
@@ -179,7 +179,7 @@ def polarity(trial: Trial, case: ScoreCase, expected: Expected) -> dict[str, obj
 
 
 def metric_cases(trial: Trial) -> dict[str, object]:
-    """Every metric against all pairs and all thresholds, of scores with few and many ties."""
+    """Compare metrics with sums over all pairs and thresholds; scores have few or many ties."""
     rng, largest = trial.rng(), 0.0
     cases = trial.count(1000, 10_000)
     for number in range(cases):
@@ -188,14 +188,16 @@ def metric_cases(trial: Trial) -> dict[str, object]:
         if number % 3:
             in_dist, ood = in_dist.round(number % 3 - 1), ood.round(number % 3 - 1)
         found = measure(in_dist, ood)
-        off = max(abs(found[name]["value"] - v) for name, v in by_definition(in_dist, ood).items())
+        off = max(
+            abs(getattr(found, name).value - v) for name, v in by_definition(in_dist, ood).items()
+        )
         trial.expect(off <= 1e-12, f"metrics of case {number} are {off:.1e} off")
         largest = max(largest, off)
     return {"metric_cases": cases, "metric_largest_difference": largest}
 
 
 def by_definition(in_dist: NDArray, ood: NDArray) -> dict[str, float]:
-    """Share of pairs won, and sums over every threshold that changes anything."""
+    """Compute the metrics from all pairs of scores, and from all thresholds."""
     won = (ood[:, None] > in_dist).sum() + 0.5 * (ood[:, None] == in_dist).sum()
     aupr_ood, fpr95 = by_thresholds(in_dist, ood)
     aupr_in, _ = by_thresholds(-ood, -in_dist)
@@ -204,7 +206,7 @@ def by_definition(in_dist: NDArray, ood: NDArray) -> dict[str, float]:
 
 
 def by_thresholds(negatives: NDArray, positives: NDArray) -> tuple[float, float]:
-    """Average precision, and the first false-positive rate at a true-positive rate of 95 %."""
+    """Return the average precision, and the false-positive rate at a true-positive rate of 95 %."""
     thresholds = np.unique(np.r_[negatives, positives])[::-1, None]
     tp, fp = (positives >= thresholds).sum(1), (negatives >= thresholds).sum(1)
     area = (np.diff(tp, prepend=0) / len(positives) * tp / (tp + fp)).sum()
@@ -217,7 +219,7 @@ def by_thresholds(negatives: NDArray, positives: NDArray) -> tuple[float, float]
 def shapes(
     trial: Trial, case: ScoreCase, features: Features, expected: Expected
 ) -> dict[str, object]:
-    """Batches and shares of ranks give each id once; tiles change scores by rounding alone."""
+    """Check that batches and ranks give each id once, and that tiles change only the rounding."""
     seen = missing = repeated = 0
     largest_feature = 0.0
     batches, ranks = trial.count(3, 6), trial.count(3, 5)
@@ -247,9 +249,9 @@ def shapes(
             off = max(float(np.abs(of_sets[s] - v).max()) for s, v in expected.scores[name].items())
             what = f"{name} in tiles of {rows} x {columns}"
             trial.expect(off <= rounding_of(name), f"{what}: {off:.1e} off")
-            auroc = measure(of_sets[TEST], np.r_[of_sets["ood-a"], of_sets["ood-b"]])["auroc"]
+            auroc = measure(of_sets[TEST], np.r_[of_sets["ood-a"], of_sets["ood-b"]]).auroc
             wanted = expected.metrics(name)["all"]["auroc"]
-            trial.expect(abs(auroc["value"] - wanted) <= 1e-12, f"{what}: AUROC {auroc}")
+            trial.expect(abs(auroc.value - wanted) <= 1e-12, f"{what}: AUROC {auroc}")
             largest[name] = max(largest.get(name, 0.0), off)
     return {
         "ids_seen": seen,
@@ -264,7 +266,7 @@ def shapes(
 def scores_in_tiles(
     case: ScoreCase, features: Features, rows: int, columns: int
 ) -> dict[str, dict[str, NDArray]]:
-    """Score -> set -> [N], computed in tiles of this shape."""
+    """Compute all scores in tiles of one shape: score -> set -> [N]."""
     with (
         patch.object(cosine, "TILE_SHAPE", {"cpu": (rows, columns)}),
         patch.object(mahalanobis, "TILE", rows),
@@ -286,7 +288,7 @@ def scores_in_tiles(
 
 
 def leaks(trial: Trial, case: ScoreCase) -> dict[str, object]:
-    """A set that shares one to three images with another is refused by name, nothing is written."""
+    """Check that sets which share one to three images are refused, and nothing is written."""
     rng, refused = trial.rng(1), 0
     tried = trial.count(12, 100)
     for number in range(tried):
@@ -321,7 +323,7 @@ def leaks(trial: Trial, case: ScoreCase) -> dict[str, object]:
 
 
 def without_direction(trial: Trial) -> dict[str, object]:
-    """Features that are NaN, infinite or zero: set and ids are named, nothing is written."""
+    """Check that NaN, infinite and zero features are refused, and nothing is written."""
     rng, named = trial.rng(2), 0
     tried = trial.count(24, 240)
     for number in range(tried):

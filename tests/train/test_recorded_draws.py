@@ -9,6 +9,7 @@ import torch
 from dali_pipes.batch import ViewSpec
 from dali_pipes.negatives import CHOICE
 from dali_pipes.step_plan import StepPlan, StreamOrder
+from dali_pipes.view_params import draw_view_params
 from train.networks.stochastic_depth import draw_branch_scales
 
 SEED, STEP, BATCH = 11, 3, 8
