@@ -1,14 +1,16 @@
-"""What so many images can say: told before the work, and first in what is written of it.
+"""Sample sizes: how precise an AUROC can be with a number of images, before any score is known.
+
+The command line tells it before the work, and the results tell it first.
 
 Legend: N in-distribution test images, M OOD images, A an AUROC.
 
-Before any score is known, Hanley and McNeil (1982) give the variance of A by the numbers alone,
+Hanley and McNeil (1982) give the variance of A from the numbers of images alone,
 
     (A (1 - A) + (M - 1) (Q1 - A^2) + (N - 1) (Q2 - A^2)) / (N M),  Q1 = A / (2 - A),
                                                                    Q2 = 2 A^2 / (1 + A)
 
-here at A = 0.9, which is of the order of what is published. The interval is as in `intervals.py`:
-symmetric in logit(A), and no surer than min(N, M) pairs without a loss.
+evaluated here at A = 0.9, the order of published results. As in `intervals.py`, the interval is
+symmetric in logit(A), and never claims more than min(N, M) pairs without a loss can show.
 """
 
 from __future__ import annotations
@@ -29,15 +31,17 @@ from shards.reader import ShardSet
 from shards.similarity.equal import all_equal
 
 LIKELY_AUROC = 0.9
+"""AUROC for which intervals are computed in advance."""
 WIDE, HOPELESS = 0.05, 0.2
-"""Widths of an interval: from the one on it is told, from the other on it is a warning."""
+"""Widths of an interval: above the first it is mentioned, above the second it is a warning."""
 MOST_IMAGES = 1 << 20
-"""More are not asked for."""
+"""Largest number of images that a line asks for."""
 NAMED_SETS = 3
+"""Most sets that a line names."""
 
 
 def expected_interval(in_dist: int, ood: int, auroc: float = LIKELY_AUROC) -> tuple[float, float]:
-    """Both ends of the 95 % interval that an AUROC would have, in [0, 1].
+    """Return both ends of the 95 % interval that an AUROC would have, in [0, 1].
 
     Args:
         in_dist: N, at least 1.
@@ -53,47 +57,47 @@ def expected_interval(in_dist: int, ood: int, auroc: float = LIKELY_AUROC) -> tu
 
 
 def expected_width(in_dist: int, ood: int) -> float:
-    """Width of that interval."""
+    """Return the width of the interval of `expected_interval`, in [0, 1]."""
     low, high = expected_interval(in_dist, ood)
     return high - low
 
 
 def ood_images_needed(in_dist: int) -> int | None:
-    """The fewest OOD images with an interval of at most `WIDE`; None if no number would do."""
+    """Return the smallest number of OOD images with an interval of at most `WIDE`; None if none."""
     if expected_width(in_dist, MOST_IMAGES) > WIDE:
         return None
     return _fewest(lambda count: expected_width(in_dist, count) <= WIDE)
 
 
 def images_needed() -> int:
-    """The fewest images of each kind, as many of one as of the other, with such an interval."""
+    """Return the smallest number of images of each kind with an interval of at most `WIDE`."""
     return _fewest(lambda count: expected_width(count, count) <= WIDE)
 
 
-def _fewest(will_do: Callable[[int], bool]) -> int:
-    """The smallest number from 1 to `MOST_IMAGES` that will do, as all larger ones."""
+def _fewest(is_enough: Callable[[int], bool]) -> int:
+    """Return the smallest number from 1 to `MOST_IMAGES` that is enough; larger ones are too."""
     low, high = 1, MOST_IMAGES
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if will_do(middle) else (middle + 1, high)
+        low, high = (low, middle) if is_enough(middle) else (middle + 1, high)
     return low
 
 
 def sizes_that_say_little(
     counts: Mapping[str, int], equal: Collection[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Lines on sets that are too small: those that say next to nothing, and those that say little.
+    """Return lines about sets that are too small: hopelessly small ones, then small ones.
 
     Args:
-        counts: images of each set, the bank among them.
-        equal: sets whose images are all equal, and count as one.
+        counts: number of images of each set, the bank included.
+        equal: sets whose images are all equal and therefore count as one image.
     """
     hopeless: list[str] = []
     little: list[str] = []
     for name in equal:
         if counts[name] > 1:
             hopeless.append(
-                f"All {counts[name]:,} images of {name} are equal and say no more than one"
+                f"All {counts[name]:,} images of {name} are equal and say no more than one image"
             )
     effective = {name: 1 if name in equal else count for name, count in counts.items()}
     of_size: dict[int, list[str]] = {}
@@ -108,7 +112,7 @@ def sizes_that_say_little(
                 f"{_images(effective[TEST])} of {TEST} and {_images(count)} of "
                 f"{few(names, NAMED_SETS)}: an AUROC of {100 * LIKELY_AUROC:g} % would have a 95 % "
                 f"interval of {100 * low:.0f} to {100 * high:.0f} %; {_needed(effective[TEST])} "
-                f"would bring it to {100 * WIDE:g} points"
+                f"would narrow it to {100 * WIDE:g} points"
             )
     return hopeless, little
 
@@ -125,11 +129,11 @@ def _images(count: int) -> str:
 
 
 def sets_of_equal_images(sets: EvalSets, files: Sequence[FeatureFile] = ()) -> list[str]:
-    """The sets whose images are all equal, pixel by pixel; without images, whose features are.
+    """Return the sets whose images are all equal, pixel by pixel.
 
     Args:
         sets: the sets; each is read until two images differ.
-        files: of features, where there are no images.
+        files: files of features. If there are no images, the features are compared instead.
     """
     if sets.shards:
         return [name for name, shards in sets.shards.items() if all_equal(len(shards), shards.read)]
@@ -141,17 +145,21 @@ def sets_of_equal_images(sets: EvalSets, files: Sequence[FeatureFile] = ()) -> l
 
 
 def check_calibration(directory: Path, fpr: float) -> list[str]:
-    """Lines on a calibration set that says little, before anything is computed of it.
+    """Return lines about a calibration set that is too small, before anything is computed.
 
-    Images that the bank has too are left out later, and the rate is checked again then.
+    Images that are also in the bank are left out later, and the rate is then checked again.
+
+    Args:
+        directory: the calibration set.
+        fpr: false-positive rate, in (0, 1).
 
     Raises:
-        UserError: the set cannot promise the rate, or is no shard set.
+        UserError: the set is too small for the rate, or is not a shard set.
     """
     with ShardSet.open(directory) as shards:
         count = len(shards)
         if count == 0:
-            return []  # refused where sets are opened
+            return []  # an empty set is refused when the sets are opened
         check_fpr(fpr, count)
         if all_equal(count, shards.read):
             return [f"{directory}: its images ({count:,}) are all equal, so p-values rest on one"]
@@ -159,24 +167,28 @@ def check_calibration(directory: Path, fpr: float) -> list[str]:
     if 2 * deviation <= mean:
         return []
     return [
-        f"{directory}: {_images(count)} fix a false-positive rate of {100 * fpr:g} % loosely: "
-        f"{100 * mean:.3g} %, give or take {100 * deviation:.2g}; {math.ceil(4 / fpr):,} images "
-        "would bring that to half the rate"
+        f"{directory}: with {_images(count)} the false-positive rate of {100 * fpr:g} % is "
+        f"imprecise: {100 * mean:.3g} % with a standard deviation of {100 * deviation:.2g} points; "
+        f"with {math.ceil(4 / fpr):,} images that would be half the rate"
     ]
 
 
 def check_neighbours(ks: Sequence[int], bank: int) -> list[str]:
-    """Lines on numbers of neighbours that are most of the bank.
+    """Return lines about numbers of neighbours that are most of the bank.
+
+    Args:
+        ks: numbers of neighbours.
+        bank: number of images in the bank.
 
     Raises:
-        UserError: one is more than the bank has.
+        UserError: a number is larger than the bank.
     """
     fit = " ".join(str(k) for k in ks if k <= bank) or "1"
     for k in ks:
         if k > bank:
             raise UserError(f"--k is {k}, but {BANK} has {_images(bank)}; give --k {fit}")
     return [
-        f"--k is {k} of the {bank:,} images of {BANK}: more than half of them, hardly its nearest"
+        f"--k is {k}: more than half of the {bank:,} images of {BANK} are hardly the nearest ones"
         for k in ks
         if 2 * k > bank
     ]

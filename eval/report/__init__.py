@@ -1,6 +1,7 @@
-"""report.html: one scoring on one page.
+"""The report of one scoring: report.html, a single page.
 
-`page.py` fills `page.html.jinja` from what `page_data.py` has gathered: `findings.py` says what
-speaks against the headline, `charts.py` draws, `gallery.py` shows the images with the lowest and
-the highest scores, `views.py` what the network was trained on, and `text.py` words numbers.
+`page_data.py` gathers the data and `page.py` fills `page.html.jinja` with it. `findings.py` lists
+the facts that speak against the headline, `text.py` makes the other texts, `figures.py` draws,
+`gallery.py` shows the images with the highest and the lowest scores, and `views.py` the views that
+the network was trained on.
 """

@@ -36,6 +36,7 @@ VARIABLES = {
 }
 """Colour in a drawing -> the same in the style sheet."""
 BINS = 48
+"""Bins of a histogram."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 11,

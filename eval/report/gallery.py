@@ -1,6 +1,6 @@
-"""The images of the report: which ones, as data in the page, each with its nearest training images.
+"""The images of the report, as data in the page, each with its nearest training images.
 
-Small images are kept pixel by pixel (PNG); larger ones are made small and stored as JPEG.
+Small images are kept pixel by pixel (PNG); larger ones are reduced and stored as JPEG.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from shards.pixels.resize import to_image
 from shards.reader import ShardSet
 
 SHOWN = 6
-"""Images at either end of a set."""
+"""Most images that are shown at each end of a set."""
 NEIGHBOURS = 5
+"""Nearest training images of each image."""
 SMALL_PX = 64
-"""Up to this side an image is shown pixel by pixel."""
+"""Longest side of an image that is shown pixel by pixel."""
 THUMBNAIL_PX = 112
-"""Longest side of what is made of a larger one; screens with double pixels show it at 56."""
+"""Longest side of a reduced image; a screen with double pixel density shows it at 56 px."""
 JPEG_QUALITY = 85
 
 
@@ -37,22 +38,23 @@ class Picture:
     """An image in the page."""
 
     uri: str
+    """The image as a data URI."""
     is_small: bool
-    """Whether it has all its pixels."""
+    """True if the image was not reduced and has all its pixels."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of a set, and what is known of it."""
+    """An image of a set, with its facts."""
 
     picture: Picture
     id: int
     name: str
-    """In its source."""
+    """Name in the source."""
     of_class: str
-    """"" if the set is unlabelled."""
+    """Name of the class; "" if the set is unlabelled."""
     value: float
-    """Its score, or its cosine to the image that it is a neighbour of."""
+    """Score of the image; for a neighbour, its cosine to the image whose neighbour it is."""
     neighbours: tuple[Sample, ...] = ()
     """Nearest training images, the nearest first."""
 
@@ -62,13 +64,13 @@ class Ends:
     """The images at the two ends of a set's scores."""
 
     most: list[Sample]
-    """Most anomalous first."""
+    """Images with the highest scores, the highest first."""
     least: list[Sample]
-    """Least anomalous first."""
+    """Images with the lowest scores, the lowest first."""
 
 
 def picture(image: Image.Image) -> Picture:
-    """An image as a data URI."""
+    """Return an image as a data URI, reduced if it is large."""
     is_small = max(image.size) <= SMALL_PX
     data = io.BytesIO()
     if is_small:
@@ -84,24 +86,26 @@ def picture(image: Image.Image) -> Picture:
 
 
 class Gallery:
-    """Reads what is shown of the sets; the names of a set are read once."""
+    """Reads the images of sets that are shown; the names of a set are read once."""
 
     def __init__(self, sets: Mapping[str, ShardSet], features: Mapping[str, Tensor] | None) -> None:
-        """Take the sets and, for neighbours, the features of all of them.
+        """Set the sets to show.
 
         Args:
             sets: the bank and the sets that were scored, by name.
-            features: of each set, float32 [N, d]; None: no neighbours are shown.
+            features: features of each set, float32 [N, d]; None if no neighbours are shown.
         """
         self._sets = sets
         self._features = features
         self._names: dict[str, list[str]] = {}
 
     def ends(self, name: str, scores: NDArray[np.float64]) -> Ends:
-        """Most and least anomalous images of a set, none of them twice; ties in order of id.
+        """Return the images with the highest and the lowest scores, none of them twice.
+
+        Images of equal score are in the order of their ids.
 
         Args:
-            name: of the set.
+            name: name of the set.
             scores: float64 [N], higher = more OOD.
         """
         count = min(SHOWN, -(-len(scores) // 2))

@@ -36,6 +36,7 @@ from train.metrics import NATS, PANELS, Metric
 
 TEMPLATE = "page.html.jinja"
 LEARNING_RATE = {"learning rate": (Metric("lr", label=""),)}
+"""Panel of the learning rate, in the form of `PANELS`."""
 ROC_CORNER = 0.25
 """Side of the upper left part of the ROC curves that is drawn again, larger."""
 

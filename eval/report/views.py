@@ -1,4 +1,4 @@
-"""Views and negatives of a run, as its network sees them, for the report."""
+"""Views and negatives of a run for the report, as the network sees them in training."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from shards.reader import ShardSet
 from train.config import RunConfig
 
 IMAGES = 4
+"""Number of images whose views are shown."""
 
 
 def views_of_run(config: RunConfig, in_dist: ShardSet, aux: ShardSet | None) -> list[Column]:
-    """Of `IMAGES` images the source, all views, and all views of the negatives, in columns.
+    """Return columns of `IMAGES` images: the source, each view, and each view of the negatives.
 
     Args:
-        config: of the run.
-        in_dist: the images that it was trained on.
-        aux: the auxiliary images, if its negatives are made of them.
+        config: configuration of the run.
+        in_dist: training images of the run.
+        aux: auxiliary images; None if the negatives are not made of them.
 
     Raises:
         UserError: the sets do not fit the run, or cannot be read.
     """
     order = StreamOrder(global_batch=min(IMAGES, len(in_dist)), seed=config.seed)
-    reads = dataclasses.replace(config.loader, reader="stream")  # a few images, not all
+    # Only a few images are read, not the whole set.
+    reads = dataclasses.replace(config.loader, reader="stream")
     cpu = torch.device("cpu")
     loader = TrainLoader(in_dist, aux, config.views, config.strategy, order, cpu, reads)
     with contextlib.closing(loader):

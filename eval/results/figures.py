@@ -20,6 +20,7 @@ from eval.sets.opening import TEST
 from shards.errors import printable
 
 BINS = 60
+"""Bins of a histogram."""
 COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
 """Colours of Okabe and Ito, distinct for people with any colour vision. Their yellow is left out,
 because it is too pale for lines."""

@@ -72,7 +72,7 @@ def test_equals_pair_counting_on_many_float32_scores():
 
 
 def labelled(in_dist, ood):
-    """What scikit-learn takes: labels with OOD positive, scores."""
+    """Return labels, with OOD as the positive class, and scores, for scikit-learn."""
     return np.r_[np.zeros(len(in_dist)), np.ones(len(ood))], np.r_[in_dist, ood]
 
 
@@ -198,7 +198,7 @@ def test_mean_of_sets_knows_that_they_share_the_in_distribution_images():
 
 
 def slopes(is_positive, scores):
-    """What a little more weight on an image adds to scikit-learn's average precision: [N + M]."""
+    """Derivatives of scikit-learn's average precision by the weight of each image: [N + M]."""
     step = 1e-5
     found = []
     for image in range(len(scores)):

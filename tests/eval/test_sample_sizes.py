@@ -1,4 +1,4 @@
-"""What so many images can say, by simulation and by another way to compute it."""
+"""Sample sizes against simulations, published examples and other formulas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.image_sets import build_npy_set, smooth_images
 
 @pytest.mark.parametrize(("in_dist", "ood"), [(900, 300), (300, 900), (60, 60), (2000, 40)])
 def test_the_expected_width_is_that_of_drawn_scores(in_dist, ood) -> None:
-    # Of exponential scores, for which Hanley and McNeil wrote it: P(ood > in-dist) = 9 / 10.
+    # Hanley and McNeil's formula is for exponential scores; here P(ood > in-dist) = 9 / 10.
     rng = np.random.default_rng(0)
     widths = []
     for _ in range(60):
@@ -70,11 +70,11 @@ def test_sets_are_told_by_size_and_the_hopeless_first() -> None:
     hopeless, little = sizes_that_say_little(counts)
     assert len(hopeless) == len(little) == 1
     assert hopeless[0].startswith("900 images of in-dist-test and 3 images of few, other: an AUROC")
-    assert f"{ood_images_needed(900)} images of an OOD set would bring" in hopeless[0]
+    assert f"{ood_images_needed(900)} images of an OOD set would narrow" in hopeless[0]
     assert "120 images of some" in little[0]
     assert sizes_that_say_little({BANK: 5, TEST: 10_000, "svhn": 10_000}) == ([], [])
     hopeless, _ = sizes_that_say_little({BANK: 5, TEST: 500, "same": 400}, ["same"])
-    assert hopeless[0] == "All 400 images of same are equal and say no more than one"
+    assert hopeless[0] == "All 400 images of same are equal and say no more than one image"
     assert "500 images of in-dist-test and 1 image of same" in hopeless[1]
 
 
@@ -121,6 +121,7 @@ def test_a_calibration_set_is_judged_before_the_work(tmp_path) -> None:
     # One p-value of 31 is at most 0.05; its rate is Beta (1, 30), as binomials with ties agree.
     (line,) = check_calibration(of_size[30], 0.05)
     beta = stats.beta(1, 30)
-    assert f"{100 * beta.mean():.3g} %, give or take {100 * beta.std():.2g}; 80 images" in line
+    mean, deviation = f"{100 * beta.mean():.3g} %", f"{100 * beta.std():.2g} points"
+    assert f"{mean} with a standard deviation of {deviation}; with 80 images" in line
     (line,) = check_calibration(of_size[1], 0.5)
     assert "its images (1) are all equal" in line
