@@ -1,4 +1,4 @@
-"""The pictures of a scoring and of several: drawn, and of the right numbers."""
+"""The figures of one scoring and of several: they show the right numbers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_histogram_has_a_panel_a_method(tmp_path, drawn):
 
 
 def test_names_are_drawn_as_they_are(tmp_path, drawn):
-    """A formula is none, and a name that is not UTF-8 has no sign."""
+    """A name is never drawn as a formula, and bytes that are not UTF-8 are escaped."""
     names = {"x$^$": r"x\$^\$", "caf\udce9": r"caf\udce9"}
     save_histogram(tmp_path / "histogram.png", dict.fromkeys(names, scores()))
     titles = [axis.get_title().split(":")[0] for axis in drawn["histogram.png"].axes]
@@ -79,7 +79,7 @@ STRATEGIES = ("none", "rot-in", "combined")
 
 
 def written_runs(folder, **changes):
-    """results.json of three runs, each better than the last."""
+    """Write results.json of three runs, each better than the one before."""
     paths = []
     for place, negatives in enumerate(STRATEGIES):
         scoring = made_up_scoring(
@@ -99,7 +99,7 @@ def written_runs(folder, **changes):
 
 
 def markers(axis):
-    """x, y and colour of what is drawn with a marker."""
+    """Return x, y and colour of each marker."""
     lines = [line for line in axis.lines if line.get_marker() in ("o", "s")]
     return [(*line.get_xydata()[0], line.get_color()) for line in lines]
 

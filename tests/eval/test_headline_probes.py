@@ -23,7 +23,7 @@ SIDE_PX = 4
 
 
 def labelled_set(folder: Path, name: str, classes: tuple[str, ...]) -> ShardSet:
-    """Half of the images are of either class."""
+    """A set whose images are half of one class and half of the other."""
     rng = np.random.default_rng(0)
     for number in range(COUNTS[name]):
         path = folder / f"{name}-source" / "ab"[number % 2] / f"{number}.png"
@@ -38,7 +38,7 @@ def labelled_set(folder: Path, name: str, classes: tuple[str, ...]) -> ShardSet:
 
 
 def found(bank: ShardSet, test: ShardSet) -> tuple[Probes, list[str]]:
-    """Probes, and what was told, of features that are nothing but the label."""
+    """Return probes, and the lines told, of features that are the label alone."""
     features, shards = {}, {BANK: bank, TEST: test}
     for name, images in shards.items():
         labels = images.labels(np.arange(COUNTS[name])) if images.manifest.classes else 0

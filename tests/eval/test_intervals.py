@@ -1,4 +1,4 @@
-"""Intervals where scores say little: few images, equal scores, sets that lie apart."""
+"""Intervals in hard cases: few images, equal scores, sets that lie apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = [(1, 1), (1, 6), (6, 1), (3, 3), (7, 23), (100, 41), (1000, 30)]
 
 
 def without_a_loss(pairs: int) -> float:
-    """Lower end of what `pairs` pairs say of which all are won."""
+    """Return the lower end of the interval of `pairs` pairs that are all won."""
     return stats.binomtest(pairs, pairs).proportion_ci(0.95, "exact").low
 
 

@@ -1,4 +1,4 @@
-"""What a report shows of the run itself: never at the price of the scoring."""
+"""The part of a report about the run: a fault in it never stops the scoring."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folders(tmp_path) -> dict[str, Path]:
 
 
 def shown(tmp_path: Path, folders: dict[str, Path], bank: str):
-    """The report of a run on `train` and `aux` that is scored by `bank`, and what is told."""
+    """Return the report of a run on `train` and `aux` with another `bank`, and the lines told."""
     config = RunConfig(
         in_dist=folders["train"],
         aux=folders["aux"],
@@ -99,7 +99,7 @@ def test_a_report_of_the_run_that_is_cut_short_is_left_out(tmp_path, folders):
         assert data.reports == reports
 
 
-# --------------------------------------------------------------------------- what numbers are of
+# ------------------------------------------------------------------------------- provenance
 
 
 def test_how_pixels_of_each_set_came_to_be_is_known(tmp_path, folders):

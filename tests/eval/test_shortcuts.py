@@ -45,7 +45,7 @@ def border(image: np.ndarray, level: int) -> float:
 
 
 def high_share(image: np.ndarray) -> float:
-    """By the whole plane of frequencies, one at a time."""
+    """Sum over the whole plane of frequencies, one by one."""
     y = luma(image)
     height, width = y.shape
     hann = [0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / (n - 1)) for n in (height, width)]
@@ -200,7 +200,7 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
 
 
 class OnceLarger(Pixels):
-    """Images that know what size they had, or that nobody noted it."""
+    """Images that know their original size, or that know that it was not recorded."""
 
     def __init__(self, images: np.ndarray, sizes: np.ndarray | None) -> None:
         super().__init__(images)

@@ -103,7 +103,7 @@ def test_without_a_run_there_is_no_checkpoint_to_speak_of():
 
 
 def paper_rows(**changes):
-    """Label -> texts of the rows that are the paper's, or the difference to it."""
+    """Return label -> texts of the rows of the paper and of the difference to it."""
     names = ("cifar100-test", "svhn", "texture")
     results = made_up_scoring(
         names,

@@ -1,7 +1,7 @@
-"""From features to results.json: that every score and probe is filed with its sign, set and name.
+"""The path from features to results.json: every score and probe has the right sign, set and name.
 
-The functions have tests of their own; here one scoring is compared, number by number, with plain
-computations from the features that it kept.
+The functions have tests of their own. Here one scoring is compared, number by number, with plain
+computations from the features that it cached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def out(case, tmp_path_factory):
-    """Output folder of the one scoring, in batches that do not fill up."""
+    """Output folder of one scoring, in batches of which the last is not full."""
     folder = tmp_path_factory.mktemp("scored") / "out"
     main(case.command(folder, "--batch", "7"))
     return folder
@@ -60,7 +60,7 @@ def test_numbers_are_those_of_the_features(out, expected):
 
 
 def test_the_case_could_show_a_difference(case, features, expected):
-    """No AUROC is a matter of rounding, none is that of the other sign, no two scores are alike."""
+    """No AUROC depends on rounding, each changes with the sign, and no two scores are equal."""
     seen = set()
     for score in expected.scores:
         assert expected.smallest_gap(score) > 4 * rounding_of(score), score

@@ -1,7 +1,7 @@
-"""A tiny run with its sets, and all that a scoring of them must find: numpy, scipy, scikit-learn.
+"""A tiny run with its sets, and the numbers of its scoring by numpy, scipy and scikit-learn.
 
-Legend: N images of a set, M of the bank, d feature width, K prototypes. All here is in float64 but
-for what the networks compute.
+Legend: N images of a set, M images of the bank, d feature width, K prototypes. Everything is
+computed in float64, except by the networks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from train.teacher import LoadedTeacher, load_teacher
 
 CPU = torch.device("cpu")
 SIDE_PX = 16
-"""Of images and views, so that an evaluation changes no size."""
+"""Side of images and views: they are equal, so that an evaluation changes no size."""
 TAU, KS = 0.04, (1, 5)
 PROBE_KS, PROBE_TEMPS = (10, 20), (0.04, 0.07)
 SHRINKAGE = 1e-3
@@ -47,10 +47,10 @@ FOLDERS = {"in-dist-train": "train", "in-dist-test": "test", "ood-a": "ood-a", "
 COUNTS = {"in-dist-train": 40, "in-dist-test": 25, "ood-a": 14, "ood-b": 9}
 OOD = ("ood-a", "ood-b")
 COLOURS = np.array([[200, 60, 60], [60, 180, 60], [80, 80, 200]])
-"""Of the three classes in distribution; OOD has their complements."""
+"""Colours of the three in-distribution classes; OOD images have their complements."""
 ROUNDING = {"eq6": 1e-5, "max-cosine": 1e-6, "mahalanobis": 1e-8, "entropy": 1e-5, "energy": 1e-6}
-"""Largest difference of a score to its definition: cosines and logits are float32, which Eq. 6 and
-the entropy divide by a temperature."""
+"""Largest difference between a score and its definition. Cosines and logits are float32, and Eq. 6
+and the entropy divide them by a temperature."""
 
 Features = Mapping[str, NDArray]
 """Set -> float32 [N, d]."""
@@ -62,7 +62,7 @@ def rounding_of(score: str) -> float:
 
 @dataclass(frozen=True)
 class ScoreCase:
-    """Where the run and its sets are."""
+    """The folders of the run and its sets."""
 
     root: Path
 
@@ -93,7 +93,7 @@ class ScoreCase:
             return shards.labels(np.arange(len(shards)))
 
     def plain_features(self) -> Features:
-        """The teacher's, by torch alone."""
+        """Features of the teacher, computed by torch alone."""
         found = {}
         for name in FOLDERS:
             views = (self.images(name).astype(np.float32) - np.float32(RGB_MEAN)) / RGB_STD
@@ -103,7 +103,7 @@ class ScoreCase:
         return found
 
     def kept_features(self) -> Features:
-        """Those that a scoring kept in the run, by the digest of the set."""
+        """Features that a scoring cached in the run, found by the digest of the set."""
         by_digest = {}
         for path in (self.run / "features").iterdir():
             with safe_open(path, framework="np") as file:
@@ -117,7 +117,7 @@ class ScoreCase:
 
 
 def write_case(root: Path) -> ScoreCase:
-    """Sets of three classes, and a run that has been trained for `STEP` steps, so to say."""
+    """Write sets of three classes, and a run whose checkpoint says `STEP` steps."""
     for seed, (name, folder) in enumerate(FOLDERS.items()):
         write_set(root / folder, COUNTS[name], seed, is_ood=name in OOD)
     config = RunConfig(
@@ -144,7 +144,7 @@ def write_case(root: Path) -> ScoreCase:
 
 
 def write_set(out: Path, count: int, seed: int, *, is_ood: bool) -> None:
-    """PNG files in folders of their class, and shards of them."""
+    """Write PNG files in a folder for each class, and shards of them."""
     rng = np.random.default_rng([5, seed])
     for i in range(count):
         colour = (255 - COLOURS if is_ood else COLOURS)[i % 3] + rng.integers(-75, 76, 3)
@@ -156,26 +156,26 @@ def write_set(out: Path, count: int, seed: int, *, is_ood: bool) -> None:
     build(BuildRequest(source="class-folders", src=source, size_px=SIDE_PX, out=out))
 
 
-# -------------------------------------------------------------------------- what must be found
+# ------------------------------------------------------------------------- expected numbers
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a scoring of given features must find."""
+    """The numbers that a scoring of given features must find."""
 
     scores: dict[str, dict[str, NDArray[np.float64]]]
-    """Score -> set -> [N]."""
+    """Key of a score -> set -> scores, [N]."""
     probes: dict[str, Any]
 
     def pairs(self, score: str) -> dict[str, tuple[NDArray, NDArray]]:
-        """Column of one OOD set or of all -> in-distribution and OOD scores."""
+        """Return in-distribution and OOD scores for the column of each OOD set, and for `all`."""
         of_sets = self.scores[score]
         ood = {name: of_sets[name] for name in OOD}
         ood["all"] = np.concatenate(list(ood.values()))
         return {name: (of_sets["in-dist-test"], values) for name, values in ood.items()}
 
     def metrics(self, score: str) -> dict[str, dict[str, float]]:
-        """Column -> metric -> value, by scikit-learn."""
+        """Return column -> metric -> value, by scikit-learn."""
         found = {name: metrics_of(*pair) for name, pair in self.pairs(score).items()}
         found["mean"] = {
             metric: float(np.mean([found[name][metric] for name in OOD])) for metric in found["all"]
@@ -183,7 +183,7 @@ class Expected:
         return found
 
     def smallest_gap(self, score: str) -> float:
-        """Between an in-distribution and an OOD score: below it rounding may change an AUROC."""
+        """Smallest gap between an in-distribution and an OOD score; errors below keep the AUROC."""
         in_dist, ood = self.pairs(score)["all"]
         return float(np.abs(in_dist[:, None] - ood).min())
 
@@ -200,7 +200,7 @@ def metrics_of(in_dist: NDArray, ood: NDArray) -> dict[str, float]:
 
 
 def expected_of(case: ScoreCase, features: Features) -> Expected:
-    """All scores and probes of these features, of which `case` has labels and head."""
+    """Return all scores and probes of these features, with the labels and the head of `case`."""
     bank, test = features["in-dist-train"], features["in-dist-test"]
     by_set = {
         name: scores_of(features[name], bank, logits(case.teacher, features[name]))
@@ -209,7 +209,7 @@ def expected_of(case: ScoreCase, features: Features) -> Expected:
     labels = case.labels("in-dist-train"), case.labels("in-dist-test")
     of_train, of_test = (by_set[name]["eq6"] for name in ("in-dist-train", "in-dist-test"))
     is_test = np.r_[np.zeros(len(of_train)), np.ones(len(of_test))]
-    # tau_t falls in equal parts from epoch to epoch; the last step that was made counts.
+    # tau_t falls by equal parts from epoch to epoch; the epoch of the last step counts.
     epoch = (STEP - 1) // (len(bank) // BATCH)
     start, end = LOSS.teacher_temp_start, LOSS.teacher_temp_end
     temp = start + (end - start) * epoch / (EPOCHS - 1)
@@ -230,7 +230,7 @@ def expected_of(case: ScoreCase, features: Features) -> Expected:
 
 
 def scores_of(features: NDArray, bank: NDArray, of_head: NDArray) -> dict[str, NDArray]:
-    """Score -> [N], each as its definition has it."""
+    """Return key of a score -> [N], by its definition."""
     unit, unit_bank = unit_rows(features), unit_rows(bank)
     cosines = unit @ unit_bank.T
     nearest = -np.sort(-cosines, axis=1)
@@ -263,7 +263,7 @@ def logits(teacher: LoadedTeacher, features: NDArray) -> NDArray[np.float64]:
 def occupied(
     teacher: LoadedTeacher, test: NDArray, temp: float, centre: NDArray | None = None
 ) -> int:
-    """Prototypes whose mean probability is above 1 / K."""
+    """Return the number of prototypes whose mean probability is above 1 / K."""
     centre = teacher.centre.double().numpy() if centre is None else centre
     mean = softmax((logits(teacher, test) - centre) / temp, axis=1).mean(0)
     return int((mean > 1 / len(mean)).sum())
@@ -272,7 +272,7 @@ def occupied(
 def vote(
     bank: NDArray, labels: NDArray, test: NDArray, truth: NDArray, k: int, temp: float
 ) -> float:
-    """Share of test images whose class the vote of their neighbours names, image by image."""
+    """Return the share of test images whose neighbours vote for their class, image by image."""
     cosines, right = unit_rows(test) @ unit_rows(bank).T, 0
     for row, label in zip(cosines, truth, strict=True):
         near = np.argsort(-row)[:k]
@@ -288,11 +288,11 @@ def linear_probe(bank: NDArray, labels: NDArray, test: NDArray, truth: NDArray) 
     return float(fitted.score(scaler.transform(normalize(test)), truth))
 
 
-# -------------------------------------------------------------------------- what was found
+# ---------------------------------------------------------------------------- found numbers
 
 
 def differences(out: Path, expected: Expected) -> list[str]:
-    """What results.json and scores/*.csv in `out` have otherwise, a line each."""
+    """Return one line for each number in results.json and scores/*.csv that is not as expected."""
     results = json.loads((out / "results.json").read_text())
     probes = results["probes"]
     found = numbers(
@@ -326,7 +326,7 @@ def differences(out: Path, expected: Expected) -> list[str]:
 def numbers(
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]], probes: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Every number by a name: score -> column -> metric, and the probes."""
+    """Return every number under one name: those of score, column and metric, and the probes."""
     flat = {
         f"{score} {column} {metric}": value
         for score, columns in metrics.items()
