@@ -1,14 +1,15 @@
-"""Checkpoints: `checkpoints/step-00001234/`, complete or not there, and never a pickle.
+"""Checkpoints: folders `checkpoints/step-00001234/`, complete or absent, and without pickles.
 
     networks.safetensors     student, teacher, centre and other moving averages, scale of the loss
     optimizer.safetensors    moments and step counts
     state.json               step, optimizer groups, loader state, configuration, versions
-    COMPLETE.json            size and sha256 of each of these, written last
+    COMPLETE.json            size and SHA-256 digest of each of these files, written last
 
-A checkpoint is written beside its final name and renamed when it is whole, by a thread of its own:
-the next steps are computed meanwhile. One that fails its digests is passed over, aloud, for the one
-before it: neither safetensors nor torch notices a flipped bit. If all fail, a run is not begun
-anew in their place. None holds a value that is not finite.
+A thread writes a checkpoint under a temporary name, while the next steps are computed, and renames
+it when all files are on the disk. A checkpoint with a wrong digest is skipped with a warning, and
+the checkpoint before it is used: neither safetensors nor torch notices a flipped bit. If all
+checkpoints are damaged, the run is refused instead of started again. Values that are not finite are
+never written.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "s
 COMPLETE = "COMPLETE.json"
 NAME = re.compile(r"step-\d{8,}")
 ABSENT = (FileNotFoundError, NotADirectoryError)
-"""Errors that tell of damage; others, of a network or a permission, tell nothing of the files."""
+"""Errors that mean damage. Others (a network, a permission) say nothing about the files."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,22 @@ class Checkpoint:
     """A checkpoint whose files have been verified."""
 
     directory: Path
+    """The folder of the checkpoint."""
     step: int
+    """The number of steps that were done."""
     sha256: str
-    """Digest of COMPLETE.json, and through it of every file."""
+    """SHA-256 digest of COMPLETE.json, which has the digests of all files."""
 
     def networks(self, device: torch.device) -> dict[str, Tensor]:
-        """Student, teacher and centre by name."""
+        """Read the tensors of `TrainState.network_tensors` onto `device`."""
         return load_file(self.directory / NETWORKS, device=str(device))
 
     def state(self) -> dict[str, Any]:
-        """state.json."""
+        """Read state.json."""
         return json.loads((self.directory / STATE).read_text())
 
     def other_versions(self) -> str:
-        """Which of the libraries that wrote it have other versions here; empty if none has."""
+        """Name the libraries whose versions differ from those that wrote it; empty if none do."""
         theirs = self.state()["versions"]
         return ", ".join(
             f"{name} {theirs.get(name)} (here {ours})"
@@ -69,15 +72,18 @@ class Checkpoint:
         )
 
     def restore(self, config: RunConfig, state: TrainState) -> dict[str, Any]:
-        """Load everything into `state`, that of `config`; returns the loader's state.
+        """Load everything into `state`, the start of a run of `config`.
+
+        Returns:
+            The state of the loader.
 
         Raises:
-            UserError: it is of another run, or another version of oodino wrote it; or its parts
-                are of different steps: the folder was renamed or put together.
+            UserError: the checkpoint belongs to another run, another version of oodino wrote it, or
+                its files belong to different steps because the folder was renamed or assembled.
         """
         device = state.centre.device
         values = self.state()
-        # With --elastic what that allows may have changed on the way, and since.
+        # A run with --elastic may have changed these fields before this checkpoint or after it.
         lenient = dataclasses.replace(config, elastic=True)
         difference = first_difference(lenient, from_fields(values["config"]))
         if difference:
@@ -99,27 +105,27 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Saves the state of a run as it is at a step, and writes it while the run goes on."""
+    """Copies the state of a run at a step, and writes the copy during the next steps."""
 
     def __init__(self, config: RunConfig) -> None:
-        """Write into the run of `config`."""
+        """Prepare to write into `config.out`."""
         self._config = config
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def save(self, state: TrainState, loader: dict[str, Any]) -> None:
-        """Copy the state and start to write it, once the checkpoint before it is written.
+        """Wait until the previous checkpoint is written, copy the state, and start to write it.
 
         Raises:
             UserError: a value is not finite.
-            OSError: the one before could not be written.
+            OSError: the previous checkpoint could not be written.
         """
         self.wait()
         snapshot = Snapshot.of(state, loader, self._config)
         self._writing = self._thread.submit(snapshot.write, self._config)
 
     def wait(self) -> None:
-        """Return when what was saved is on the disk.
+        """Return when the last saved checkpoint is on the disk.
 
         Raises:
             OSError: it could not be written.
@@ -129,12 +135,12 @@ class CheckpointWriter:
             self._writing = None
 
     def check(self) -> None:
-        """Raise what `wait` would, if that is known already."""
+        """Raise the error of a write that has failed already; do not wait for one at work."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
     def close(self) -> None:
-        """Write what was saved."""
+        """Finish writing."""
         self._thread.shutdown()
         self.wait()
 
@@ -144,9 +150,13 @@ class Snapshot:
     """A copy of everything that a checkpoint holds, in the host's memory."""
 
     step: int
+    """The number of steps that were done."""
     networks: dict[str, Tensor]
+    """Content of networks.safetensors."""
     optimizer: dict[str, Tensor]
+    """Content of optimizer.safetensors."""
     described: dict[str, Any]
+    """Content of state.json."""
 
     @classmethod
     def of(cls, state: TrainState, loader: dict[str, Any], config: RunConfig) -> Snapshot:
@@ -161,8 +171,8 @@ class Snapshot:
         if not all(finite):
             name = list(tensors)[finite.index(False)]
             raise UserError(
-                f"{name} is not finite at step {state.step}: no checkpoint is written of that; "
-                f"those in {config.out} are from before"
+                f"{name} is not finite at step {state.step}, so no checkpoint is written; the "
+                f"checkpoints in {config.out} are from before that"
             )
         return cls(
             state.step,
@@ -177,7 +187,7 @@ class Snapshot:
         )
 
     def write(self, config: RunConfig) -> None:
-        """Write a checkpoint, then drop all but the newest `config.keep_checkpoints`."""
+        """Write a checkpoint, then remove all but the newest `config.keep_checkpoints`."""
         final = config.out / "checkpoints" / f"step-{self.step:08d}"
         for leftover in final.parent.glob(".step-*"):
             shutil.rmtree(leftover)
@@ -197,29 +207,29 @@ class Snapshot:
         if final.exists() and refused.exists():
             _remove(refused)
         publish_folder(partial, final, replaced=refused)
-        # Those of later steps were refused as damaged when the run went on from before them.
+        # Later steps do not count: they were skipped as damaged when the run resumed before them.
         older = [path for path in _directories(config.out) if path.name <= final.name]
         for old in older[config.keep_checkpoints :]:
             _remove(old)
 
 
 def _remove(directory: Path) -> None:
-    """Take the name first: who reads it finds all of it, or nothing."""
+    """Remove a checkpoint: rename it first, so that a reader finds all of it or nothing."""
     nameless = directory.with_name(f".{directory.name}.removed")
     move_folder(directory, nameless)
     shutil.rmtree(nameless)
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
-    """The newest checkpoint whose files are all as they were written; None if there are none.
+    """Return the newest checkpoint whose files are all as they were written; None if none exists.
 
     Raises:
-        UserError: there are some, all damaged: a run must not begin anew in their place.
-        OSError: a file is there and cannot be read, which may be over soon.
+        UserError: there are checkpoints and all are damaged: the run must not start again.
+        OSError: a file exists and cannot be read now, for example because of a network.
     """
     looked_at: list[Path] | None = None
     refused: dict[Path, str] = {}
-    # Again while there are others: a run that goes on replaces them as they are read.
+    # Look again as long as the folders change: a run that is training replaces them meanwhile.
     while (directories := _directories(run)) != looked_at:
         refused.clear()
         for directory in directories:
@@ -227,14 +237,14 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
             if isinstance(found, Checkpoint):
                 return found
             if directory.exists():
-                print(f"warning: {directory} is passed over: {found}", flush=True)
+                print(f"warning: {directory} is skipped: {found}", flush=True)
                 refused[directory] = found
         looked_at = directories
     if refused:
         newest, reason = next(iter(refused.items()))
         raise UserError(
-            f"{newest.parent}: no checkpoint of {len(refused)} is whole (in {newest.name} "
-            f"{reason}); move them away to start anew"
+            f"{newest.parent}: none of {len(refused)} checkpoints is whole (in {newest.name} "
+            f"{reason}); move them away to start again"
         )
     return None
 
@@ -245,13 +255,13 @@ def _directories(run: Path) -> list[Path]:
 
 
 def _verified(directory: Path) -> Checkpoint | str:
-    """The checkpoint in a directory, or what is wrong with it."""
+    """Return the checkpoint in a folder, or what is wrong with it."""
     try:
         written = (directory / COMPLETE).read_bytes()
         digests = json.loads(written)
     except (*ABSENT, ValueError) as error:
         return f"{COMPLETE} cannot be read ({error})"
-    # Byte for byte, so that it needs no digest of its own.
+    # Compared byte for byte, because COMPLETE.json has no digest of its own.
     if not isinstance(digests, dict) or written != _complete(digests):
         return f"{COMPLETE} is not as it was written"
     for name in (NETWORKS, OPTIMIZER, STATE):

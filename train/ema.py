@@ -1,4 +1,4 @@
-"""What follows the student or the batch as a moving average; nothing moves at a skipped step."""
+"""Moving averages: the teacher, and running means. A skipped step leaves them as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, finite: Tensor) -> None:
-    """theta_t <- m theta_t + (1 - m) theta_s (paper, Eq. 2), where `finite`, bool [], is true."""
+    """Set theta_t <- m theta_t + (1 - m) theta_s (paper, Eq. 2) if `finite`, bool [], is true."""
     ours: list[Tensor] = list(teacher.parameters())
     weights = [(1 - momentum) * finite] * len(ours)
     torch._foreach_lerp_(ours, list(student.parameters()), weights)
@@ -16,5 +16,5 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, fini
 
 @torch.no_grad()
 def follow(running: Tensor, value: Tensor, momentum: float, finite: Tensor) -> None:
-    """Running <- m running + (1 - m) value, where `finite`, bool [], is true; in place."""
+    """Set running <- m running + (1 - m) value, in place, if `finite`, bool [], is true."""
     running.copy_(torch.where(finite, torch.lerp(value, running, momentum), running))

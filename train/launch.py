@@ -1,4 +1,4 @@
-"""What torchrun, or whoever starts ranks as it does, tells a process by environment variables."""
+"""The environment variables by which torchrun, or a similar launcher, places a process."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ class Launch:
     rank: int
     world_size: int
     local_rank: int
-    """Among the ranks of this machine."""
+    """Number of this process among the ranks of its machine."""
     local_world_size: int
+    """Number of ranks on this machine."""
     machines: int
+    """Number of machines."""
     address: str
-    """Where the ranks meet: the host of their store; empty for one process by itself."""
+    """Host of the store where the ranks meet; empty for a single process."""
     port: int
+    """Port of the store; 0 for a single process."""
 
     @property
     def is_joined(self) -> bool:
-        """Whether there are other ranks, or a launcher, to join."""
+        """True if there are other ranks, or a launcher, to join."""
         return bool(self.address)
 
 
 def under_torchrun() -> bool:
-    """Whether an agent of torchrun looks after this process."""
+    """Return True if torchrun started this process."""
     return bool(environment.text("TORCHELASTIC_RUN_ID"))
 
 
 def read_launch() -> Launch:
-    """Read and check the variables; those of one process by itself need not be there.
+    """Read and check the variables; a single process needs none.
 
     Raises:
-        UserError: names the variable, its value and what was expected.
+        UserError: names the variable, its value and what is expected.
     """
     hint = START_WITH_TORCHRUN
     world_size = environment.number("WORLD_SIZE", least=1, default=1, hint=hint)

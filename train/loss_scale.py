@@ -1,7 +1,7 @@
-"""Steps in which something is not finite: they are skipped, on all ranks, without a host's wait.
+"""Steps in which something is not finite: all ranks skip them, and no host waits for its device.
 
-Every rank puts its verdict into the one vector that is averaged over the ranks in a step, so that
-optimizer, teacher and centre stand still everywhere or nowhere.
+Each rank adds its verdict to the one vector that a step averages over the ranks. So either all
+ranks update optimizer, teacher and centre, or none does.
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ import torch
 from torch import Tensor
 
 FIRST_SCALE = 2.0**16
+"""Scale of the first step in float16."""
 GROW_STEPS = 2000
 """Steps without an overflow after which the scale doubles (as in torch's GradScaler)."""
 LAG_STEPS = 2
-"""How many steps late a host reads what its GPU says, so that the GPU never waits for it."""
+"""Number of steps by which a host reads its GPU's results late, so that the GPU never waits."""
 
 
 class LossScale:
-    """What the loss is multiplied by for float16's narrow range; 1, for good, else."""
+    """The factor of the loss that float16's narrow range needs; with other types it stays 1."""
 
     def __init__(self, precision: str, device: torch.device) -> None:
         """The state before the first step."""
         self._moves = precision == "fp16"
         self.scale = torch.tensor(FIRST_SCALE if self._moves else 1.0, device=device)
         self.good_steps = torch.zeros((), device=device)
-        """Since the scale has changed."""
+        """Number of finite steps since the last change of the scale: float32 []."""
         self.skips_in_a_row = torch.zeros((), device=device)
-        """Not counted while the scale could still fall: an overflow is no fault of the data."""
+        """Number of skipped steps in a row: float32 []. Steps with a scale above 1 do not count,
+        because a smaller scale may avoid their overflow."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that changes, by name; float32 []."""
+        """Return the tensors that change, by name; each float32 []."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def unscale(self, gradients: Sequence[Tensor]) -> None:
@@ -41,7 +43,7 @@ class LossScale:
             torch._foreach_mul_(list(gradients), 1 / self.scale)
 
     def update(self, finite: Tensor) -> None:
-        """Count the step and choose the next one's scale; `finite`, bool [], of all ranks."""
+        """Count the step and set the next scale; `finite`, bool [], is the verdict of all ranks."""
         skipped = (~finite).float()
         self.skips_in_a_row.copy_((self.skips_in_a_row + (self.scale <= 1)) * skipped)
         if self._moves:
@@ -53,23 +55,23 @@ class LossScale:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Bool []: whether no value is NaN or infinite."""
+    """Return true, as bool [], if no value is NaN or infinite."""
     return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
 
 
 class LateReader:
-    """The host's view of a small tensor of each step: at once on a CPU, some steps late on a GPU.
+    """Reads a small tensor of each step on the host: at once on a CPU, LAG_STEPS late on a GPU.
 
-    As late on every rank, so that ranks that decide by it decide alike.
+    The lag is the same on all ranks, so that they take the same decisions at the same step.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """For tensors on `device`."""
+        """Prepare for tensors on `device`."""
         self._is_cuda = device.type == "cuda"
         self._pending: deque[tuple[Tensor, torch.cuda.Event]] = deque()
 
     def read(self, value: Tensor) -> list[float] | None:
-        """Hand in a step's tensor [n]; get that of LAG_STEPS before, None if there is none yet."""
+        """Pass a step's tensor [n]; return the tensor of LAG_STEPS steps before, None at first."""
         if not self._is_cuda:
             return value.tolist()
         copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)

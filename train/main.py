@@ -1,7 +1,7 @@
 """Train a detector: `train/main.py RECIPE --in-dist SHARDS --out RUN [--aux SHARDS] [--FIELD X]`.
 
-One process, or the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same command
-resumes a run that was cut short. `--help` lists the recipes, `RECIPE --help` every field.
+It runs as one process, or as the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same
+command resumes a run that was cut short. `--help` lists the recipes, `RECIPE --help` all fields.
 """
 
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
-# OpenMP threads that spin while they wait take the CPU from the loader's threads. With the default
-# spin count a step on a shared CPU took twice as long. Read when torch is imported.
+# OpenMP threads that spin while they wait take CPU time from the loader's threads: with the default
+# spin count a step took twice as long. OpenMP reads this variable when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from shards.terminal import cli
@@ -22,10 +22,11 @@ from train.recipes import parse_run
 
 @cli.keeps("the same command goes on")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the command, then train."""
+    """Read and check the command, then train."""
     config = parse_run(argv, prog="train/main.py", description=__doc__)
     check_config(config)
-    # This imports torch, which takes seconds. `--help` and mistakes in the command do not need it.
+    # Imported here because it imports torch, which takes seconds: `--help` and mistakes in the
+    # command are answered without it.
     from train.training import run
 
     if status := run(config):

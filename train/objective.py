@@ -1,6 +1,7 @@
-"""The loss of some images (paper, Eq. 3-5), and what else a step says about them.
+"""The loss of a micro-batch (paper, Eq. 3-5), and its metrics.
 
-Legend: S negative sources, N local views, B images of a rank, b of a micro-batch, K prototypes.
+Legend: S negative sources, N local views, B images of a rank, b images of a micro-batch,
+K prototypes, G and L sides of a global and a local view, d feature length.
 """
 
 from __future__ import annotations
@@ -42,43 +43,44 @@ from train.state import TrainState
 from train.world import World
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""What the networks' matrix products are computed in."""
+"""Type of the networks' matrix products, by `RunConfig.precision`."""
 CENTRE, TEACHER_P, DIRECTION = "centre", "teacher_p", "direction"
-"""Names of the means that `objective` returns besides metrics; the moving averages follow them."""
+"""Names of the means that `objective` returns besides metrics, for the moving averages."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """All views of some of a rank's images."""
+    """All views of a part of a rank's images."""
 
     global_views: Tensor
-    """[2 + S, b, 3, G, G]"""
+    """Global views [2 + S, b, 3, G, G], positives first."""
     local_views: Tensor
-    """[N (1 + S), b, 3, L, L]"""
+    """Local views [N (1 + S), b, 3, L, L], positives first."""
     scales: tuple[Tensor | None, Tensor | None]
-    """Of the student's branches: [depth, 2, views x b] for the global, and for the local views."""
+    """Scales of the student's branches for the global and for the local views, each
+    [depth, 2, views x b]; None = 1."""
     first: int
-    """Where in the rank's batch they begin."""
+    """Position of the first image in the rank's batch."""
     rank_images: int
-    """B."""
+    """B, the number of images in the rank's batch."""
 
     @property
     def images(self) -> int:
-        """Their number b."""
+        """Number b of images."""
         return self.global_views.shape[1]
 
     @property
     def share(self) -> float:
-        """Their part of the rank's batch."""
+        """Fraction of the rank's batch, b / B."""
         return self.images / self.rank_images
 
     @property
     def is_last(self) -> bool:
-        """Whether the rank's batch ends with them."""
+        """True for the last part of the rank's batch."""
         return self.first + self.images == self.rank_images
 
     def gradient_sync(self, student: nn.Module) -> contextlib.AbstractContextManager:
-        """Ranks add up their gradients once, when they are complete."""
+        """Return the context of the backward pass: ranks sum gradients only after the last part."""
         if isinstance(student, DistributedDataParallel) and not self.is_last:
             return student.no_sync()
         return contextlib.nullcontext()
@@ -87,9 +89,14 @@ class MicroBatch:
 def micro_batches(
     config: RunConfig, world: World, step: int, batch: Batch, depth: int
 ) -> Iterator[MicroBatch]:
-    """The batch of a rank in parts of `config.micro_batch` images, or whole.
+    """Cut the batch of a rank into parts of `config.micro_batch` images; 0 = one part.
 
-    `depth` is the student's `scaled_blocks`.
+    Args:
+        config: the run.
+        world: the ranks.
+        step: number of the step, for stochastic depth.
+        batch: all views of the rank's images.
+        depth: the student's `scaled_blocks`.
     """
     images = batch.global_views.shape[1]
     globals_ = len(batch.global_views)
@@ -127,17 +134,18 @@ def objective(
     part: MicroBatch,
     values: StepValues,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a micro-batch, and means over its images that are not differentiated.
+    """Compute the loss of a micro-batch, and means over its images that have no gradient.
 
     Returns:
-        The loss; and by name its metrics (`train/metrics.py`: LOSS to NEGATIVE_ENTROPY), each [];
-        CENTRE: the value that the centre moves to, [1, K]; TEACHER_P: the teacher's mean response
-        to each prototype, [K]; DIRECTION: the mean of the teacher's features at unit length, [d].
+        The loss, and the means by name: the metrics LOSS to NEGATIVE_ENTROPY of
+        `train/metrics.py`, each []; CENTRE, the value that the centre moves to, [1, K]; TEACHER_P,
+        the teacher's mean response to each prototype, [K]; DIRECTION, the mean of the teacher's
+        features at unit length, [d].
     """
     # ---- forward: the student takes all views, the teacher the positive global ones ------------
     sources = len(part.global_views) - GLOBAL_VIEWS
     locals_ = len(part.local_views) // (1 + sources)
-    sizes = 2 if len(part.local_views) else 1  # no backbone takes no views
+    sizes = 2 if len(part.local_views) else 1  # backbones do not accept zero views
     views = [part.global_views.flatten(0, 1), part.local_views.flatten(0, 1)]
     device_type = part.global_views.device.type
     dtype = AUTOCAST[config.precision]
@@ -174,9 +182,9 @@ def objective(
     if config.compat.loss_x1_5 and sources == 1:
         loss = 1.5 * loss
 
-    # ---- what the moving averages take ---------------------------------------------------------
+    # ---- values for the moving averages ---------------------------------------------------------
     if config.compat.centre_first_rows:
-        # two rows of the rank's batch, however it is cut: the parts' add up to their mean
+        # Two rows of the rank's batch: weighted by `share`, the parts sum to the mean of the rows.
         rows = teacher[0, : max(0, 2 - part.first)]
         centre = rows.sum(0, keepdim=True) / (min(2, part.rank_images) * part.share)
     else:
@@ -192,7 +200,7 @@ def objective(
 
 
 def negative_share(config: RunConfig, state: TrainState) -> Tensor | float:
-    """How much of lambda counts: all of it, or as much as the positives have left of ln K."""
+    """Return the factor of lambda: 1, or 1 - L_pos / ln K with `loss.negative_adaptive`."""
     if not config.loss.negative_adaptive:
         return 1.0
     return (1 - state.positive / math.log(config.head.prototypes)).clamp(0, 1)

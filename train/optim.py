@@ -1,4 +1,4 @@
-"""AdamW over DINO's two parameter groups, and clipping of each parameter's own gradient."""
+"""AdamW with DINO's two parameter groups, and gradient clipping of each parameter by itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from train.schedules import StepValues
 
 
 def build_optimizer(network: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW; matrices are weight-decayed, biases and other 1-D parameters are not.
+    """Build AdamW: weight decay for matrices, none for biases and other 1-D parameters.
 
     Raises:
-        UserError: apex was asked for and is missing, is PyPI's unrelated package of that name, or
+        UserError: apex was requested and is missing, is PyPI's unrelated package of that name, or
             the network is not on a GPU.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -54,33 +54,33 @@ def _fused_adam(on_cuda: bool) -> Callable[..., torch.optim.Optimizer]:
 
 
 def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None:
-    """Set the step's learning rate for all, its weight decay for the first group only."""
+    """Set the learning rate of both groups and the weight decay of the first group."""
     for group in optimizer.param_groups:
         group["lr"] = values.lr
     optimizer.param_groups[0]["weight_decay"] = values.weight_decay
 
 
 def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """Take a step if `finite`, bool [], is true; parameters and moments stay as they are else."""
+    """Take a step if `finite`, bool [], is true; otherwise keep parameters and moments."""
     if isinstance(optimizer, torch.optim.AdamW):
-        # What torch's GradScaler sets for fused optimizers: they look at it on the device.
+        # torch's GradScaler sets this attribute for fused optimizers, which read it on the device.
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         optimizer.step()
-    elif finite:  # apex has no such thing, so the host waits
+    elif finite:  # apex has no such attribute, so the host waits for the value
         optimizer.step()
 
 
 def gradients_of(network: nn.Module) -> list[Tensor]:
-    """The gradients of the parameters that have one."""
+    """Return the gradients of all parameters that have one."""
     return [p.grad for p in network.parameters() if p.grad is not None]
 
 
 @torch.no_grad()
 def clip_each(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale every gradient whose own L2 norm exceeds `max_norm` down to it; 0 = leave them.
+    """Scale each gradient whose own L2 norm exceeds `max_norm` down to it; 0 = no clipping.
 
     Returns:
-        Their norms as they were, [n].
+        The norms before clipping, [n].
     """
     gradients = list(gradients)
     norms = torch._foreach_norm(gradients)

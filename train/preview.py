@@ -1,10 +1,11 @@
-"""What a run shows its network, as a picture.
+"""Draw the views that a run shows its network, as a picture.
 
     python -m train.preview RECIPE --in-dist SHARDS [--FIELD X] --out views.png
     python -m train.preview RUN --out views.png
 
-The command of a training, whose `--out` is a picture here, or the folder of a run: its views, its
-negatives and its images, drawn by `dali_pipes.preview`. `auto` chooses as it does for a training.
+The arguments are those of `train/main.py`, with a PNG file as `--out`, or the folder of a run.
+`dali_pipes.preview` draws the run's images, views and negatives. The recipe `auto` chooses the same
+values as for training.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ class RunPreview:
     """Draw the views of a run."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run directory that train/main.py wrote."""
+    """Folder of a run that train/main.py wrote."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.png")]
     """The PNG to write."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the views of what the command names.
+    """Draw the views of a recipe or of a run.
 
     Raises:
-        UserError: it is neither a recipe with its fields nor a run, or its sets cannot be read.
+        UserError: the command names neither a recipe nor a run, or the shards cannot be read.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     config, out = _of_run(argv) if _names_folder(argv) else _of_recipe(argv)

@@ -1,6 +1,6 @@
-"""Named runs. A recipe's docstring holds its command, hardware, time and expected result.
+"""Recipes: named configurations. A recipe's docstring has its command, hardware, time and result.
 
-Every field can be overridden on the command line: `train/main.py RECIPE --optim.lr-base 0.002`.
+The command line can override every field: `train/main.py RECIPE --optim.lr-base 0.002`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from train.config import (
 )
 
 BLUR_SIGMA_256_PX = (0.1 * 256 / 224, 2.0 * 256 / 224)
-"""The authors scale DINO's blur, made for views of 224 px, to their 256."""
+"""Range of the blur: the authors scale DINO's range for views of 224 px to their 256 px."""
 
 
 def demo_cpu() -> RunConfig:
-    """Minutes on two CPU cores: small images, rotated in-distribution negatives.
+    """Train in minutes on two CPU cores: small images, rotated in-distribution negatives.
 
-    `train/main.py demo-cpu --in-dist out/shards/in-dist-train --out out/run`; README has its time
-    and its result on the sample. Chosen on validation images that are none of the sample's test
-    images (`python -m shards.sample.remake --part validation`), where the paper's K, tau_t and
-    lambda stayed at the uniform response and larger local crops than the paper's were better: a
-    crop of 15 % of 28 px is a patch of 11 px.
+    `train/main.py demo-cpu --in-dist out/shards/in-dist-train --out out/run`. The README has its
+    time and its result on the sample. The values were chosen on validation images that are not
+    among the sample's test images (`python -m shards.sample.remake --part validation`). There the
+    paper's K, tau_t and lambda stayed at the uniform response, and local crops larger than the
+    paper's were better: a crop of 15 % of the area of a 28 px image has a side of 11 px.
     """
     return RunConfig(
         in_dist=tyro.MISSING,
@@ -65,10 +65,11 @@ def demo_cpu() -> RunConfig:
 
 
 SMALL_SAMPLES, PAPER_SAMPLES = 6144, 50_000
-"""Sizes of the sets for which `demo-cpu` and the paper's run were tuned."""
+"""Number of training images that `demo-cpu` and the paper's run were tuned for."""
 LITTLE_SIDE_PX = 64
-"""Images of at most this side get the small network, on views of their own size."""
+"""Largest side of images that get the small network, on views of their own size."""
 LEAST_STEPS = 1100
+"""Smallest number of steps of a run of `auto`."""
 
 
 def auto(
@@ -78,15 +79,16 @@ def auto(
     epochs: int | None = None,
     global_batch: int | None = None,
 ) -> RunConfig:
-    """K, temperatures, lambda and the length of the run by the number and size of your images.
+    """Choose K, temperatures, lambda and the number of epochs for the number and size of images.
 
-    `train/main.py auto --in-dist SHARDS --out RUN`; any field given besides counts. Images of up to
+    `train/main.py auto --in-dist SHARDS --out RUN`; fields that you give are kept. Images of up to
     64 px get the small network of `demo-cpu` on views of their own size: minutes on two CPU cores.
-    Larger ones get the paper's network and views: a GPU is needed, or patience. What depends on
-    the number of images goes, in its logarithm, from `demo-cpu`'s value at 6,144 images to the
-    paper's at 50,000. Fewer images are passed over more often, for 1,100 steps at least. Warm-up
-    and freezing follow the length. Lambda has no ramp, as in the runs between which this lies;
-    `--loss.negative-warmup-epochs` makes one. `--dry-run` shows what comes out, and its time.
+    Larger images get the paper's network and views and need a GPU. Values that depend on the
+    number of images are interpolated in its logarithm, from `demo-cpu`'s value at 6,144 images to
+    the paper's value at 50,000. Small sets get more epochs, so that a run has at least 1,100
+    steps. The epochs of warm-up and of freezing are scaled with the epochs. Lambda has no warm-up,
+    as in `demo-cpu` and the paper; `--loss.negative-warmup-epochs` adds one. `--dry-run` prints the
+    chosen values and the time that the run takes.
     """
     demo, paper = demo_cpu(), icann22_paper_cifar10()
     small = side_px <= LITTLE_SIDE_PX
@@ -102,7 +104,7 @@ def auto(
     steps_per_epoch = max(1, samples // batch)
     epochs = epochs or max(base.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
     model = base.model
-    if network != "vit":  # which has sizes of its own
+    if network != "vit":  # a network of timm has its own sizes
         model = ModelConfig()
     elif small:
         model = dataclasses.replace(demo.model, patch_px=_patch_px(side_px))
@@ -128,23 +130,23 @@ def auto(
 
 
 def _patch_px(side_px: int) -> int:
-    """A grid of 4 x 4 patches for small images, 8 x 8 for others."""
+    """Return the patch side for a grid of 4 x 4 patches in small images, 8 x 8 in others."""
     return max(1, side_px // (4 if side_px <= 40 else 8))
 
 
 def _views_of(side_px: int, views: ViewSpec) -> ViewSpec:
-    """Global views of whole patches that fill the image, local ones of half that side."""
+    """Return global views of whole patches that fill the image, and local views half as wide."""
     patch_px = _patch_px(side_px)
     global_px = side_px // (2 * patch_px) * 2 * patch_px
     return dataclasses.replace(views, global_px=global_px, local_px=global_px // 2)
 
 
 def icann22_paper_cifar10() -> RunConfig:
-    """The paper's run with CIFAR-10 as in-distribution (section 4), rotated ImageNet as negatives.
+    """Run the paper's experiment on CIFAR-10 (section 4) with rotated ImageNet as negatives.
 
     `torchrun --nproc-per-node 4 train/main.py icann22-paper-cifar10 --in-dist SHARDS/cifar10-train
-    --aux SHARDS/imagenet-train --out RUN`; `--negatives combined` for the other column of Table 1.
-    Hardware: 4 GPUs of 40 GB in the paper; its time is not stated and was not measured here.
+    --aux SHARDS/imagenet-train --out RUN`. `--negatives combined` is the other column of Table 1.
+    Hardware: 4 GPUs of 40 GB in the paper. The paper states no time; it was not measured here.
     Expected (Table 1, AUROC %): CIFAR100 92.51, SVHN 99.69, ImageNet30 94.16, TinyImageNet 96.28,
     LSUN 98.08, STL10 77.29, Places365 97.14, Texture 99.16;
     with Combined 94.20, 99.92, 93.40, 95.02, 97.52, 74.34, 96.01, 98.69.
@@ -158,9 +160,9 @@ def icann22_paper_cifar10() -> RunConfig:
 
 
 def icann22_paper_cifar100() -> RunConfig:
-    """The paper's run with CIFAR-100 as in-distribution: tau_t starts at 0.050 (section 4).
+    """Run the paper's experiment on CIFAR-100: tau_t starts at 0.050 (section 4).
 
-    Command and hardware as `icann22-paper-cifar10`, with the shards of CIFAR-100.
+    Command and hardware: as for `icann22-paper-cifar10`, with the shards of CIFAR-100.
     Expected (Table 1, AUROC %): CIFAR10 69.96, SVHN 96.00, ImageNet30 84.82, TinyImageNet 81.41,
     LSUN 85.03, STL10 79.96, Places365 81.67, Texture 80.65;
     with Combined 67.63, 97.17, 75.36, 79.75, 74.55, 71.70, 72.79, 77.33.
@@ -169,17 +171,18 @@ def icann22_paper_cifar100() -> RunConfig:
 
 
 def icann22_code_cifar10() -> RunConfig:
-    """What the authors' public code runs: half the batch, hence half the rate, float32, quirks.
+    """Run what the authors' public code runs: half the batch and learning rate, float32, quirks.
 
-    Command and hardware as `icann22-paper-cifar10`; its centre follows two rows of each rank, so
-    that their run is the one on four ranks. As it is, it is their README's command, which leaves
-    both negative sources on: `combined`. Their `--aux_only true` is `--negatives rot`, their
-    `--indist_only true` is `--negatives rot-in`; the other `--neg_aug` are `rot90x4`, `perm-4`,
-    `perm-16`, `pixperm` and `aux`. Every switch of `compat` is on: `centre_first_rows`,
-    `aux_replayed`, `loss_x1_5` (no effect on `combined`, as in their code), `rot_any` and
-    `rot_any_early` (of `rot90x4`), `dino_positions`, `dino_class_token`; each goes off by its name,
-    `--compat.no-aux-replayed`. What is not theirs even so is in docs/training.md.
-    The figures of Table 1 may be of that code; its time is not stated and was not measured here.
+    Command and hardware: as for `icann22-paper-cifar10`. Use four ranks as they did, because the
+    centre follows two rows of each rank. The defaults are the command of their README, which has
+    both negative sources on: `combined`. Their `--aux_only true` is `--negatives rot` here, their
+    `--indist_only true` is `--negatives rot-in`, and their other values of `--neg_aug` are
+    `rot90x4`, `perm-4`, `perm-16`, `pixperm` and `aux`. Every switch of `compat` is on:
+    `centre_first_rows`, `aux_replayed`, `loss_x1_5` (no effect on `combined`, as in their code),
+    `rot_any` and `rot_any_early` (both for `rot90x4`), `dino_positions`, `dino_class_token`.
+    `--compat.no-aux-replayed` switches one off, and so on. docs/training.md lists the differences
+    that remain. The figures of Table 1 may come from that code. No time is stated; it was not
+    measured here.
     """
     return _starting_at(
         0.04,
@@ -199,7 +202,7 @@ def icann22_code_cifar10() -> RunConfig:
 
 
 def _starting_at(teacher_temp: float, **values: Any) -> RunConfig:
-    """The paper's run with CIFAR-10, with another tau_t at the start and other `values`."""
+    """Return the paper's run on CIFAR-10 with another tau_t at the start and other `values`."""
     config = icann22_paper_cifar10()
     loss = dataclasses.replace(config.loss, teacher_temp_start=teacher_temp)
     return dataclasses.replace(config, loss=loss, **values)
@@ -215,17 +218,21 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
 
 
 def parse_run(argv: Sequence[str] | None, **options: Any) -> RunConfig:
-    """The run that a command line asks for: a recipe, and fields that override it.
+    """Read a command line: the name of a recipe, and options that override its fields.
+
+    Args:
+        argv: the arguments; None = those of the process.
+        options: `prog` and `description` of the help text, for `shards.terminal.cli.parse`.
 
     Raises:
-        UserError: no recipe, an unknown option, or no shards for `auto` to look at.
+        UserError: there is no such recipe or option, or `auto` cannot open the shards.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     asks_for_help = not HELP.isdisjoint(argv)
     if not argv or (argv[0] not in RECIPES and not asks_for_help):
         given = f"{argv[0]!r} is no recipe" if argv else "no recipe is named"
         hint = did_you_mean(argv[0], RECIPES) if argv else ""
-        raise UserError(f"{given}; first comes one of {', '.join(RECIPES)}{hint}")
+        raise UserError(f"{given}; the first argument is one of {', '.join(RECIPES)}{hint}")
     recipes = {name: recipe() for name, recipe in RECIPES.items()}
     if argv[0] != "auto":
         return _parse(recipes, argv, **options)
@@ -250,7 +257,7 @@ def parse_run(argv: Sequence[str] | None, **options: Any) -> RunConfig:
 
 
 class _Unseen:
-    """A number that depends on the set, in a help that does not know the set."""
+    """A number that depends on the set, in a help text that is printed without a set."""
 
     def __str__(self) -> str:
         return "by-the-set"
@@ -265,7 +272,7 @@ class _UnseenFloat(_Unseen, float):
 
 
 def _by_the_set(configs: Sequence[Any]) -> Any:
-    """The first of several configurations, whose numbers print as unknown where they differ."""
+    """Return the first configuration; values that differ between them print as `by-the-set`."""
 
     def unseen(value: Any) -> Any:
         if isinstance(value, tuple):

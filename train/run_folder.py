@@ -1,4 +1,4 @@
-"""The folder of a run: config.json, command.json, and the check whose folder it is."""
+"""The folder of a run: its files config.json and command.json, its lock, and who may use it."""
 
 from __future__ import annotations
 
@@ -28,27 +28,31 @@ OLD_PARTIAL = "config.partial"
 MACHINE_FIELDS = frozenset(
     {"out", "in_dist", "aux", "in_dist_test", "device", "loader.resident_gb", "loader.threads"}
 )
-"""Fields that may differ between the ranks of a run: what a machine has, and where."""
-# Fields that may differ between a run and its continuation: they do not change what is computed,
-# but for the rounding of another device.
+"""Fields that may differ between the ranks of a run: devices and places of a machine."""
 FREE_FIELDS = frozenset(
     MACHINE_FIELDS
     | {"log_steps", "checkpoint_steps", "keep_checkpoints", "dry_run", "skips_in_a_row", "stall_s"}
     | {"model.recompute"}
-    # The engine is compared as it was chosen, by the loader itself; so is the number of ranks.
+    # The loader itself compares the engine that was chosen, and the number of ranks.
     | {"loader.engine", "loader.reader", "elastic"}
 )
+"""Fields that may differ when a run is resumed: they do not change what is computed, except for the
+rounding of another device."""
 ELASTIC_FIELDS = frozenset({"micro_batch", "compile"})
-"""Fields that change the order of sums only."""
+"""Fields that change only the order of sums; they may differ with `--elastic`."""
 
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values."""
+    """Return the configuration as JSON values, one dictionary for each dataclass."""
     return _plain(dataclasses.asdict(config))
 
 
 def from_fields(fields: dict[str, Any]) -> RunConfig:
-    """The inverse of `to_fields`."""
+    """Return the configuration of JSON values: the inverse of `to_fields`.
+
+    Raises:
+        UserError: a field does not exist in this version of oodino.
+    """
     return _build(RunConfig, fields)
 
 
@@ -76,9 +80,7 @@ def _build(kind: Any, fields: dict[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     for name in fields:
         if name not in known:
-            raise UserError(
-                f"{name} is no field of a run: another version of oodino wrote this one"
-            )
+            raise UserError(f"{name} is no field of a run: another version of oodino wrote it")
     for name, value in fields.items():
         if name in _PARTS:
             value = _build(_PARTS[name], value)
@@ -91,7 +93,7 @@ def _build(kind: Any, fields: dict[str, Any]) -> Any:
 
 
 def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
-    """Name both values of the first field that makes two runs different ones; None if none does."""
+    """Describe the first field that makes two configurations different runs; None if none does."""
     for name, here, there in _differences(to_fields(ours), to_fields(theirs)):
         if name in FREE_FIELDS or (name in ELASTIC_FIELDS and ours.elastic):
             continue
@@ -101,7 +103,7 @@ def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Name and both values of each field that differs; one that is not there is None."""
+    """Yield name and both values of each field that differs; the value of a missing one is None."""
     here, there = _flat(ours), _flat(theirs)
     for name in {**here, **there}:
         if here.get(name) != there.get(name):
@@ -119,10 +121,10 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_config(run: Path) -> RunConfig:
-    """The configuration of a run that is there.
+    """Read the configuration in the folder of a run.
 
     Raises:
-        UserError: it cannot be read as one.
+        UserError: the file is not the configuration of a run.
     """
     path = run / CONFIG
     try:
@@ -132,7 +134,7 @@ def read_config(run: Path) -> RunConfig:
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuse a folder that is not this run's; nothing is written.
+    """Check that `config.out` is empty or holds this run; nothing is written.
 
     Raises:
         UserError: the folder holds another run, or something that is not a run.
@@ -142,14 +144,14 @@ def check_run(config: RunConfig) -> None:
         if difference:
             raise UserError(f"{config.out} holds another run: {difference}; choose another --out")
     elif config.out.exists() and not _is_empty(config.out):
-        raise UserError(f"{config.out} is there and is not a run; choose another --out")
+        raise UserError(f"{config.out} exists and is not a run; choose another --out")
 
 
 def check_ranks(config: RunConfig, world: World) -> None:
-    """Refuse ranks that were started with other fields than rank 0; every rank must call it.
+    """Check that all ranks have the configuration of rank 0; every rank must call this.
 
     Raises:
-        UserError: on every rank, if one differs; there it names the field and both values.
+        UserError: on every rank, if one rank differs; that rank names the field and both values.
     """
     main_fields = json.loads(world.from_main(json.dumps(to_fields(config))))
     told = [
@@ -163,7 +165,7 @@ def check_ranks(config: RunConfig, world: World) -> None:
 
 
 def start_run(config: RunConfig) -> None:
-    """Write the run's configuration into its folder, if it is new; it is on the disk then."""
+    """Write config.json of a new run and wait until it is on the disk."""
     path = config.out / CONFIG
     (config.out / OLD_PARTIAL).unlink(missing_ok=True)
     if not path.exists():
@@ -188,10 +190,10 @@ def training_command(run: Path) -> str | None:
 
 
 def locked_run(out: Path, wait_s: float = LOCK_WAIT_S) -> contextlib.AbstractContextManager[None]:
-    """Have the run's folder for oneself.
+    """Lock the folder of a run for this process.
 
     Raises:
-        UserError: on entry: another process trains this run, and still does after `wait_s` seconds.
+        UserError: on entry, if another process still trains this run after `wait_s` seconds.
     """
     return locked(out, f"{out} is being trained", wait_s)
 

@@ -1,4 +1,4 @@
-"""Values that change during a run, as functions of the step (DINO's schedules)."""
+"""Schedules: values that change during a run, as functions of the step (as in DINO)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ class StepValues:
     """The scheduled values of one step."""
 
     lr: float
+    """Learning rate."""
     weight_decay: float
     ema_momentum: float
+    """m of Eq. 2."""
     teacher_temp: float
+    """tau_t."""
     negative_weight: float
+    """lambda of Eq. 5."""
     last_layer_frozen: bool
+    """True while the prototypes do not learn."""
 
 
 def values_at(config: RunConfig, step: int, steps_per_epoch: int) -> StepValues:
-    """The values of `step`, counted from 0."""
+    """Return the scheduled values of `step`, which is counted from 0."""
     optim, loss = config.optim, config.loss
     total_steps = config.epochs * steps_per_epoch
     epoch = step // steps_per_epoch
@@ -44,7 +49,7 @@ def values_at(config: RunConfig, step: int, steps_per_epoch: int) -> StepValues:
 
 
 def cosine(step: int, total_steps: int, start: float, end: float, warmup_steps: int = 0) -> float:
-    """A linear rise from 0 that reaches `start` at its last step, then half a cosine to `end`."""
+    """Return the value at `step`: linear from 0 to `start` in the warm-up, then cosine to `end`."""
     if step < warmup_steps:
         return start * step / max(1, warmup_steps - 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)

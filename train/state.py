@@ -1,7 +1,7 @@
-"""All that changes during a run, as named tensors and plain values: what a checkpoint holds.
+"""The state of a run: everything that a checkpoint holds, as named tensors and plain values.
 
-Randomness is not among it: order, views and stochastic depth are functions of (seed, step), and
-torch's generator is reseeded from them at every step.
+It has no state of random generators: order, views and stochastic depth are functions of (seed,
+step), and torch's generator is seeded from them at every step.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ class TrainState:
     student: Network
     teacher: Network
     centre: Tensor
-    """What is subtracted from the teacher's logits: float32 [1, K]."""
+    """The centre that is subtracted from the teacher's logits: float32 [1, K]."""
     usage: Tensor
     """Running mean of the teacher's response to each prototype: float32 [K]."""
     positive: Tensor
     """Running mean of L_pos: float32 []."""
     scaler: LossScale
+    """The scale of the loss (for float16) and the count of skipped steps."""
     optimizer: torch.optim.Optimizer
     step: int = 0
+    """Number of the next step, which is the number of steps that were done."""
 
     @classmethod
     def start(cls, config: RunConfig, device: torch.device) -> TrainState:
-        """The state before the first step, a function of the configuration."""
+        """Return the state before the first step, a function of the configuration."""
         student, teacher = build_networks(config, device)
         prototypes = config.head.prototypes
         return cls(
@@ -53,7 +55,7 @@ class TrainState:
         )
 
     def running_tensors(self) -> dict[str, Tensor]:
-        """What is neither a network's nor the optimizer's, by name."""
+        """Return the tensors that belong neither to a network nor to the optimizer, by name."""
         return {
             "centre": self.centre,
             "usage": self.usage,
@@ -62,7 +64,7 @@ class TrainState:
         }
 
     def network_tensors(self) -> dict[str, Tensor]:
-        """Student, teacher and moving averages by name."""
+        """Return the tensors of student, teacher and moving averages, by name."""
         tensors = self.running_tensors()
         for name, network in (("student", self.student), ("teacher", self.teacher)):
             for key, value in network.state_dict().items():
@@ -70,7 +72,7 @@ class TrainState:
         return tensors
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """The optimizer's tensors, `<number of the parameter>.<name>`."""
+        """Return the optimizer's tensors by `<number of the parameter>.<name>`."""
         return {
             f"{number}.{name}": value
             for number, values in self.optimizer.state_dict()["state"].items()
@@ -78,16 +80,16 @@ class TrainState:
         }
 
     def values(self) -> dict[str, Any]:
-        """The rest, as JSON values."""
+        """Return the rest of the state, as JSON values."""
         return {"step": self.step, "groups": self.optimizer.state_dict()["param_groups"]}
 
     def load(
         self, networks: dict[str, Tensor], optimizer: dict[str, Tensor], values: dict[str, Any]
     ) -> None:
-        """Take over what the three methods above gave.
+        """Load what `network_tensors`, `optimizer_tensors` and `values` returned.
 
         Raises:
-            UserError: names what is missing, not expected, or of another shape.
+            UserError: names a tensor that is missing, unexpected, or of another shape.
         """
         expected = {name: list(tensor.shape) for name, tensor in self.network_tensors().items()}
         found = {name: list(tensor.shape) for name, tensor in networks.items()}
@@ -111,7 +113,7 @@ class TrainState:
 
 
 def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors under `name`., without that prefix."""
+    """Return the tensors whose names begin with `name` and a dot, without that prefix."""
     return {
         key.removeprefix(f"{name}."): value
         for key, value in tensors.items()

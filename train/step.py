@@ -1,6 +1,6 @@
 """One step of the method: views -> loss -> gradients -> vote of the ranks -> update.
 
-Nothing here waits for the device (but apex, which has no step that the device can skip).
+The host never waits for the device here, except with apex, whose step the device cannot skip.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from train.state import TrainState, seed_step
 from train.world import World
 
 POSITIVE_MOMENTUM = 0.9
-"""Of L_pos, by which an adaptive lambda goes."""
+"""Momentum of the running mean of L_pos, which an adaptive lambda depends on."""
 USAGE_MOMENTUM = 0.99
-"""Of the mean response to each prototype, which says how many are in use."""
+"""Momentum of the mean response to each prototype, which gives the number of those in use."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step says, as float32 tensors on the device, equal on all ranks."""
+    """The results of a step, as float32 tensors on the device, equal on all ranks."""
 
     values: Mapping[str, Tensor]
     """Metrics by `key` (`train/metrics.py`): means over the images of all ranks, each []; 0 in a
     step that was skipped."""
     counted: Tensor
-    """[]: 1, or 0 for a step that was skipped."""
+    """1, or 0 for a step that was skipped: []."""
     control: Tensor
-    """[2]: whether a rank was asked to stop (more than 0), and the steps skipped in a row."""
+    """Two values, [2]: more than 0 if a rank was asked to stop; number of steps skipped in a row.
+    """
 
 
 def train_step(
@@ -51,7 +52,17 @@ def train_step(
     values: StepValues,
     asked_to_stop: bool = False,
 ) -> StepResult:
-    """Take the step; `student` is `state.student`, or what wraps it."""
+    """Take one step of training: update `state` in place.
+
+    Args:
+        config: the run.
+        world: the ranks.
+        state: the state before the step.
+        student: `state.student`, or the module that wraps it.
+        batch: the views of this rank.
+        values: the scheduled values of the step.
+        asked_to_stop: whether this rank was asked to stop; all ranks see it in the result.
+    """
     state.student.train()
     seed_step(config.seed, state.step, world.rank)
     apply_schedule(state.optimizer, values)
@@ -83,7 +94,7 @@ def train_step(
         for parameter in state.student.head.prototypes.parameters():
             parameter.grad = None
     step_where(state.optimizer, finite)
-    state.optimizer.zero_grad()  # to None, and by apex too
+    state.optimizer.zero_grad()  # gradients become None, also with apex
     update_teacher(state.teacher, state.student, values.ema_momentum, finite)
     follow(state.centre, means.pop(CENTRE), config.loss.centre_momentum, finite)
     follow(state.usage, means.pop(TEACHER_P), USAGE_MOMENTUM, finite)

@@ -19,28 +19,30 @@ from train.state import part_of
 
 @dataclass(frozen=True)
 class LoadedTeacher:
-    """The network that is evaluated (paper, section 3.1)."""
+    """The teacher of a run: the network that is evaluated (paper, section 3.1)."""
 
     backbone: nn.Module
-    """[n, 3, s, s] -> [n, width]; in evaluation mode."""
+    """The backbone, in evaluation mode: views [n, 3, s, s] -> features [n, width]."""
     head: Head
-    """[n, width] -> logits [n, K]."""
+    """The projection head, in evaluation mode: features [n, width] -> logits [n, K]."""
     centre: Tensor
-    """What is subtracted from the teacher's logits: float32 [1, K]."""
+    """The centre that is subtracted from the logits: float32 [1, K]."""
     config: RunConfig
+    """The configuration of the run."""
     step: int
+    """The step of the checkpoint."""
     sha256: str
-    """Digest of the checkpoint."""
+    """SHA-256 digest of the checkpoint."""
     manifests: dict[str, str]
-    """Digest of the manifest of each stream that it was trained on: in-dist, aux."""
+    """SHA-256 digests of the manifests of the training sets, by stream: in-dist, aux."""
 
 
 def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
-    """The teacher from the newest whole checkpoint of `run`.
+    """Load the teacher from the newest whole checkpoint of `run`.
 
     Raises:
-        UserError: there is no such folder, or no whole checkpoint in it.
-        OSError: see `latest_checkpoint`.
+        UserError: there is no such folder, or it has no whole checkpoint.
+        OSError: a file exists and cannot be read.
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run (train one with train/main.py)")
@@ -54,7 +56,7 @@ def load_teacher(run: Path, device: torch.device) -> LoadedTeacher:
         except FileNotFoundError:
             if checkpoint.directory.exists():
                 raise
-            # A run that goes on has removed it meanwhile, and has a newer one.
+            # The run is still training: it has removed this checkpoint and has a newer one.
     config = from_fields(state["config"])
     weights = part_of(networks, "teacher")
     backbone = build_backbone(config.model, config.views.global_px, device, compat=config.compat)

@@ -1,6 +1,6 @@
-"""Whether the test set that a run will be scored with is apart from what it trains on.
+"""The check that the test set of `--in-dist-test` shares no images with the training sets.
 
-It is looked at before the first step, not when the scorer refuses it after the training.
+It runs before the first step, because otherwise the scorer refuses the set after the training.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ OR_ELSE = "or train without --in-dist-test"
 
 
 def check_test_set(config: RunConfig, world: World) -> None:
-    """Compare the test set with the training sets, on rank 0; every rank must call it.
+    """Compare the test set with the training sets, on rank 0; every rank must call this.
 
-    A run that goes on was looked at when it began.
-
-    Images that the training sets have both are told, and are no error.
+    A run that is resumed was checked when it started. Images that are in both training sets are
+    printed, and are no error.
 
     Raises:
-        UserError: On every rank, if the test set has images of another size than the training
-            set, or shares images with a training set; names sets, images and what mends it.
+        UserError: on every rank, if the test set has images of another size than the training set,
+            or shares images with a training set; names the sets, the images and what to do.
     """
     fault = ""
     is_asked = config.in_dist_test is not None and latest_checkpoint(config.out) is None
     if world.is_main and is_asked:
         try:
             _check(config)
-        except (UserError, OSError) as error:  # the other ranks wait for it
+        except (UserError, OSError) as error:  # the other ranks wait for the result
             fault = str(error)
     if fault := world.from_main(fault):
         raise UserError(fault)
@@ -66,12 +65,12 @@ def _check(config: RunConfig) -> None:
         found = _shared(sets)
         both = [one for one in found if one.other == AUX]
         if both:
-            _note(f"{shared.told(both, sets)}: they are trained on as normal and as negative ones")
+            _note(f"{shared.told(both, sets)}: they are trained on as positives and as negatives")
         shared.refuse([one for one in found if one.other == TEST], sets, OR_ELSE)
 
 
 def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
-    """What is shared, decoding no image: there may be a million of them."""
+    """Find shared images without decoding any, because there may be a million of them."""
     by_pixels, by_files = [], []
     for one, other in itertools.combinations(sets, 2):
         encodings = {sets[one].manifest.encoding, sets[other].manifest.encoding}
@@ -82,8 +81,8 @@ def _shared(sets: Mapping[str, ShardSet]) -> list[shared.Shared]:
         else:
             folders = f"{sets[one].directory} {sets[other].directory}"
             _note(
-                f"{one} and {other} are stored in two ways, {' and '.join(sorted(encodings))}, and "
-                f"their pixels are not compared; python -m shards.overlap {folders} does it"
+                f"{one} and {other} have different encodings, {' and '.join(sorted(encodings))}, "
+                f"so their pixels are not compared; python -m shards.overlap {folders} does that"
             )
     found = [*shared.shared_images(sets, by_pixels), *shared.shared_files(sets, by_files)]
     return shared.each_pair_once([*found, *shared.shared_names(sets)])

@@ -39,8 +39,8 @@ def run(config: RunConfig) -> int:
     """Join the ranks and train.
 
     Returns:
-        The exit status of the process: `STOPPED_EARLY` for a run that was asked to stop before its
-        end, 0 otherwise, and under torchrun always: its agent would take that status for a crash.
+        The exit status of the process: `STOPPED_EARLY` if the run was asked to stop before its end,
+        otherwise 0. Under torchrun it is always 0, because torchrun takes any other for a crash.
     """
     world = start_world(config.device, config.stall_s)
     try:
@@ -51,13 +51,17 @@ def run(config: RunConfig) -> int:
 
 
 def train(config: RunConfig, world: World) -> TrainState | None:
-    """Run, or go on with, the training of `config`; None if it was asked to stop before the end."""
+    """Start or resume the run of `config`.
+
+    Returns:
+        The state after the last step, or None if the run was asked to stop before that.
+    """
     check_run(config)
     check_ranks(config, world)
     check_test_set(config, world)
     loader = build_loader(config, world)
     state = TrainState.start(config, world.device)
-    init = "as it was"
+    init = "resumed"
     if config.model.init and latest_checkpoint(config.out) is None:
         init = load_init(config.model, state.student.backbone, state.teacher.backbone)
     world.check_equal("--model.init, or --out", init)
@@ -81,7 +85,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
         if checkpoint is not None:
             loader.load_state_dict(checkpoint.restore(config, state), elastic=config.elastic)
             if changed := checkpoint.other_versions():
-                say(world, f"warning: it was written with {changed}: the bits may differ")
+                say(world, f"warning: the checkpoint was written with {changed}: bits may differ")
             say(world, f"resuming {config.out} at step {state.step} of {total_steps}")
 
         # ---- the loop -------------------------------------------------------------------------
@@ -114,11 +118,11 @@ def train(config: RunConfig, world: World) -> TrainState | None:
             if saving and world.is_main:
                 watchdog.at(state.step, "saving")
                 writer.save(state, loader.state_dict())
-        watchdog.close()  # the last save may take rank 0 longer than a rank may stand still
+        watchdog.close()  # the last save may take rank 0 longer than `stall_s`
         writer.wait()
         if world.is_main:
             write_notes(config, world, state, total_steps)
-        meters.close()  # the bar goes before the last line comes
+        meters.close()  # remove the progress bar before the last line is printed
         if state.step < total_steps:
             say(world, f"stopped at step {state.step} of {total_steps}; the same command goes on")
             return None
@@ -127,7 +131,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
 
 
 def build_loader(config: RunConfig, world: World) -> TrainLoader:
-    """The views of this rank's images, step by step; what their numbers let expect is told."""
+    """Open the training sets, warn if they are small, and return the loader of the rank's views."""
     in_dist = ShardSet.open(config.in_dist)
     aux = ShardSet.open(config.aux) if config.aux else None
     check_images("--in-dist", in_dist)
@@ -147,7 +151,7 @@ def build_loader(config: RunConfig, world: World) -> TrainLoader:
         ),
         world.device,
         config.loader,
-        # Autocast would round the views to this before anything else.
+        # Autocast would round float32 views to bfloat16 anyway, before the first layer.
         torch.bfloat16 if config.precision == "bf16" else torch.float32,
     )
     aux_images = None if aux is None else len(aux)
@@ -157,7 +161,7 @@ def build_loader(config: RunConfig, world: World) -> TrainLoader:
 
 
 def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Module:
-    """The student as a step calls it: gradients are summed over ranks, kernels compiled."""
+    """Wrap the student as a step calls it: gradients summed over ranks, kernels compiled."""
     student: nn.Module = state.student
     if world.world_size > 1:
         share_statistics(config, world, state.student, state.teacher)
@@ -170,6 +174,6 @@ def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Modul
 
 
 def say(world: World, text: str) -> None:
-    """Print once, not once a rank."""
+    """Print a line on the main rank only."""
     if world.is_main:
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Who this process is among the ranks, and on which device: read once, passed on as an argument."""
+"""The rank and the device of this process: read once, then passed on as an argument."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from shards.errors import UserError
 from train.launch import Launch, read_launch, under_torchrun
 
 START_TIMEOUT = timedelta(minutes=5)
-"""How long ranks wait for each other when they start."""
+"""Time that ranks wait for each other when they start."""
 STORE_TIMEOUT = timedelta(seconds=10)
-"""How long torchrun's store may take for an answer during a run."""
+"""Time that torchrun's store may take for an answer during a run."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's rank of `world_size`, and its device."""
+    """The place of this process among the ranks, and its device."""
 
     rank: int
     world_size: int
@@ -35,24 +35,24 @@ class World:
 
     @property
     def under_torchrun(self) -> bool:
-        """Whether an agent of torchrun looks after this process."""
+        """True if torchrun started this process."""
         return under_torchrun()
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank writes files and reports."""
+        """True for the rank that writes files and reports: rank 0."""
         return self.rank == 0
 
     def wait_for_all(self) -> None:
-        """Return when every rank is here."""
+        """Return when every rank has called this."""
         if self.world_size > 1:
             dist.barrier()
 
     def check_equal(self, what: str, value: str) -> None:
-        """Make sure that all ranks have the same `value`; every rank must call it.
+        """Check that all ranks have the same `value`; every rank must call this.
 
         Raises:
-            UserError: on every rank, if one differs; names `what`.
+            UserError: on every rank, if one rank differs; names `what`.
         """
         if self.world_size == 1:
             return
@@ -68,7 +68,7 @@ class World:
                 )
 
     def from_main(self, text: str) -> str:
-        """The text that rank 0 has; every rank must call it."""
+        """Return the text that rank 0 passes; every rank must call this."""
         if self.world_size == 1:
             return text
         data = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
@@ -80,7 +80,7 @@ class World:
         return bytes(data.tolist()).decode()
 
     def everywhere(self, holds: bool) -> bool:
-        """Whether something holds on all ranks; every rank must call it."""
+        """Return True if `holds` is true on all ranks; every rank must call this."""
         if self.world_size == 1:
             return holds
         flag = torch.tensor(int(holds), device=self.device)
@@ -88,7 +88,7 @@ class World:
         return bool(flag)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of `value` over all ranks, in place; every rank must call it."""
+        """Average `value` over all ranks, in place, and return it; every rank must call this."""
         if self.world_size > 1:
             dist.all_reduce(value)
             value /= self.world_size
@@ -96,30 +96,31 @@ class World:
 
 
 def share_of_rank(count: int, rank: int, world_size: int) -> range:
-    """The ids of 0 .. count-1 that are a rank's: consecutive, as many as another's but for one.
+    """Return the share of a rank of the ids 0 .. count-1.
 
-    Together the ranks have each id once; with fewer images than ranks some have none.
+    The ids of a share are consecutive, and the lengths of shares differ by one at most. Together
+    the ranks have each id once. With fewer ids than ranks some shares are empty.
     """
     return range(count * rank // world_size, count * (rank + 1) // world_size)
 
 
 def over_ranks(count: int, world: World, rows_of: Callable[[range], Tensor]) -> Tensor:
-    """Rows of a whole set, of which every rank computes its share; every rank must call it.
+    """Compute one row for each id, each rank its share; every rank must call this.
 
     Args:
-        count: N, rows of the set.
+        count: number N of ids.
         world: the ranks.
-        rows_of: ids -> float32 [len(ids), d] on the rank's device; [0,0] for no ids.
+        rows_of: ids -> float32 [len(ids), d] on the rank's device; [0, 0] for no ids.
 
     Returns:
-        float32 [N,d], on every rank, row i = id i.
+        float32 [N, d], on every rank; row i belongs to id i.
     """
     ours = rows_of(share_of_rank(count, world.rank, world.world_size))
     if world.world_size == 1:
         return ours
     width = torch.tensor(ours.shape[1], device=world.device)
     dist.all_reduce(width, dist.ReduceOp.MAX)
-    # A collective takes equal shapes: shares are padded to the longest, and cut again.
+    # A collective needs equal shapes: pad the shares to the longest, and cut them afterwards.
     padded = torch.zeros(-(-count // world.world_size), int(width), device=world.device)
     padded[: len(ours), : ours.shape[1]] = ours
     parts = [torch.empty_like(padded) for _ in range(world.world_size)]
@@ -129,10 +130,14 @@ def over_ranks(count: int, world: World, rows_of: Callable[[range], Tensor]) -> 
 
 
 def pick_device(requested: str, local_rank: int = 0) -> torch.device:
-    """The device of a process.
+    """Return the device of a process.
+
+    Args:
+        requested: "cpu", "cuda", or "auto" for CUDA if there is a GPU.
+        local_rank: number of the process among those of this machine, and of its GPU.
 
     Raises:
-        UserError: CUDA was asked for and there is none, or fewer GPUs than ranks on this machine.
+        UserError: CUDA was requested and there is none, or the machine has fewer GPUs than ranks.
     """
     if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -147,13 +152,14 @@ def pick_device(requested: str, local_rank: int = 0) -> torch.device:
 
 
 def start_world(requested_device: str, stall_s: float) -> World:
-    """Join the ranks that torchrun started; without torchrun, a world of one.
+    """Join the ranks that torchrun started; without torchrun, return a world of one rank.
 
-    A collective that waits for twice `stall_s` fails: `watchdog.py` has told why before.
+    A collective fails if it waits for twice `stall_s`. Before that, `watch/watchdog.py` names the
+    rank that it waits for.
 
     Raises:
-        UserError: a variable of the environment is not as it must be, there is no such device, or
-            the other ranks cannot be reached.
+        UserError: an environment variable has a bad value, there is no such device, or the other
+            ranks cannot be reached.
     """
     launch = read_launch()
     device = pick_device(requested_device, launch.local_rank)
@@ -223,6 +229,6 @@ def _agree_on_name(store: dist.Store, launch: Launch) -> str:
 
 
 def stop_world() -> None:
-    """Leave the group, if there is one."""
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()

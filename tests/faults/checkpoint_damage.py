@@ -77,9 +77,9 @@ def tiny_run(out: Path, **changes: Any) -> tuple[RunConfig, TrainState]:
 
 
 def refused(trial: Trial, run: Path, newest: Path, what: str) -> bool:
-    """Whether the newest is passed over, aloud, for the one before."""
+    """Whether the newest is skipped with a warning for the one before."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
         found = latest_checkpoint(run)
-    aloud = said.getvalue().startswith(f"warning: {newest} is passed over: ")
+    aloud = said.getvalue().startswith(f"warning: {newest} is skipped: ")
     holds = found is not None and found.step == 1 and aloud
     return trial.expect(holds, f"{what}: used {found}; said {said.getvalue()!r}")

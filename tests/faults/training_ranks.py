@@ -102,7 +102,7 @@ def kill(
         running = trainers.start(cut.name, *OPTIONS, ranks=RANKS)
         status = running.wait()
     trial.expect(status == 0, f"{what}: exit status {status}: {running.output[-2000:]}")
-    trial.expect("passed over" not in running.output, f"{what}: {running.output[-2000:]}")
+    trial.expect("is skipped:" not in running.output, f"{what}: {running.output[-2000:]}")
 
 
 def steps_again(cut: Path) -> int:

@@ -93,8 +93,8 @@ def test_a_command_without_mistakes_is_read_and_help_is_help(capsys) -> None:
     ("line", "told"),
     [
         ("atuo --in-dist x --out y", "'atuo' is no recipe; .*; did you mean auto\\?$"),
-        ("", "no recipe is named; first comes one of auto, demo-cpu,"),
-        ("--in-dist x auto", "'--in-dist' is no recipe; first comes one of auto"),
+        ("", "no recipe is named; the first argument is one of auto, demo-cpu,"),
+        ("--in-dist x auto", "'--in-dist' is no recipe; the first argument is one of auto"),
         ("demo-cpu --negatvies rot", "unknown option --negatvies; did you mean --negatives\\?$"),
         ("auto --lr-base 1", "unknown option --lr-base; did you mean --optim.lr-base\\?$"),
         ("demo-cpu --precision bf61", "--precision is bf61, expected .*; did you mean bf16\\?$"),

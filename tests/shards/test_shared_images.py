@@ -130,7 +130,9 @@ def test_auxiliary_images_are_compared_too(tmp_path: Path, capsys) -> None:
     check_test_set(config_of(in_dist=own, aux=aux, in_dist_test=test), ALONE)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("note: 1 of aux are in in-dist too (0): they are trained on as normal")
+    assert said.startswith(
+        "note: 1 of aux are in in-dist too (0): they are trained on as positives"
+    )
     with pytest.raises(UserError, match="--in-dist-test .*aux is the set of --aux, "):
         check_test_set(config_of(in_dist=own, aux=aux, in_dist_test=aux), ALONE)
     both = build_npy_set(tmp_path, "both", images[4:8])
@@ -171,7 +173,7 @@ def test_what_is_not_compared_is_told(tmp_path: Path, capsys) -> None:
     test = build_npy_set(tmp_path, "test", images[:4], encoding="png")
     check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
     said = capsys.readouterr().err
-    assert said.startswith("note: in-dist and in-dist-test are stored in two ways, png and raw, ")
+    assert said.startswith("note: in-dist and in-dist-test have different encodings, png and raw, ")
     assert f"python -m shards.overlap {own} {test}" in said
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or passed over, and exact."""
+"""Checkpoints: whole or skipped, and exact."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(two_checkpoints, name, damage
             # A flip may hit a blank; one in a digest is what matters.
             path.write_text(whole.decode().replace('"sha256": "', '"sha256": "f', 1))
         assert latest_checkpoint(two_checkpoints).step == 1
-        assert "step-00000002 is passed over" in capsys.readouterr().out
+        assert "step-00000002 is skipped" in capsys.readouterr().out
     finally:
         path.write_bytes(whole)
     assert latest_checkpoint(two_checkpoints).step == 2
@@ -199,8 +199,8 @@ def test_if_all_are_damaged_that_is_no_new_run(tmp_path) -> None:
         (tmp_path / "checkpoints" / f"step-{step:08d}" / "networks.safetensors").write_bytes(b"")
     before = files(tmp_path)
     told = (
-        f"{tmp_path}/checkpoints: no checkpoint of 2 is whole (in step-00000002 "
-        "networks.safetensors is not as it was written); move them away to start anew"
+        f"{tmp_path}/checkpoints: none of 2 checkpoints is whole (in step-00000002 "
+        "networks.safetensors is not as it was written); move them away to start again"
     )
     for look in (latest_checkpoint, lambda run: load_teacher(run, CPU)):
         with pytest.raises(UserError) as refused:

@@ -118,9 +118,9 @@ def test_a_pickle_in_the_place_of_a_file_is_passed_over_and_does_not_run(run, na
     marker = put_pickle(run, name)
 
     def refused() -> None:
-        with pytest.raises(UserError, match="no checkpoint of 1 is whole"):
+        with pytest.raises(UserError, match="none of 1 checkpoints is whole"):
             latest_checkpoint(run)
-        with pytest.raises(UserError, match="no checkpoint of 1 is whole"):
+        with pytest.raises(UserError, match="none of 1 checkpoints is whole"):
             load_teacher(run, CPU)
 
     assert events_in(refused) == [] and not marker.exists()

@@ -373,7 +373,7 @@ def test_a_run_starts_from_a_file_and_goes_on_without_it(rgb_dir, tmp_path) -> N
 
 REFUSED = [
     (["--model.init", "no/such.pth"], "model.init is no/such.pth: no such file"),
-    (["--model.init", "timm"], "model.name vit is none of timm's; give timm:NAME"),
+    (["--model.init", "timm"], "timm has no model.name vit; give timm:NAME"),
     (["--model.init", "timm:resnet81"], "model.init is timm:resnet81, which timm"),
     (["--model.init", "setup.py"], "model.init is setup.py, expected a file .safetensors"),
 ]

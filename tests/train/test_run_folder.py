@@ -57,7 +57,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is(
         }
 
     before = contents()
-    with pytest.raises(UserError, match="no checkpoint of 2 is whole .in step-00000020 networks"):
+    with pytest.raises(UserError, match="none of 2 checkpoints is whole .in step-00000020 net"):
         main(command)
     assert contents() == before
 

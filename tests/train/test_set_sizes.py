@@ -49,7 +49,7 @@ def test_sets_that_the_recipes_were_made_for_are_passed_over_in_silence() -> Non
     ("run", "in_dist", "aux", "steps", "expected"),
     [
         (config(auto(20)), 20, None, 1, "20 images: little to learn from"),
-        (config(auto(20)), 20, None, 1, "passed over 1,100 times; the paper's are 500"),
+        (config(auto(20)), 20, None, 1, "the run has 1,100 epochs; the paper has 500"),
         (config(auto(20)), 20, None, 1, "a batch of 20 is a whole pass over the 20 images"),
         (
             config(auto(100)),
@@ -79,10 +79,10 @@ def test_what_little_can_be_learned_from_is_told(run, in_dist, aux, steps, expec
         (
             1,
             [50, 96],
-            "Nobody looked for collapse: the monitor begins after step 200, and the last",
+            "Collapse was not looked for: the monitor begins after step 200, and the last",
         ),
-        (12, [50], "Nobody looked for collapse"),  # stopped early
-        (12, [200], "Nobody looked for collapse"),
+        (12, [50], "Collapse was not looked for"),  # stopped early
+        (12, [200], "Collapse was not looked for"),
         (12, [200, 250], "None. The monitor looked for collapse in the reports after step 200."),
         (1, [], "the last report is of step 0"),
     ],

@@ -1,6 +1,6 @@
-"""The backbone: a ViT of the sizes in the configuration, or a network that timm has by name.
+"""The backbone: a ViT with the sizes of the configuration, or a network of timm by its name.
 
-Legend: n views, s their side in pixels, d the length of the feature.
+Legend: n views, s their side in pixels, d feature length.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from train.networks.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.networks.onednn import use_onednn
 
 NAMES_SHOWN = 3
+"""Number of similar names in the message about an unknown name."""
 NO_QUIRKS = CompatConfig()
 
 
@@ -55,28 +56,28 @@ def build_backbone(
     if device.type == "cpu":
         for module in backbone.modules():
             if hasattr(module, "fused_attn"):
-                # torch's fused attention is slow to differentiate in bf16 on a CPU: a training
-                # step of the demo takes 1.7 times as long with it as with plain matrix products.
+                # The backward pass of torch's fused attention is slow in bf16 on a CPU: a training
+                # step of the demo takes 1.7 times as long as with plain matrix products.
                 module.fused_attn = False  # type: ignore[assignment]
         use_onednn(backbone)
     return backbone.to(device)
 
 
 def feature_width(backbone: nn.Module) -> int:
-    """The length d of what `backbone` returns."""
-    # In a few CNNs (MobileNetV3) a layer behind the pooling widens timm's `num_features`.
+    """Return the length d of the features of `backbone`."""
+    # In a few CNNs (MobileNetV3) a layer after the pooling makes more of timm's `num_features`.
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
 
 
 def check_name(name: str, given: str) -> None:
-    """Refuse what is no name of timm's, with or without the tag of its weights.
+    """Check that timm has a network of this name, with or without the tag of its weights.
 
     Args:
-        name: such as resnet18, or resnet18.a1_in1k.
-        given: where it was, and how: `model.name is resnet18`.
+        name: for example resnet18, or resnet18.a1_in1k.
+        given: the option and its value, for the message: `model.name is resnet18`.
 
     Raises:
-        UserError: begins with `given`, and has names that are like it.
+        UserError: timm has no such network; the message begins with `given` and has similar names.
     """
     if timm.models.is_model(name):
         known = list(timm.models.get_arch_pretrained_cfgs(name))
@@ -90,7 +91,12 @@ def check_name(name: str, given: str) -> None:
 
 @torch.no_grad()
 def check_views(name: str, views: ViewSpec, backbone: nn.Module) -> None:
-    """Make sure that a network by name takes both sizes of view and returns one vector each.
+    """Check that a network of timm takes views of both sizes and returns one vector for each.
+
+    Args:
+        name: the network's name in timm, for the message.
+        views: the sizes of the views.
+        backbone: the network.
 
     Raises:
         UserError: names the field and its value.
@@ -140,7 +146,8 @@ def _vit(model: ModelConfig, view_px: int, drop_path: float, compat: CompatConfi
 def _of_timm(model: ModelConfig, view_px: int, drop_path: float) -> nn.Module:
     name = model.name
     check_name(name, f"model.name is {name}")
-    # Only some networks have a size of their own, or know these names for views of several sizes.
+    # Only some networks have a fixed size, or options for views of several sizes. An option that a
+    # network does not know is dropped below.
     options: dict[str, Any] = {
         "img_size": view_px,
         "dynamic_img_size": True,

@@ -1,8 +1,8 @@
-"""Batch norm: running statistics that a forward pass changes, and a batch that ranks share.
+"""Batch norm: running statistics that a forward pass changes, and batches spread over ranks.
 
-In training, student and teacher both normalise with the statistics of the views they are given, as
-in DINO, and each keeps running ones of its own, which evaluation uses. The student's global and
-local views are two passes, hence two updates a step.
+In training, student and teacher both normalise with the statistics of the views that they get, as
+in DINO. Each has its own running statistics, which evaluation uses. The student takes global and
+local views in two passes, so its running statistics change twice in a step.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from train.world import World
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether what `network` makes of an image in training depends on the others of its batch."""
+    """Return True if `network` has batch norm: its features depend on all images of a batch."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def share_statistics(config: RunConfig, world: World, *networks: nn.Module) -> None:
-    """Compute the statistics of batch norm over all ranks; parameters and buffers are kept.
+    """Make batch norm compute its statistics over all ranks; parameters and buffers stay.
 
     Raises:
-        UserError: there are several ranks on CPUs, where torch cannot do that.
+        UserError: there are several ranks on CPUs, which torch does not support.
     """
     if world.world_size == 1 or not any(map(has_batch_norm, networks)):
         return
@@ -41,15 +41,15 @@ def share_statistics(config: RunConfig, world: World, *networks: nn.Module) -> N
 
 
 class RunningStatistics:
-    """The buffers of some networks as they were, for a step that turns out not to count."""
+    """A copy of the buffers of some networks, to restore them after a step that is skipped."""
 
     def __init__(self, *networks: nn.Module) -> None:
-        """Copy them; networks without buffers cost nothing."""
+        """Copy the buffers; networks without buffers cost nothing."""
         self._buffers = [buffer for network in networks for buffer in network.buffers()]
         self._before = [buffer.clone() for buffer in self._buffers]
 
     @torch.no_grad()
     def restore_unless(self, finite: Tensor) -> None:
-        """Put them back where `finite`, bool [], is false; the host does not wait for it."""
+        """Restore the buffers if `finite`, bool [], is false; the host does not wait for it."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(finite, buffer, before))

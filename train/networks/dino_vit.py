@@ -1,4 +1,4 @@
-"""timm's ViT with the position grid as DINO's code resizes it.
+"""A ViT of timm whose position grid is resized as in DINO's code.
 
 Legend: n views, d embedding size.
 """
@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 CLASS_TOKEN_STD = 0.02
-"""Deviation of the class token at the start in DINO's code; timm's is 1e-6."""
+"""Standard deviation of the initial class token in DINO's code; in timm it is 1e-6."""
 
 
 class DinoViT(VisionTransformer):
     """A ViT with a class token and learned positions, for views of any number of whole patches."""
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        """Patches [n, h, w, d] -> tokens [n, 1 + h w, d] that know their places."""
+        """Add class token and positions: patches [n, h, w, d] -> tokens [n, 1 + h w, d]."""
         assert self.cls_token is not None and self.pos_embed is not None
-        # Not len(x): an export would take it for a constant.
+        # Not len(x), which an export would turn into a constant.
         cls = self.cls_token.expand(x.shape[0], -1, -1)
         tokens = torch.cat([cls, x.flatten(1, 2)], dim=1)
         height, width = x.shape[1:3]
@@ -30,16 +30,16 @@ class DinoViT(VisionTransformer):
 
 
 def dino_positions(positions: Tensor, size: tuple[int, int]) -> Tensor:
-    """Positions [1, 1 + g g, d], class token first -> [1, 1 + h w, d] for `size` = (h, w).
+    """Resize positions [1, 1 + g g, d], class token first, to [1, 1 + h w, d]; `size` = (h, w).
 
-    The grid is resized by a bicubic filter that is as wide whatever the scale (timm's is
-    antialiased), and the scale is that to a grid of h + 0.1 and w + 0.1.
+    The filter is bicubic and has the same width at every scale, while timm's filter is
+    antialiased. The scale is (h + 0.1) / g and (w + 0.1) / g.
     """
     side = math.isqrt(positions.shape[1] - 1)
     if size == (side, side):
         return positions
     grid = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
-    # DINO adds the 0.1 lest a rounded scale give a row too few, and it moves all samples a little.
+    # DINO adds 0.1 so that a rounded scale does not give a row too few. All samples move a little.
     scale = ((size[0] + 0.1) / side, (size[1] + 0.1) / side)
     resized = interpolate(grid, scale_factor=scale, mode="bicubic")
     return torch.cat([positions[:, :1], resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

@@ -13,11 +13,11 @@ from train.config import HeadConfig
 class Head(nn.Module):
     """MLP with GELU, L2 normalisation, and a weight-normalised linear layer without bias.
 
-    The weight of prototype k is g_k v_k / |v_k|; g is [K, 1], hence weight-decayed as a matrix is.
+    The weight of prototype k is g_k v_k / |v_k|. g is [K, 1], so it has weight decay like a matrix.
     """
 
     def __init__(self, width: int, config: HeadConfig) -> None:
-        """Map features of length `width` to `config.prototypes` logits."""
+        """Build a head from features of length `width` to `config.prototypes` logits."""
         super().__init__()
         widths = [width] + [config.hidden] * (config.layers - 1) + [config.bottleneck]
         layers: list[nn.Module] = []
@@ -34,7 +34,7 @@ class Head(nn.Module):
         lengths.requires_grad = not config.norm_last_layer
 
     def forward(self, features: Tensor) -> Tensor:
-        """[n, width] -> float32 logits [n, K]; the MLP may run in lower precision."""
+        """Map features [n, width] to float32 logits [n, K]; the MLP may have less precision."""
         bottleneck = self.mlp(features)
         with torch.autocast(features.device.type, enabled=False):
             return self.prototypes(functional.normalize(bottleneck.float(), dim=-1))

@@ -23,7 +23,7 @@ class Network(nn.Module):
     """g(x) of the paper: backbone, then head."""
 
     def __init__(self, config: RunConfig, device: torch.device, drop_path: float) -> None:
-        """A network with fresh weights."""
+        """Build a network with fresh weights."""
         super().__init__()
         self.backbone = build_backbone(
             config.model,
@@ -38,16 +38,20 @@ class Network(nn.Module):
 
     @property
     def scaled_blocks(self) -> int:
-        """Blocks whose branches `forward` scales; 0: the backbone draws what it skips itself."""
+        """Number of blocks whose branches `forward` scales; 0 if the backbone itself skips."""
         return len(self.backbone.blocks) if self.is_plain_vit else 0  # type: ignore[arg-type]
 
     def forward(
         self, views: Sequence[Tensor], scales: Sequence[Tensor | None]
     ) -> tuple[Sequence[Tensor], Tensor]:
-        """All views, [n_i, 3, side_i, side_i] each, and the scales of their branches.
+        """Run the backbone once for each tensor of views, and the head once for all of them.
 
-        The backbone runs once for each tensor, the head once for all; all in one call, as
-        DistributedDataParallel wants it.
+        It is one call, because DistributedDataParallel supports one forward pass for a backward
+        pass.
+
+        Args:
+            views: tensors [n_i, 3, side_i, side_i].
+            scales: scales of the branches for each tensor; see `features`.
 
         Returns:
             float32 logits, [n_i, K] each, and the features [sum n_i, width].
@@ -58,7 +62,10 @@ class Network(nn.Module):
         return self.head(features).split([len(view) for view in views]), features
 
     def features(self, views: Tensor, scales: Tensor | None = None) -> Tensor:
-        """[n, 3, s, s] -> [n, width]; `scales` as in `cls_feature`, for plain ViTs only."""
+        """Return the features [n, width] of views [n, 3, s, s].
+
+        `scales` are the scales of the branches as in `cls_feature`, for plain ViTs only.
+        """
         if self.is_plain_vit:
             vit = cast(VisionTransformer, self.backbone)
             return cls_feature(vit, views, scales, self._recompute and self.training)
@@ -66,12 +73,13 @@ class Network(nn.Module):
 
 
 def build_networks(config: RunConfig, device: torch.device) -> tuple[Network, Network]:
-    """Student and teacher of equal weights, a function of the seed; the teacher is not trained.
+    """Build student and teacher with equal weights, a function of the seed.
 
-    `model.init` is not read here but by `load_init`, where a run starts anew.
+    The teacher needs no gradients. `model.init` is not read here: `load_init` reads it when a run
+    starts.
 
     Raises:
-        UserError: the network cannot be made, or cannot be trained as the configuration says.
+        UserError: the network cannot be built, or cannot be trained with this configuration.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -87,8 +95,8 @@ def build_networks(config: RunConfig, device: torch.device) -> tuple[Network, Ne
 def _check(config: RunConfig, student: Network, device: torch.device) -> None:
     check_views(config.model.name, config.views, student.backbone)
     if config.precision != "fp32" and device.type == "cpu" and _pads(student.backbone):
-        # Seen with torch 2.14 in bf16: the gradient of a 3 x 3 convolution of 1 x 1 places is
-        # another one at each call, and sometimes not finite.
+        # Seen with torch 2.14 in bf16: the gradient of a 3 x 3 convolution on 1 x 1 places differs
+        # from call to call, and is sometimes not finite.
         raise UserError(
             f"precision is {config.precision}, in which torch's convolutions on CPUs give wrong "
             f"gradients for small views; with model.name {config.model.name} set --precision fp32"
@@ -100,26 +108,26 @@ def _check(config: RunConfig, student: Network, device: torch.device) -> None:
         )
     if config.model.recompute and not student.is_plain_vit:
         raise UserError(
-            f"model.recompute is for plain ViTs, and model.name {config.model.name} is none; "
-            "leave it off"
+            f"model.recompute is on, which only plain ViTs support, and model.name "
+            f"{config.model.name} is none; set --model.no-recompute"
         )
 
 
 def _pads(backbone: nn.Module) -> bool:
-    """Whether it has a convolution that looks over the edge of its input."""
+    """Return True if a convolution of the network pads its input."""
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     return any(isinstance(c.padding, str) or any(c.padding) for c in convolutions)
 
 
 def untrained_backbone(config: RunConfig, device: torch.device) -> nn.Module:
-    """The teacher's backbone as it was before the first step: the baseline of a run.
+    """Return the teacher's backbone as it was before the first step: the baseline of a run.
 
-    With `model.init` the weights are read from there once more.
+    With `model.init` its weights are read again.
 
     Raises:
         UserError: `model.init` can no longer be read.
     """
-    # What a run cannot be trained in on this device does not matter here.
+    # float32, because it is not trained here: the device need not support the run's precision.
     _, teacher = build_networks(dataclasses.replace(config, precision="fp32"), device)
     if config.model.init:
         load_init(config.model, teacher.backbone)

@@ -1,8 +1,8 @@
-"""float32 matrix products on a CPU by oneDNN, by which torch itself multiplies in bfloat16 only.
+"""float32 matrix products on a CPU with oneDNN, which torch itself uses only for bfloat16.
 
-In float32 torch takes MKL, which on AMD's processors does half of what they can. The operators are
-those that `torch.compile` uses; where this torch has none of them, and on GPUs, torch's own product
-stands in.
+For float32 torch uses MKL, which reaches half of the speed on AMD's processors. The operators here
+are the ones that `torch.compile` uses. On GPUs, and with a torch that lacks the operators, torch's
+own product is used.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ _ONEDNN = torch.ops.mkldnn if all(hasattr(torch.ops.mkldnn, o) for o in _OPERATO
 
 
 def packed(matrix: Tensor) -> Tensor:
-    """[C, d] in the layout that `product` is fastest with, for many products with it."""
+    """Return [C, d] in the layout that `product` is fastest with; worth it for many products."""
     if _ONEDNN is None or matrix.device.type != "cpu":
         return matrix
     return _ONEDNN._reorder_linear_weight(matrix)
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """float32 [R, d] and a packed [C, d] -> [R, C], the caller's to use up."""
+    """Multiply float32 rows [R, d] and a packed matrix [C, d]: [R, C], a new tensor."""
     return _onednn(rows, matrix) if matrix.is_mkldnn else rows @ matrix.T
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`functional.linear`, [..., d] and [C, d] -> [..., C]: in float32 on a CPU by oneDNN.
+    """Compute `functional.linear`, [..., d] and [C, d] -> [..., C], with oneDNN if it can.
 
-    It is torch's own where a graph is traced, to be compiled or exported.
+    oneDNN takes float32 on a CPU. torch's own function is used for everything else, and in graphs
+    that are compiled or exported.
     """
     ours = (
         _ONEDNN is not None
@@ -50,21 +51,21 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """torch's layer, multiplied by `linear`."""
+    """torch's linear layer, computed by `linear`."""
 
     def forward(self, rows: Tensor) -> Tensor:  # noqa: D102  (torch's)
         return linear(rows, self.weight, self.bias)
 
 
 def use_onednn(network: nn.Module) -> None:
-    """Have the plain linear layers in `network` multiply by `linear`; their weights stay."""
+    """Make the plain linear layers in `network` use `linear`; their weights stay."""
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
 
 
 class _Linear(torch.autograd.Function):
-    """[R, d] and [C, d] -> [R, C]: three products, none of which needs a layout of its own."""
+    """The product [R, d] and [C, d] -> [R, C] and its gradients, all without a packed layout."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
-"""Weights that a run starts from: a file of tensors, a checkpoint of DINO, or what timm downloads.
+"""Initial weights of a run: a file of tensors, a checkpoint of DINO, or a download of timm.
 
-The only place that calls `torch.load`, which unpickles; with `weights_only` it makes tensors and
-plain containers and nothing else.
+This is the only file that calls `torch.load`, which unpickles. With `weights_only` it creates
+nothing but tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from train.networks.dino_vit import DinoViT, dino_positions
 
 TIMM = "timm"
 REACH_S = 5.0
-"""How long the hub may take to answer at all."""
+"""Time in seconds that the hub may take for its first answer."""
 KEYS_NAMED = 3
-"""Of those of each kind that do not fit: names of weights are long."""
+"""Number of weights that a message names for each kind of mismatch; the names are long."""
 WRAPPERS = ("teacher", "state_dict", "model")
-"""Where checkpoints hold the weights: DINO's, and those of common trainers."""
+"""Keys under which checkpoints of DINO and of common trainers hold the weights."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
-"""What an image classifier has behind its features; the only part of a file that is left out."""
+"""Prefixes of the layers of an image classifier, the only part of a file that is left out."""
 
 
 def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
-    """Give `backbones`, networks of `model`, the weights that `model.init` names.
+    """Load the weights that `model.init` names into `backbones`, networks of `model`.
 
-    A position grid of another size is interpolated (bicubic, antialiased, as timm does; for a
-    `DinoViT` as DINO does). The heads of the attention leave no trace in a file: `model.heads` has
-    to be what the file was made with.
+    A position grid of another size is interpolated (bicubic and antialiased, as in timm; for a
+    `DinoViT` as in DINO). A file does not show the number of attention heads: `model.heads` must
+    be the number that the file was made with.
 
     Returns:
-        A digest of the weights.
+        SHA-256 digest of the weights.
 
     Raises:
-        UserError: one line that names `model.init`; the weights cannot be fetched or read, or they
-            are not those of such a network.
+        UserError: the weights cannot be fetched or read, or do not fit such a network; the message
+            names `model.init`.
     """
     name = model.name if model.init == TIMM else model.init.removeprefix(f"{TIMM}:")
     if model.init == TIMM or name != model.init:
@@ -74,7 +74,7 @@ def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
 
 def _download(name: str, model: ModelConfig) -> dict[str, Tensor]:
     if name == "vit":
-        raise UserError("model.init is timm, but model.name vit is none of timm's; give timm:NAME")
+        raise UserError("model.init is timm, but timm has no model.name vit; give timm:NAME")
     check_name(name, f"model.init is {model.init}")
     try:
         with _no_retries():
@@ -95,14 +95,14 @@ def _download(name: str, model: ModelConfig) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _no_retries() -> Iterator[None]:
-    """Where the hub cannot be reached, use what it has stored here and do not try for a minute."""
+    """Use the hub's local files if it cannot be reached, instead of trying for a minute."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
     was_offline = constants.HF_HUB_OFFLINE
     try:
         get_session().head(constants.ENDPOINT, timeout=REACH_S)
-    except Exception:  # the errors of its HTTP client, which is another one in each of its versions
+    except Exception:  # the errors depend on the HTTP client, which differs between its versions
         constants.HF_HUB_OFFLINE = True
     try:
         yield
@@ -116,7 +116,7 @@ def _heads(network: nn.Module) -> int | None:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """What a file holds, by name."""
+    """Read a file of tensors: its content by name."""
     readers: dict[str, Callable[[Path], Any]] = {
         ".safetensors": load_file,
         ".pth": _unpickled,
@@ -141,8 +141,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _unpickled(path: Path) -> Any:
-    # DINO's full checkpoint has its options, and its schedules' numbers as numpy's, beside the
-    # weights. These make plain values and call nothing.
+    # DINO's full checkpoint also has its options and numpy numbers of its schedules. These classes
+    # create plain values and run no code.
     scalar = np.float64(0).__reduce__()[0]
     plain = [
         argparse.Namespace,
@@ -152,12 +152,12 @@ def _unpickled(path: Path) -> Any:
         (scalar, "numpy._core.multiarray.scalar"),
     ]
     with torch.serialization.safe_globals(plain), warnings.catch_warnings():  # type: ignore[arg-type]
-        warnings.simplefilter("ignore")  # of old formats, which is no news to a user
+        warnings.simplefilter("ignore")  # about old formats, which do not matter to a user
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _backbone_of(held: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The backbone's weights among what a file holds: the teacher's, where there are two."""
+    """Return the backbone's weights in the content of a file: the teacher's, if there are two."""
     ours = "teacher.backbone."
     if any(key.startswith(ours) for key in held):  # networks.safetensors of a checkpoint
         held = {key.removeprefix(ours): held[key] for key in held if key.startswith(ours)}
@@ -189,12 +189,12 @@ def _unwrapped(key: str) -> str:
 
 
 def fit(weights: Mapping[str, Tensor], backbone: nn.Module, source: str) -> dict[str, Tensor]:
-    """The weights as `backbone` takes them: without a classifier, its position grid of its size.
+    """Return weights that `backbone` can load: no classifier, and a position grid of its size.
 
     Args:
-        weights: those of a backbone, by timm's names.
-        backbone: what they are for; it is left as it is.
-        source: what `model.init` is.
+        weights: weights of a backbone, by timm's names.
+        backbone: the network that will load them; it does not change here.
+        source: the value of `model.init`, for the message.
 
     Raises:
         UserError: names what does not fit, with both values.
@@ -223,7 +223,7 @@ def fit(weights: Mapping[str, Tensor], backbone: nn.Module, source: str) -> dict
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Of a ViT, the sizes that its configuration names; empty if it is none."""
+    """Return the sizes of a ViT by their names in `ModelConfig`; empty for other networks."""
     patches = weights.get("patch_embed.proj.weight")
     if patches is None or "cls_token" not in weights:
         return {}
@@ -232,7 +232,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _with_grid(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """The weights with a position grid [1, prefix + h w, d] of the backbone's h and w."""
+    """Return the weights with a position grid [1, prefix + h w, d] of the backbone's h and w."""
     theirs, ours = weights.get("pos_embed"), getattr(backbone, "pos_embed", None)
     if theirs is None or ours is None or theirs.ndim != 3 or theirs.shape == ours.shape:
         return weights
@@ -241,7 +241,7 @@ def _with_grid(weights: dict[str, Tensor], backbone: nn.Module) -> dict[str, Ten
         prefix = getattr(backbone, "num_prefix_tokens", 0)
     side = math.isqrt(max(0, theirs.shape[1] - prefix))
     if not side or side**2 + prefix != theirs.shape[1]:
-        return weights  # not square: named among the differences
+        return weights  # not square, so it will be named among the differences
     size: Any = backbone.patch_embed.grid_size  # type: ignore[union-attr]
     if isinstance(backbone, DinoViT):
         grid = dino_positions(theirs, tuple(size))

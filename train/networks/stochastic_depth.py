@@ -1,7 +1,7 @@
-"""Stochastic depth: which branches of which block a view skips (DINO's drop path).
+"""Stochastic depth (DINO's drop path): each view skips random branches of the blocks.
 
-Drawn on the host for the global batch, as a function of seed and step, and cut to the images of a
-forward pass: neither the number of ranks nor the micro-batch changes what a view meets.
+The host draws the skips for the global batch, as a function of seed and step, and cuts them to the
+images of a forward pass. So they depend neither on the number of ranks nor on the micro-batch.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from torch import Tensor
 from shards.random_streams import RandomStream, stream_rng
 
 BRANCHES = 2
-"""Of a block: attention, and the MLP."""
+"""Number of branches of a block: attention and MLP."""
 
 
 def draw_branch_scales(
     depth: int, rate: float, views: int, global_batch: int, seed: int, step: int
 ) -> Tensor | None:
-    """What each branch's output is multiplied by: float32 [depth, 2, views, global_batch].
+    """Draw the factor of each branch's output: float32 [depth, 2, views, global_batch].
 
-    0 with the block's probability, which rises linearly from 0 to `rate`; else the inverse of the
-    probability to stay. None where nothing is ever skipped.
+    A factor is 0 with the block's probability, which rises linearly from 0 to `rate` over the
+    blocks. Otherwise it is the inverse of the probability to stay. The result is None if nothing
+    is ever skipped.
     """
     if not rate or not depth:
         return None

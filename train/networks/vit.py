@@ -1,4 +1,4 @@
-"""The forward pass of timm's ViT for what the method needs of it: [CLS] and nothing else.
+"""A forward pass of timm's ViT that computes only the class token, which is all the method needs.
 
 Legend: n views, T tokens, d embedding size, h heads.
 """
@@ -16,11 +16,9 @@ from train.networks.onednn import linear
 
 
 def is_plain_vit(backbone: nn.Module) -> bool:
-    """Whether `cls_feature` computes what `backbone` itself does."""
-    if type(backbone) not in (
-        VisionTransformer,
-        DinoViT,
-    ):  # a subclass may join other tokens to [CLS]
+    """Return True if `cls_feature` computes the same features as `backbone` itself."""
+    # A subclass of timm's may add other tokens to the class token.
+    if type(backbone) not in (VisionTransformer, DinoViT):
         return False
     assert isinstance(backbone, VisionTransformer)
     unused = (backbone.attn_pool, backbone.fc_norm, backbone.patch_drop, backbone.head)
@@ -44,16 +42,16 @@ def _is_plain_attention(attention: object) -> bool:
 def cls_feature(
     vit: VisionTransformer, views: Tensor, scales: Tensor | None = None, recompute: bool = False
 ) -> Tensor:
-    """[n, 3, s, s] -> [CLS] after the final LayerNorm, [n, d].
+    """Return the class token after the final LayerNorm, [n, d].
 
-    In the last block only [CLS] asks and only it goes through the MLP: nobody reads the other
-    tokens behind it. This saves 5 of 6 parts of the block, 7 % of a ViT-S.
+    In the last block only the class token has a query and goes through the MLP, because the other
+    tokens are not used after it. This saves 5/6 of the block: 7 % of a ViT-S.
 
     Args:
-        vit: one that `is_plain_vit`; its own stochastic depth is not used.
-        views: normalised images.
-        scales: [depth, 2, n]: what each branch is multiplied by for each view; None = 1.
-        recompute: whether the backward pass computes the blocks again.
+        vit: a ViT for which `is_plain_vit` is true; its own stochastic depth is not used.
+        views: normalised images [n, 3, s, s].
+        scales: the factor of each branch (attention, MLP) for each view, [depth, 2, n]; None = 1.
+        recompute: True to compute the blocks again in the backward pass.
     """
     tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(views)))
     for number, block in enumerate(vit.blocks):
@@ -81,7 +79,7 @@ def _cls_only(block: Any, tokens: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _cls_attention(attention: Any, tokens: Tensor) -> Tensor:
-    """What [CLS] gets of all tokens [n, T, d]: [n, d]."""
+    """Return the attention output of the class token, [n, d], for all tokens [n, T, d]."""
     weight, bias = attention.qkv.weight, attention.qkv.bias
     width = attention.num_heads * attention.head_dim
     biases = (None, None) if bias is None else (bias[:width], bias[width:])
@@ -96,7 +94,7 @@ def _cls_attention(attention: Any, tokens: Tensor) -> Tensor:
 
 
 def _scaled(branch: Tensor, scale: Tensor | None, number: int) -> Tensor:
-    """The output of a branch [n, ...], by view."""
+    """Scale the output of branch `number`, [n, ...], by the factor of each view."""
     if scale is None:
         return branch
     return branch * scale[number].to(branch.dtype).view(-1, *[1] * (branch.ndim - 1))

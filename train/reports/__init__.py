@@ -1,6 +1,6 @@
-"""What a run tells of itself.
+"""Reports of a run.
 
-`meters.py` writes metrics.jsonl, TensorBoard's files and the progress line, `curves.py` draws them,
-`run_notes.py` writes the README of the run's folder, `dry_run.py` what a run would be, and
-`set_sizes.py` warns of sets that are too small to learn from.
+`meters.py` writes metrics.jsonl, TensorBoard files and the progress line, `curves.py` draws the
+metrics, and `run_notes.py` writes the README of the run's folder. Before a run, `dry_run.py`
+estimates its cost and `set_sizes.py` warns of sets that are too small to learn from.
 """

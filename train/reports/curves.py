@@ -1,4 +1,4 @@
-"""RUN/curves.png: how a run learned, from its metrics."""
+"""RUN/curves.png: the metrics of a run over its steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from train.metrics import NATS, PANELS, Metric
 
 
 def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path) -> None:
-    """Draw the reports of a run, one or more lines of metrics.jsonl, as a PNG; dotted: ln K."""
+    """Draw the metrics of a run as a PNG; a dotted line is at ln K, a red line at each warning.
+
+    Args:
+        reports: lines of metrics.jsonl, at least one.
+        prototypes: K.
+        out: the PNG file to write.
+    """
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (title, metrics) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for metric in metrics:
@@ -37,7 +43,7 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
 
 
 def _line(reports: Sequence[Mapping[str, Any]], metric: Metric) -> tuple[list[float], list[float]]:
-    """Steps and values of the reports that have a value."""
+    """Return steps and values of the reports that have a value."""
     key = metric.key
     found = [(report["step"], report[key]) for report in reports if report.get(key) is not None]
     return [step for step, _ in found], [value for _, value in found]

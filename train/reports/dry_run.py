@@ -1,4 +1,4 @@
-"""What a run would take, from a few of its steps."""
+"""The cost of a run, estimated from a few of its steps."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from train.step import train_step
 from train.world import World
 
 WARM_STEPS, TIMED_STEPS = 2, 3
+"""Number of steps before the clock starts, and number of steps that are timed."""
 
 
 def estimate(
     config: RunConfig, world: World, state: TrainState, student: nn.Module, loader: TrainLoader
 ) -> str:
-    """Take a few steps and say what all would cost; nothing is written."""
+    """Take a few steps and return the cost of the whole run as text; nothing is written."""
     per_epoch = loader.steps_per_epoch
     total_steps = config.epochs * per_epoch
     for number in range(WARM_STEPS + TIMED_STEPS):
@@ -38,7 +39,7 @@ def estimate(
     else:
         where, peak_bytes = "memory a rank", _peak_bytes()
     parameters = [parameter for parameter in state.student.parameters() if parameter.requires_grad]
-    # Two moments each; those of frozen prototypes are not there yet.
+    # Two moments for each parameter. The optimizer has none for frozen prototypes yet.
     saved = [*state.network_tensors().values(), *parameters, *parameters]
     facts = {
         "student": f"{sum(parameter.numel() for parameter in parameters) / 1e6:.1f} million "
@@ -63,7 +64,7 @@ def estimate(
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it."""
+    """Return a time as text for people: `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
     minutes = seconds / 60
     if minutes < 1:
         return f"{seconds:.0f} s"
@@ -73,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had; getrusage would tell of its parent's, too."""
+    """Return the peak memory of this process; getrusage would include its parent's."""
     status = Path("/proc/self/status").read_text()
     (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return 1024 * int(peak_kib)

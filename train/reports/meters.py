@@ -1,6 +1,7 @@
-"""What a run reports: a progress line, metrics.jsonl and TensorBoard, from one dictionary a report.
+"""The reports of a run: one dictionary each, as progress line, metrics.jsonl line and TensorBoard.
 
-Values of a step stay on the device and are summed there; the host waits for them only at a report.
+The values of a step stay on the device and are summed there. The host waits for them only when it
+reports.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ METRICS_FILE_NAME = "metrics.jsonl"
 
 
 class Meters:
-    """Collects the steps between two reports; only the main rank writes."""
+    """Collects the steps between two reports. Only the main rank writes."""
 
     def __init__(
         self, config: RunConfig, world: World, state: TrainState, total_steps: int
     ) -> None:
-        """Continue the report of a run from its step: what a lost continuation wrote goes."""
+        """Continue the reports from `state.step`; remove later ones, whose steps were lost."""
         self._world = world
         self._step = state.step
         self._total_steps = total_steps
@@ -75,10 +76,10 @@ class Meters:
         self._since_s = time.perf_counter()
 
     def add(self, result: StepResult, wait_s: float) -> None:
-        """Count one step, and the host's wait for its views.
+        """Add one step, and the time that the host waited for its views.
 
-        On a GPU the host runs ahead of the device, so a wait that the host does not see, because
-        the device still has steps to do, costs nothing; one that it does see is reported.
+        On a GPU the host runs ahead of the device. A wait costs nothing while the device still has
+        steps to do; the host's own wait is what is reported.
         """
         self._names = list(result.values)
         self._sums = self._sums + torch.stack([result.counted, *result.values.values()])
@@ -119,7 +120,7 @@ class Meters:
 
     def _write(self, values: Mapping[str, float], warnings: Mapping[str, str]) -> None:
         line = {**values, "warnings": warnings} if warnings else values
-        # NaN, of a report without a finite step, is no JSON.
+        # NaN, which a report without a finite step has, is not valid JSON.
         finite = {k: None if v != v else v for k, v in line.items()}
         with naming(self._path):
             self._file.write(json.dumps(finite) + "\n")
@@ -129,7 +130,7 @@ class Meters:
                 self._tensorboard.add_scalar(name, value, self._step)
         for kind, text in warnings.items():
             self._tensorboard.add_text(f"warnings/{kind}", text, self._step)
-            if kind not in self._told:  # once, when it begins
+            if kind not in self._told:  # only when it appears
                 self._progress.console.print(f"warning: step {self._step}: {text}", soft_wrap=True)
         self._told = set(warnings)
         shown = progress_line(values)
@@ -141,9 +142,9 @@ class Meters:
 
 
 def reports_of(path: Path) -> list[dict[str, Any]]:
-    """What the file of a run holds, report by report, without lines that were cut short.
+    """Read the reports in a metrics.jsonl; a last line that is incomplete is left out.
 
-    A run that is training, or was killed, may have written but a part of the last one.
+    A run that is training, or was killed, may have written a part of its last line.
     """
     reports = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
@@ -155,7 +156,7 @@ def reports_of(path: Path) -> list[dict[str, Any]]:
 
 
 def progress_line(values: Mapping[str, float]) -> str:
-    """The values that a person watches."""
+    """Return the values that a person watches, as one line of text."""
     negative = ""
     if NEGATIVE_KL.key in values:
         negative = f"  L_neg-lnK {values[NEGATIVE_KL.key]:.4f}"
@@ -168,7 +169,7 @@ def progress_line(values: Mapping[str, float]) -> str:
 
 
 def _reopen(path: Path, first_step: int):
-    """Open for appending, without the lines past `first_step` and those that were cut short."""
+    """Open for appending; remove incomplete lines and those after `first_step`."""
     kept = [report for report in reports_of(path) if report["step"] <= first_step]
     replace_file(path, [(json.dumps(report) + "\n").encode() for report in kept])
     return path.open("a")

@@ -1,4 +1,4 @@
-"""RUN/README.md and its picture: what was run, how it ended, how to go on and to score with it."""
+"""RUN/README.md, curves.png and command.json: settings, last metrics, commands to go on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHOWN = (
 
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
-    """Write, or replace, the files."""
+    """Write or replace the files."""
     reports = reports_of(config.out / METRICS_FILE_NAME)
     if reports:
         draw_curves(reports, config.head.prototypes, config.out / CURVES)
@@ -68,7 +68,7 @@ def notes(
     reports: Sequence[Mapping[str, Any]],
     command: Sequence[str],
 ) -> str:
-    """The text, in Markdown."""
+    """Return the text of README.md, in Markdown."""
     last = reports[-1] if reports else {}
     told: dict[str, list[tuple[int, str]]] = {}
     for report in reports:

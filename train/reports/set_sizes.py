@@ -1,4 +1,4 @@
-"""Sets from which little or nothing can be learned: refused, or told before the first step."""
+"""Checks of the number of images: sets that teach nothing are refused, small sets get a warning."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from train.config import RunConfig
 from train.watch.collapse import looks_after_step
 
 LITTLE = 600
-"""Images of the sample from which a run of `auto` stayed 8 points below pixel cosine (README)."""
+"""Number of the sample's images with which a run of `auto` stayed 8 points of AUROC below pixel
+cosine (README)."""
 MOST_PASSES = 500
-"""The paper's, over 50,000 images: nobody has tried more."""
+"""Largest number of epochs without a warning: the paper's, over 50,000 images."""
 
 
 def check_images(option: str, shards: ShardSet) -> None:
-    """Refuse a set whose images are all the same one.
+    """Refuse a set whose images are all equal.
 
     Args:
-        option: what the command line calls the set.
-        shards: the set, open.
+        option: the option of the command line that names the set.
+        shards: the open set.
 
     Raises:
-        UserError: it has one image, or all are equal pixel by pixel.
+        UserError: the set has one image, or all its images are equal pixel by pixel.
     """
     if all_equal(len(shards), shards.read):
         what = "one image" if len(shards) == 1 else f"{len(shards):,} images, all equal"
@@ -35,25 +36,25 @@ def check_images(option: str, shards: ShardSet) -> None:
 def told_of_sizes(
     config: RunConfig, in_dist: int, aux: int | None, steps_per_epoch: int
 ) -> list[str]:
-    """What the numbers of images and steps let expect, a line each; nothing where they will do.
+    """Return a line of warning for each number of images or steps that is unusual.
 
     Args:
         config: the run.
         in_dist: number of training images.
-        aux: number of auxiliary images, if there are any.
-        steps_per_epoch: steps of a pass over the training images.
+        aux: number of auxiliary images; None without them.
+        steps_per_epoch: number of steps of a pass over the training images.
     """
     lines = []
     if in_dist <= LITTLE:
         lines.append(
-            f"--in-dist has {in_dist:,} images: little to learn from ({LITTLE} images of the "
-            "sample left a run below pixel cosine), so hold it against --baselines when scoring; "
-            "thousands are good"
+            f"--in-dist has {in_dist:,} images: little to learn from (with {LITTLE} images of the "
+            "sample a run stayed below pixel cosine), so compare it with --baselines when scoring; "
+            "use thousands of images if you can"
         )
     if config.epochs > MOST_PASSES:
         lines.append(
-            f"each image is passed over {config.epochs:,} times; the paper's are {MOST_PASSES} "
-            "times, of 50,000 images. More images do more than more passes"
+            f"the run has {config.epochs:,} epochs; the paper has {MOST_PASSES}, over 50,000 "
+            "images. More images help more than more epochs"
         )
     if steps_per_epoch == 1:
         lines.append(
@@ -73,7 +74,7 @@ def told_of_sizes(
     unseen = looks_after_step(config, steps_per_epoch)
     if config.epochs * steps_per_epoch <= unseen:
         lines.append(
-            f"nobody will look for collapse: the health monitor begins after step {unseen:,}, and "
-            f"the run has {config.epochs * steps_per_epoch:,}"
+            f"collapse will not be looked for: the health monitor begins after step {unseen:,}, "
+            f"and the run has {config.epochs * steps_per_epoch:,} steps"
         )
     return lines

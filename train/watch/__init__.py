@@ -1,6 +1,6 @@
-"""What watches over a run: stuck ranks, collapse, steps that are not finite, a request to stop.
+"""Monitors of a run.
 
-`watchdog.py` tells of ranks that no longer move, `collapse.py` of a teacher that gives all images
-the same answer, `nonfinite_report.py` keeps what led to a loss that is not finite, and
-`stop_request.py` hears SIGTERM and SIGINT.
+`watchdog.py` names a rank that is stuck, `collapse.py` finds a network that gives all images the
+same response, `nonfinite_report.py` writes down which values are not finite when they end a run,
+and `stop_request.py` handles signals that ask the run to stop.
 """

@@ -1,12 +1,12 @@
-"""Whether a run learns: signs of collapse in its reports, and what helps against each.
+"""The health monitor: signs of collapse in the reports of a run, and a remedy for each.
 
-DINO collapses in two ways, both of which look like a quiet run: to the uniform response (every
-image gets every prototype alike, L_pos = ln K) and to a point (every image gets the same response
-or the same feature). Negatives, which ask for the uniform response, make the first more likely,
-most of all on small data.
+DINO collapses in two ways, and a run shows no error in either. In a collapse to the uniform
+response, all prototypes respond equally to every image (L_pos = ln K). In a collapse to a point,
+all images get the same response or the same feature. Negatives, which are pushed to the uniform
+response, make the first more likely, most of all on small data.
 
-The limits are fractions of ln K or of what they cannot exceed, and were set on runs of the recipe
-`demo-cpu`; `tests/faults/health.py` has the drills.
+The limits are fractions of ln K or of a largest possible value. They were set on runs of the recipe
+`demo-cpu`; `tests/faults/health.py` tests them on runs that collapse.
 """
 
 from __future__ import annotations
@@ -27,51 +27,53 @@ from train.metrics import (
 )
 
 UNIFORM = 0.97
-"""Of ln K: an entropy or a loss above it says that hardly anything is preferred."""
+"""Fraction of ln K: at an entropy or a loss above it, hardly any prototype is preferred."""
 NARROW_SPREAD = 0.01
-"""Features of unit length spread by 0 (all equal) to 1 (all directions alike)."""
+"""Smallest healthy spread of the features, between 0 (all equal) and 1 (all directions alike)."""
 POINT_LOSS = 0.02
-"""Of ln K: views of an image never agree so well unless all images look alike."""
+"""Fraction of ln K: views of an image agree better than this only if all images look alike."""
 FEW_PROTOTYPES = 8
-"""In use, of 320 or more; of fewer, one in 40. Healthy runs use some tenths of a small K."""
+"""Smallest healthy number of prototypes in use for K >= 320; for a smaller K it is K / 40. Healthy
+runs use some tenths of a small K."""
 OVERFLOWS = 0.1
-"""Share of the steps that float16 may skip."""
+"""Fraction of the steps that float16 may skip."""
 PATIENCE_STEPS = 200
-"""A network starts at the uniform response: so long, or for the warm-up, it may stay there."""
+"""Number of steps that a network may stay at the uniform response, where it starts. A longer
+warm-up extends it."""
 
 
 def looks_after_step(config: RunConfig, steps_per_epoch: int) -> int:
-    """The last step of which the monitor does not ask whether the run has collapsed."""
+    """Return the last step at which the monitor does not look for collapse."""
     warmup_epochs = max(config.optim.warmup_epochs, config.loss.negative_warmup_epochs)
     return max(PATIENCE_STEPS, round(warmup_epochs * steps_per_epoch))
 
 
 def looked_for_collapse(unseen: int, last_step: int) -> str:
-    """From where on the health monitor looked, in words.
+    """Say in words from which step on the health monitor looked for collapse.
 
     Args:
-        unseen: see `looks_after_step`.
+        unseen: the last step at which it did not look; see `looks_after_step`.
         last_step: step of the last report.
     """
     if last_step <= unseen:
         return (
-            f"Nobody looked for collapse: the monitor begins after step {unseen:,}, and the last "
+            f"Collapse was not looked for: the monitor begins after step {unseen:,}, and the last "
             f"report is of step {last_step:,}"
         )
     return f"The monitor looked for collapse in the reports after step {unseen:,}"
 
 
 class Health:
-    """Looks at each report of a run."""
+    """The health monitor of a run: it judges each report."""
 
     def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
-        """Judge by the run's K and lambda, after its warm-up."""
+        """Set the limits for the K of the run, and the step after which it looks for collapse."""
         self._config = config
         self._ln_k = math.log(config.head.prototypes)
         self._patience_steps = looks_after_step(config, steps_per_epoch)
 
     def look(self, values: Mapping[str, float]) -> dict[str, str]:
-        """What is wrong in a report of `Meters`: its kind, and a line with its remedy."""
+        """Return what is wrong in a report of `Meters`: kind -> one line with a remedy."""
         found = {}
         if self._skips_too_much(values):
             found["skipped steps"] = (
@@ -90,7 +92,7 @@ class Health:
             found["uniform response"] = self._uniform(values)
         elif self._mixes_up(values):
             found["negatives not told apart"] = (
-                "the negatives get responses as decided as the positives' (entropies "
+                "the responses to negatives are as decided as those to positives (entropies "
                 f"{values[NEGATIVE_ENTROPY.key]:.2f} and {values[POSITIVE_ENTROPY.key]:.2f}): try "
                 "a higher --loss.negative-weight or other --negatives"
             )
@@ -99,7 +101,7 @@ class Health:
     def _skips_too_much(self, values: Mapping[str, float]) -> bool:
         if self._config.precision != "fp16":
             return values[SKIPPED.key] > 0
-        # Its scale is found, and tried again from time to time, by skipping a step.
+        # float16 finds its scale by skipping steps, and tries a larger one from time to time.
         often = values[SKIPPED.key] > OVERFLOWS * self._config.log_steps
         return values["step"] > self._patience_steps and often
 

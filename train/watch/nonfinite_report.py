@@ -1,4 +1,4 @@
-"""What is found when a run ends because its steps are not finite: a file for each rank."""
+"""The report of a run that ends because its steps are not finite: one file for each rank."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from train.world import World
 def describe_skipped(
     config: RunConfig, world: World, state: TrainState, batch: Batch, values: StepValues
 ) -> str:
-    """Compute the last step once more, on each rank by itself, and write what is not finite.
+    """Compute the last step again, on each rank by itself, and write which values are not finite.
 
-    While steps are skipped nothing changes, so that the earlier ones saw the same networks. On a
-    GPU, which tells of a skipped step some steps late, it is the one that was begun last.
+    Skipped steps change nothing, so all of them had the same networks. On a GPU, whose results the
+    host reads some steps late, it is the last step that was started.
 
     Returns:
         The message that ends the run.
@@ -33,8 +33,8 @@ def describe_skipped(
     replace_file(path, [(json.dumps(found, indent=1) + "\n").encode()])
     return (
         f"{config.skips_in_a_row + 1} steps in a row, up to {batch.step}, were not finite and were "
-        f"skipped; {path} says what was not; the last checkpoint is from before. Try a lower "
-        "--optim.lr-base, or --precision fp32"
+        f"skipped; {path} lists what was not finite; the last checkpoint is from before that. Try "
+        "a lower --optim.lr-base, or --precision fp32"
     )
 
 
@@ -79,5 +79,5 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _places(views: Tensor) -> list[list[int]]:
-    """[view, image] of each that has a value that is not finite."""
+    """Return [view, image] of each view that has a value that is not finite."""
     return (~views.isfinite().flatten(2).all(-1)).nonzero().tolist()

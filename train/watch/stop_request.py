@@ -1,4 +1,4 @@
-"""A request to stop from outside: the step at hand is finished and saved, then the process ends."""
+"""A request to stop a run: the current step is finished and saved, then the process ends."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from types import FrameType
 from shards.terminal import printing
 
 STOPPED_EARLY = 75
-"""Exit status of a run that was asked to stop before its end (EX_TEMPFAIL: call again)."""
+"""Exit status of a run that was asked to stop before its end (EX_TEMPFAIL: try again)."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+"""Signals that ask a run to stop."""
 SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequest:
-    """Listens to signals, and to whether anybody still reads what is printed.
+    """Notices a signal that asks to stop, or that nobody reads stdout or stderr any more.
 
-    To SIGTERM (kill, torchrun), SIGUSR1 (Slurm's --signal), SIGINT (Ctrl-C; a second one ends the
-    process at once) and SIGHUP (a terminal or a connection that is gone; not under nohup).
+    The signals are SIGTERM (kill, torchrun), SIGUSR1 (Slurm's --signal), SIGINT (Ctrl-C; a second
+    one ends the process at once) and SIGHUP (a terminal or connection is gone; not under nohup).
     """
 
     def __init__(self) -> None:
-        """Start to listen."""
+        """Install the signal handlers."""
         self.asked = False
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(printing.watched(self._nobody_reads))
@@ -32,14 +33,14 @@ class StopRequest:
                 self._stack.callback(signal.signal, number, signal.signal(number, self._note))
 
     def close(self) -> None:
-        """Leave the signals to who had them before."""
+        """Restore the earlier signal handlers."""
         self._stack.close()
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = True
         told = f"{signal.Signals(number).name}: saving at the next step"
         if number == signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)  # by the system, whatever this process is at
+            signal.signal(number, signal.SIG_DFL)  # the system ends the process at the next one
             told += "; once more, and it ends at once"
         self._say(told, printing.STDOUT)
 
@@ -49,7 +50,7 @@ class StopRequest:
         self._say(f"nobody reads {name} any more: saving at the next step", number)
 
     def _say(self, text: str, number: int) -> None:
-        # Not by print, which must not be called again while it is at work.
+        # Not print(): a signal may interrupt a print(), which cannot be called again inside itself.
         shown = SHOW_CURSOR if os.isatty(number) else b""
         with contextlib.suppress(OSError):
             os.write(number, shown + text.encode() + b"\n")

@@ -1,7 +1,8 @@
-"""Tells which rank is stuck, and ends the others: a lost rank must not look like a slow one.
+"""The watchdog: it names the rank that is stuck, and ends the others.
 
-A collective that waits for a rank gives no name. So each rank puts where it is into torchrun's
-store once a second, from a thread of its own, and reads the others' if it does not move itself.
+A collective that waits for a rank does not say for which one. So a thread of each rank writes its
+step and what it is doing into torchrun's store once a second, and reads the entries of the other
+ranks when its own rank does not move.
 """
 
 from __future__ import annotations
@@ -21,36 +22,42 @@ from shards.terminal import printing
 from train.world import World
 
 BEAT_S = 1.0
-"""Seconds between two looks, at oneself and at the parent process."""
+"""Seconds between two beats, each with a look at the parent process."""
 SILENT_S = 2.5
-"""Seconds without a new beat after which a process is held for stopped or gone."""
+"""Seconds without a new beat after which a process counts as stopped or gone."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """Where a rank was when it was last heard of."""
+    """The last message of a rank: its process, its step and what it is doing."""
 
     rank: int
     host: str
     process: int
+    """Process id."""
     step: int
     doing: str
+    """The phase of the step: `waiting for views`, `computing` or `saving`."""
     moved_s: float
-    """How long it had been doing that, in seconds."""
+    """Seconds since it began to do that."""
     number: int
-    """Counts the beats: one that does not rise is that of a process that is stopped or gone."""
+    """Number of beats so far. It does not rise if the process is stopped or gone."""
 
 
 class Watchdog:
-    """Watches the ranks of a run under torchrun; every rank must make one."""
+    """Watches the ranks of a run under torchrun; every rank must create one."""
 
     def __init__(self, world: World, stall_s: float) -> None:
-        """Begin to watch, if there is a launcher; for stalls once a step is done.
+        """Start to watch under torchrun; otherwise do nothing.
 
-        The first step may take minutes, of compiling.
+        Stalls are looked for after the first step, which may take minutes to compile.
+
+        Args:
+            world: the ranks.
+            stall_s: seconds that a rank may stay at one place.
 
         Raises:
-            UserError: the launcher is gone already.
+            UserError: the launcher is gone.
         """
         self._world, self._stall_s = world, stall_s
         self._first_step: int | None = None
@@ -65,7 +72,7 @@ class Watchdog:
         self._parent = os.getppid()
         self._host = socket.gethostname()
         try:
-            # Before the first step, so that after it there is a beat of every rank.
+            # Before the first step, so that every rank has a beat when that is done.
             self._beat(0.0)
         except RuntimeError as error:
             raise UserError(f"the launcher's store cannot be reached: {error}") from error
@@ -73,14 +80,14 @@ class Watchdog:
         self._thread.start()
 
     def at(self, step: int, doing: str) -> None:
-        """Say what this rank does now; costs nothing."""
+        """Note what this rank is doing now; this costs nothing."""
         if self._first_step is None:
             self._first_step = step
         self._step, self._doing = step, doing
         self._moved_at_s = time.monotonic()
 
     def close(self) -> None:
-        """No longer watch; may be called again."""
+        """Stop to watch; it may be called more than once."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
@@ -93,9 +100,9 @@ class Watchdog:
                 self._end(f"the launcher's store is gone, so this rank goes too ({error})")
 
     def _look_until_closed(self) -> None:
-        # Early enough that a process which is silent by then is known to be.
+        # Early enough before `stall_s` to know which processes are silent.
         look_from_s = min(self._stall_s / 2, max(BEAT_S, self._stall_s - 10 * BEAT_S))
-        # When a beat of a rank was first seen, by our clock: those of machines differ.
+        # Number of each rank's last beat, and when it was first seen by the clock of this machine.
         seen: dict[int, tuple[int, float]] = {}
         watching_since_s = 0.0
         while not self._closed.wait(BEAT_S):
@@ -114,7 +121,7 @@ class Watchdog:
             for beat in beats:
                 if seen.get(beat.rank, (0, 0.0))[0] != beat.number:
                     seen[beat.rank] = (beat.number, now_s)
-            # On a busy machine the first look may come late.
+            # On a busy machine the first look may be late, so silence needs SILENT_S of looking.
             if still_s >= self._stall_s and now_s - watching_since_s >= SILENT_S:
                 self._end(culprit(beats, {r: now_s - at_s for r, (_, at_s) in seen.items()}))
 
@@ -137,13 +144,18 @@ class Watchdog:
 
 
 def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
-    """Name the rank that the others wait for: the most silent one, or the one that is behind."""
+    """Describe the rank that the others wait for: the most silent one, or the one that is behind.
+
+    Args:
+        beats: the last beat of each rank.
+        silent_s: rank -> seconds since its last beat was first seen.
+    """
     quiet = [beat for beat in beats if silent_s.get(beat.rank, 0) >= SILENT_S]
     if quiet:
         beat = max(quiet, key=lambda beat: silent_s[beat.rank])
         heard = f"is not heard of for {silent_s[beat.rank]:.0f} s"
     else:
-        # Who waits for others is computing.
+        # A rank that waits for another in a collective is `computing`, so that place comes last.
         places = [(beat.step, beat.doing == "computing") for beat in beats]
         if len(beats) > 1 and len(set(places)) == 1:
             return (
