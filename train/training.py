@@ -61,7 +61,7 @@ def train(config: RunConfig, world: World) -> TrainState | None:
     check_test_set(config, world)
     loader = build_loader(config, world)
     state = TrainState.start(config, world.device)
-    init = "resumed"
+    init = "random weights, or a checkpoint"
     if config.model.init and latest_checkpoint(config.out) is None:
         init = load_init(config.model, state.student.backbone, state.teacher.backbone)
     world.check_equal("--model.init, or --out", init)

@@ -1,7 +1,7 @@
-"""C2: bits that flip, and cuts, in every file of the newest checkpoint.
+"""C2: flipped bits and cuts in every file of the newest checkpoint.
 
-Each is noticed, said aloud, and the checkpoint before it is used; COMPLETE.json has every bit tried
-in a long run.
+Each causes a warning, and the checkpoint before it is used. A long run tries every bit of
+COMPLETE.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Damage, look, mend."""
+    """Damage a file, look for the newest checkpoint, repair the file; for many kinds of damage."""
     run = trial.folder / "run"
     config, state = tiny_run(run)
     for step in (1, 2):
@@ -60,7 +60,7 @@ def drill(trial: Trial) -> dict[str, object]:
 
 
 def tiny_run(out: Path, **changes: Any) -> tuple[RunConfig, TrainState]:
-    """A run whose checkpoints are small, and a state that has an optimizer's moments."""
+    """Return a run with small checkpoints, and a state with moments of the optimizer."""
     config = RunConfig(
         in_dist=Path("unused"),
         out=out,
@@ -77,7 +77,7 @@ def tiny_run(out: Path, **changes: Any) -> tuple[RunConfig, TrainState]:
 
 
 def refused(trial: Trial, run: Path, newest: Path, what: str) -> bool:
-    """Whether the newest is skipped with a warning for the one before."""
+    """Check that the newest checkpoint is skipped with a warning and the one before is used."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
         found = latest_checkpoint(run)
     aloud = said.getvalue().startswith(f"warning: {newest} is skipped: ")

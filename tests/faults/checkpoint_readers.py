@@ -1,6 +1,6 @@
-"""C5: checkpoints that are removed, slowly, while others read them: a run that goes on.
+"""C5: a run that is training removes checkpoints, slowly, while another process reads them.
 
-The reader gets a whole one each time, of a step that is not before the one it got last.
+The reader always gets a whole checkpoint, and never an earlier step than before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from train.teacher import load_teacher
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """One process saves, keeping one; its other thread loads."""
+    """Save checkpoints, keeping one, while another thread loads them."""
     saves = trial.count(100, 500)
     config, state = tiny_run(trial.folder / "run", keep_checkpoints=1)
 
@@ -63,7 +63,7 @@ def drill(trial: Trial) -> dict[str, object]:
 
 
 def slowly_remove(directory: Path) -> None:
-    """Remove a checkpoint as a slow disk does, COMPLETE.json last."""
+    """Remove a checkpoint like a slow disk: COMPLETE.json last."""
     for path in sorted(directory.iterdir(), key=lambda path: path.name == COMPLETE):
         time.sleep(0.003)
         path.unlink()

@@ -1,4 +1,4 @@
-"""T9: runs that cannot learn are told so, with a remedy that fits; healthy ones hear nothing."""
+"""T9: runs that cannot learn get a warning with a fitting remedy; healthy runs get none."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SICK: dict[str, tuple[dict[str, object], str, str]] = {
         "--loss.negative-weight",
     ),
 }
-"""What is wrong with a run, the kind of its warning, and what that has to name."""
+"""Changes that make a run fail, the kind of its warning, and the words it must have."""
 
 
 def small_run(in_dist: Path, out: Path, seed: int = 0) -> RunConfig:
-    """`demo-cpu` with a smaller network, two passes of the sample: 384 steps."""
+    """Return `demo-cpu` with a smaller network and two passes over the sample: 384 steps."""
     demo = demo_cpu()
     return dataclasses.replace(
         demo,
@@ -58,7 +58,7 @@ def small_run(in_dist: Path, out: Path, seed: int = 0) -> RunConfig:
 
 
 def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig:
-    """The run with some fields, `part.field`, changed."""
+    """Return the run with some fields changed, named `part.field`."""
     for name, value in values.items():
         part, field = name.split(".")
         changed = dataclasses.replace(getattr(config, part), **{field: value})
@@ -67,7 +67,7 @@ def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig:
 
 
 def warnings_of(config: RunConfig) -> list[tuple[int, str, str]]:
-    """Train, and read what the run was told: step, kind and text."""
+    """Train, and return the warnings of the run: step, kind and text."""
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with (config.out.parent / "output.txt").open("a") as output:
         with contextlib.redirect_stdout(output):

@@ -1,8 +1,8 @@
-"""T7: pixels, a gradient or a loss that is NaN or infinite, on one rank of two.
+"""T7: pixels, a gradient or a loss are NaN or infinite on one rank of two.
 
-The step is skipped on both: nothing moves but the number of the step. After more of them in a row
-than are allowed the run ends, each rank tells in a file what it saw, and no checkpoint has a value
-that is not finite.
+Both ranks skip the step: only the number of the step changes. After more skips in a row than are
+allowed the run ends, and each rank writes a file with the values that were not finite. No
+checkpoint has a value that is not finite.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ OPTIONS = (
     *("--skips-in-a-row", str(IN_A_ROW)),
 )
 ONES = (4, 9, 10, 13)
-"""Steps that are poisoned one by one: the last before a checkpoint, two in a row."""
+"""Steps with a fault: the last before a checkpoint, and two in a row."""
 GRADIENT = "backbone.blocks.0.mlp.fc1.weight"
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Each kind and value; in a short run each kind once."""
+    """Try each kind of fault with each value; a short run tries each kind once."""
     tally: collections.Counter[str] = collections.Counter()
     kinds = [(kind, value) for kind in ("pixels", "gradient", "loss") for value in ("nan", "inf")]
     with Trainers(trial.folder) as trainers:
@@ -42,7 +42,7 @@ def drill(trial: Trial) -> dict[str, object]:
 def some_steps(
     trial: Trial, trainers: Trainers, poison: dict, tally: collections.Counter[str]
 ) -> None:
-    """The run goes on, without what the steps would have done."""
+    """The run continues as if the poisoned steps had not been taken."""
     what = f"{poison['value']} in {poison['kind']} on rank {poison['rank']}"
     name = "-".join(map(str, poison.values()))
     running = trainers.start(
@@ -75,7 +75,7 @@ def some_steps(
 def to_the_end(
     trial: Trial, trainers: Trainers, poison: dict, tally: collections.Counter[str]
 ) -> None:
-    """One more in a row than is allowed, and the run ends."""
+    """The run ends when more steps in a row are skipped than allowed."""
     what = f"{poison['value']} in {poison['kind']} on rank {poison['rank']}, to the end"
     name = "-".join(map(str, poison.values())) + "-end"
     last = 6 + IN_A_ROW
@@ -119,7 +119,7 @@ def to_the_end(
 def check_checkpoints(
     trial: Trial, what: str, run: Path, steps: tuple[int, ...], tally: collections.Counter[str]
 ) -> None:
-    """They are these, and finite."""
+    """Check that the checkpoints are of these steps and finite."""
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     trial.expect(names == [f"step-{step:08d}" for step in steps], f"{what}: checkpoints {names}")
     for step in steps:

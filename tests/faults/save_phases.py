@@ -1,8 +1,8 @@
-"""C1: one save of a checkpoint, killed at each call by which it changes the disk.
+"""C1: one save of a checkpoint, killed at each call that changes the disk.
 
-Whatever was saved before, and whatever an earlier kill left: the newest checkpoint that loads is
-then the one before or the new one, with the values that were saved, and the next save leaves
-nothing but its own. A power cut is a kill that takes what was not synced: half of a file, names.
+After any kill, the newest checkpoint that loads is the previous or the new one, with the saved
+values, and the next save leaves only its own checkpoint. A power cut is a kill that also loses what
+was not synced: half of a file, or the names of files.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from train.checkpoint import Checkpoint, CheckpointWriter, latest_checkpoint
 from train.state import TrainState
 
 END = "its end"
-"""The place where the save has returned."""
+"""The place after the last call, where the save has returned."""
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Kill, look, save again; over all that a save may find."""
+    """Kill a save, check the checkpoints, save again; from each state that a save may find."""
     saves = Saves(trial)
     for name, (prepare, before, step) in saves.situations().items():
         saves.clear()
@@ -59,17 +59,17 @@ def drill(trial: Trial) -> dict[str, object]:
 
 
 class Disk(Calls):
-    """Of a power cut that also takes back the names that were given and not synced.
+    """The calls of a save, with a power cut that also undoes renames that were not synced.
 
-    A name that stood for something else before is not counted among them.
+    A rename onto an existing name is not undone.
     """
 
     def __init__(self, folder: Path, place: str, fault: str) -> None:
-        """Watch the disk; what a cut takes is put into `folder`/lost."""
+        """Watch the disk; files that a cut takes are moved to `folder`/lost."""
         super().__init__(str(folder), place, fault)
         self._lost = folder / "lost"
         self._names: list[tuple[str, str]] = []
-        """The name before, or "" for what is new, and the name now; in the order of the calls."""
+        """Name before ("" for a new entry) and name now, in the order of the calls."""
 
     def _note(self, function: str, path: object) -> bool:
         is_here = super()._note(function, path)
@@ -82,7 +82,7 @@ class Disk(Calls):
         self._names.append((old, new))
 
     def _synced(self, path: str) -> None:
-        """A folder's names are on the disk; a move that is can no longer be taken back."""
+        """Note that the names of a folder are on the disk: its renames cannot be undone."""
         super()._synced(path)
         pending: list[tuple[str, str]] = []
         for old, new in self._names:
@@ -103,7 +103,7 @@ class Disk(Calls):
 
 
 class Saves:
-    """A run in `run`, which keeps one checkpoint; saves of its steps in forked processes."""
+    """A run that keeps one checkpoint, and saves of its steps in forked processes."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -114,7 +114,7 @@ class Saves:
         self.tally: collections.Counter[str] = collections.Counter()
 
     def situations(self) -> dict[str, tuple[Callable[[], object], int | None, int]]:
-        """What a save may find: how that comes about, the newest step of it, the step to save."""
+        """Return the states that a save may find: how to make it, its newest step, step to save."""
         return {
             "first": (lambda: None, None, 1),
             "next": (lambda: self.save(1), 1, 2),
@@ -130,33 +130,33 @@ class Saves:
         self.trial.expect(status == -signal.SIGKILL, f"{place} of step 2: not reached: {status}")
 
     def damaged(self) -> None:
-        """Save steps 1 and 2, and spoil the latter."""
+        """Save steps 1 and 2, and damage the second."""
         for step in (1, 2):
             self.save(step, keep_checkpoints=2)
         (self.run / "checkpoints" / "step-00000002" / "state.json").write_text("{}")
 
     def clear(self) -> None:
-        """An empty run; and nothing lost."""
+        """Make an empty run without lost files."""
         for folder in (self.run, self.trial.folder / "lost"):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
 
     def undisturbed(self, step: int, name: str) -> dict[str, int]:
-        """How often a save calls what changes the disk."""
+        """Count the calls of a save that change the disk."""
         status = self.in_child(step, "", "")
         self.trial.expect(status == 0, f"{name}: the save ended with {status}")
         counts = json.loads(self._log.read_text())
         return {call: number for call, number in counts.items() if call != "read"}
 
     def try_one(self, name: str, before: int | None, step: int, fault: str, place: str) -> None:
-        """Break one save, see what is left, save the next."""
+        """Break one save, check what is left, save the next step."""
         what = f"{name}: {fault} at {place}"
         self.clear()
         shutil.copytree(self.found, self.run, dirs_exist_ok=True)
         status = self.in_child(step, fault, place)
         if self.trial.expect(status == -signal.SIGKILL, f"{what}: not reached: {status}"):
             self.tally[fault] += 1
-        # A kill alone never leaves a folder that has the name of a checkpoint and is none.
+        # A kill without a power cut never leaves an incomplete folder with a checkpoint's name.
         is_silent = fault == "kill" and name != "over a damaged one"
         left = self.whole_step(what, self.newest(what, is_silent))
         allowed = (step,) if place == END else (before, step)
@@ -173,7 +173,7 @@ class Saves:
         holds = found is not None and found.step == step + 1
         self.trial.expect(holds, f"{what}: then {found} instead of step {step + 1}")
         names = {path.name for path in (self.run / "checkpoints").iterdir()}
-        names -= {f"step-{step:08d}.refused"}  # the damaged one, which may hold what is missed
+        names -= {f"step-{step:08d}.refused"}  # the damaged checkpoint is kept
         self.trial.expect(names == {f"step-{step + 1:08d}"}, f"{what}: then there are {names}")
 
     def save(self, step: int, **changes: Any) -> None:
@@ -184,10 +184,10 @@ class Saves:
         writer.close()
 
     def in_child(self, step: int, fault: str, place: str) -> int:
-        """Save a step in a forked process, with a fault; its status, minus a signal's number."""
+        """Save a step in a forked process with a fault; return its status, or minus the signal."""
 
         def body() -> None:
-            gc.disable()  # it would touch, and so copy, all memory of the process
+            gc.disable()  # the collector would touch, and so copy, all memory of the process
             calls = Disk(self.trial.folder, "" if place == END else place, fault)
             calls.install()
             self.save(step)
@@ -201,7 +201,7 @@ class Saves:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def newest(self, what: str, is_silent: bool) -> Checkpoint | None:
-        """The newest checkpoint, by the code under test."""
+        """Return the newest checkpoint, found by the code under test."""
         with contextlib.redirect_stdout(io.StringIO()) as said:
             try:
                 found = latest_checkpoint(self.run)
@@ -212,7 +212,7 @@ class Saves:
         return found
 
     def whole_step(self, what: str, found: Checkpoint | None) -> int | None:
-        """The step of a checkpoint, which is loaded and has the values that were saved."""
+        """Load a checkpoint, check its values, and return its step."""
         if found is None:
             return None
         fill(self._loaded, 0)
@@ -230,13 +230,13 @@ class Saves:
 
 
 def loader_at(step: int) -> dict[str, Any]:
-    """A loader's state."""
+    """Return the state of a loader at a step."""
     return {"step": step, "manifests": {"in-dist": f"digest {step}"}}
 
 
 @torch.no_grad()
 def fill(state: TrainState, step: int) -> None:
-    """Make everything of a state a function of the step."""
+    """Fill a state with values that are a function of the step."""
     generator = torch.Generator().manual_seed(step)
     for tensor in tensors(state).values():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
@@ -246,5 +246,5 @@ def fill(state: TrainState, step: int) -> None:
 
 
 def tensors(state: TrainState) -> dict[str, torch.Tensor]:
-    """All of a state, by name."""
+    """Return all values of a state, by name."""
     return {**state.network_tensors(), **state.optimizer_tensors()}

@@ -1,6 +1,6 @@
-"""T3, T6: how soon a run stops when it is asked to, and a rank that is stuck is named.
+"""T3, T6: a run stops soon when it is asked to, and a rank that is stuck is named.
 
-A stop loses no step: the run is gone on with and ends as if it had not stopped, bit for bit.
+A stop loses no step: the run is resumed and ends as if it had not stopped, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOLD = re.compile(
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Each signal, to one process, to a rank of two, and to torchrun."""
+    """Send each signal to a single process, to one of two ranks, and to torchrun."""
     tally: collections.Counter[str] = collections.Counter()
     stop_s: dict[str, list[float]] = collections.defaultdict(list)
     detect_s: list[float] = []
@@ -67,7 +67,7 @@ def drill(trial: Trial) -> dict[str, object]:
 def check_stop(
     trial: Trial, running: Running, what: str, fault: dict[str, object], ranks: int
 ) -> float:
-    """It is said, saved, and its status tells it; how long it took, the process's end included."""
+    """Check message, checkpoint and status; return the seconds until the process has ended."""
     sent_s = running.sent_s(0)
     pids = [running.pid_of(rank) for rank in range(max(1, ranks))]
     took_s = max(seconds_to_end(pid, sent_s) for pid in pids)
@@ -96,7 +96,7 @@ def check_stop(
 
 
 def check_stuck(trial: Trial, trainers: Trainers, rank: int, step: int, name: str) -> float:
-    """SIGSTOP of a rank: the other names it and ends; how long that took."""
+    """Stop a rank with SIGSTOP: the other names it and ends; return the seconds until then."""
     what = f"rank {rank} stopped at step {step}"
     fault = {"step": step, "rank": rank, "signal": signal.SIGSTOP}
     running = trainers.start(name, *OPTIONS, "--stall-s", str(STALL_S), ranks=2, signals=[fault])
@@ -110,7 +110,7 @@ def check_stuck(trial: Trial, trainers: Trainers, rank: int, step: int, name: st
     if trial.expect(told, f"{what}: {running.output[-3000:]}"):
         *who, seen_step = told.groups()
         expected = [str(1 - rank), str(step), str(rank), str(pid), socket.gethostname()]
-        # Its last beat may be a second old, when it was steps behind.
+        # Its last beat may be a second old and name an earlier step.
         holds = who == expected and int(seen_step) <= step
         trial.expect(holds, f"{what}: told {told.groups()}")
     return took_s

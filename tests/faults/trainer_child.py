@@ -28,7 +28,7 @@ Job = Mapping[str, Any]
 
 
 class SaveCalls(Calls):
-    """Counts the calls of saving alone: those on checkpoints, and the removal of old ones."""
+    """Counts only the calls of saving: calls on checkpoints, and the removal of old ones."""
 
     def _note(self, function: str, path: object) -> bool:
         if "/checkpoints" in str(path) or function in ("unlink", "rmdir"):
@@ -37,10 +37,10 @@ class SaveCalls(Calls):
 
 
 def train_in_drill(job: Job) -> None:
-    """Train as the command line does, with the faults that the job asks for.
+    """Train as the command line does, with the faults of the job.
 
-    If it has a folder, writes there: `pid-RANK`, and `steps-RANK.jsonl` with the sample ids of
-    each step that it begins, and the digests of its tensors after each if they are asked for.
+    If the job has a folder, write there `pid-RANK`, and `steps-RANK.jsonl` with the sample ids of
+    each step that starts, and, if the job asks for them, digests of the tensors after each step.
     """
     sys.argv = ["train/main.py", *job["argv"]]
     if "folder" not in job:
@@ -92,7 +92,7 @@ def train_in_drill(job: Job) -> None:
 
 
 def _signal_once(marker: Path, fault: Mapping[str, Any]) -> None:
-    """Send a signal to this process or to its launcher, unless an earlier start of it has."""
+    """Send a signal to this process or its launcher, unless an earlier start has sent it."""
     try:
         marker.touch(exist_ok=False)
     except FileExistsError:
@@ -125,7 +125,7 @@ class Poison:
             batch.global_views[1, 2, 0, 3, 3] = self._value
 
     def hook(self, state: TrainState) -> Any:
-        """Of the gradient of one weight; if it `stays`, also for the forensics at the end."""
+        """Poison the gradient of one weight; if it `stays`, also for the report at the end."""
         if not self._is_due or self._kind != "gradient":
             return None
         weight = dict(state.student.named_parameters())["backbone.blocks.0.mlp.fc1.weight"]
@@ -140,7 +140,7 @@ class Poison:
 
 
 def _digest(state: TrainState) -> str:
-    """Of everything but the counts of skipped steps."""
+    """Return the digest of all tensors except the counts of skipped steps."""
     digest = hashlib.sha256()
     for name, tensor in _tensors(state):
         if not name.startswith("scaler."):

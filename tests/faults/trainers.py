@@ -1,4 +1,4 @@
-"""What the drills of the trainer need: jobs in forked processes, and what is read of a run."""
+"""Tools for drills of the trainer: jobs in forked processes, and readers of a run's files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TINY = (
     "--views.local-px 7 --model.width 12 --model.depth 2 --model.heads 2 --head.hidden 16 "
     "--head.bottleneck 8 --head.prototypes 16 --device cpu --stall-s 30"
 ).split()
-"""Milliseconds a step; 10 steps an epoch, 200 in all."""
+"""Options of a run with steps of milliseconds: 10 steps an epoch, 200 in all."""
 
 
 def image_set(folder: Path) -> Path:
-    """The training set of the drills."""
+    """Build the training set of the drills."""
     np.save(folder / "images.npy", random_images(IMAGES, 14))
     out = folder / "shards"
     build(
@@ -51,14 +51,14 @@ class Trainers:
     """Starts trainers, one job at a time (see trainer_child.py)."""
 
     def __init__(self, folder: Path) -> None:
-        """Jobs work in `folder`."""
+        """Start the server; jobs work in `folder`."""
         self._folder = folder
         self._shards = image_set(folder)
 
     def start(
         self, name: str, *options: str, ranks: int = 0, new_faults: bool = True, **faults: Any
     ) -> Running:
-        """Begin, or go on with, the run `name`; `faults` as in trainer_child.py."""
+        """Start or resume the run `name`; `faults` as in trainer_child.py."""
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         if new_faults:
@@ -77,7 +77,7 @@ class Trainers:
         return Running(folder, job["argv"], server().start(job), server())
 
     def __enter__(self) -> Trainers:
-        """The trainers themselves."""
+        """Return the trainers, for a `with` block."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -86,27 +86,27 @@ class Trainers:
 
 
 class Running:
-    """A job: a process, or torchrun with its ranks."""
+    """A running job: one process, or torchrun with its ranks."""
 
     def __init__(self, folder: Path, argv: list[str], pid: int, server: ForkServer) -> None:
-        """Of the run in `folder`, by the command line `argv`."""
+        """Describe a job of the run in `folder`, with the command line `argv`."""
         self.folder, self.argv, self.pid, self._server = folder, argv, pid, server
 
     def wait(self) -> int:
-        """Its exit status; minus the number of the signal that ended it."""
+        """Wait for it; return its exit status, or minus the number of the signal that ended it."""
         return self._server.wait()
 
     @property
     def output(self) -> str:
-        """What all its processes have printed."""
+        """The text that all its processes have printed."""
         return (self.folder / "output.txt").read_text("utf-8", "replace")
 
     def pid_of(self, rank: int) -> int:
-        """The number of the process of a rank."""
+        """Return the process id of a rank."""
         return int((self.folder / f"pid-{rank}").read_text())
 
     def sent_s(self, number: int) -> float:
-        """Wait until the job's signal `number` is sent; when that was, by the clock."""
+        """Wait until the job's signal `number` is sent; return the time, as by time.time()."""
         marker = self.folder / f"signal-{number}"
         return float(
             wait_until(
@@ -116,7 +116,7 @@ class Running:
 
 
 def seconds_to_end(pid: int, since_s: float) -> float:
-    """Wait until a process has ended; how long after `since_s`, by the clock, that was."""
+    """Wait until a process has ended; return the seconds since `since_s` (time.time())."""
 
     def has_ended() -> bool:
         try:
@@ -130,15 +130,15 @@ def seconds_to_end(pid: int, since_s: float) -> float:
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
-    """Step and loss of each line of metrics.jsonl."""
+    """Return step and loss of each line of metrics.jsonl."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(line["step"], line["loss"]) for line in lines]
 
 
 def ids_by_step(folder: Path, ranks: int = 1) -> dict[int, set[tuple[int, ...]]]:
-    """The global batches that were begun at each step, over all starts: one each, if all is well.
+    """Return the global batches that were started at each step, over all starts of the run.
 
-    Ranks are put together in their order, start by start.
+    There should be one for each step. The parts of the ranks are joined in their order.
     """
     parts = [steps_of(folder, rank) for rank in range(ranks)]
     batches: dict[int, set[tuple[int, ...]]] = defaultdict(set)
@@ -151,7 +151,7 @@ def ids_by_step(folder: Path, ranks: int = 1) -> dict[int, set[tuple[int, ...]]]
 
 
 def steps_of(folder: Path, rank: int) -> list[dict[str, Any]]:
-    """What a rank has noted of its steps; a line that a kill cut is left out."""
+    """Read the notes of a rank about its steps; a line that a kill has cut is left out."""
     lines = (folder / f"steps-{rank}.jsonl").read_text().splitlines()
     notes = []
     for line in lines:
@@ -163,7 +163,7 @@ def steps_of(folder: Path, rank: int) -> list[dict[str, Any]]:
 
 
 def difference(ours: Path, theirs: Path, step: int) -> str:
-    """What differs between two runs: losses, or a tensor of a checkpoint; empty if nothing."""
+    """Name the first difference of two runs, a loss or a tensor of a checkpoint; empty if equal."""
     if losses(ours) != losses(theirs):
         pairs = zip(losses(ours), losses(theirs), strict=False)
         return f"losses {next((p for p in pairs if p[0] != p[1]), 'of other steps')}"
@@ -184,12 +184,12 @@ def difference(ours: Path, theirs: Path, step: int) -> str:
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Bit for bit: a NaN equals itself, and 0 is not -0."""
+    """Return True if the bits are equal: a NaN equals itself, and 0 is not -0."""
     return a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
 
 
 def seen_once(batches: Mapping[int, set[tuple[int, ...]]], steps: int) -> bool:
-    """Whether each step had one batch, and each epoch each image once."""
+    """Return True if each step had one batch, and each epoch had each image once."""
     if sorted(batches) != list(range(steps)):
         return False
     ids = [[i for part in batches[step] for i in part[1:]] for step in range(steps)]

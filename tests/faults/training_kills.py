@@ -1,7 +1,7 @@
-"""T1, C1: training that is killed, at random moments and at the calls of a save, and goes on.
+"""T1, C1: a run is killed, at random moments and at the calls of a save, and resumes.
 
-However often, it ends with the losses, tensors and sample ids of a run that was not disturbed, bit
-for bit; and no kill costs more than the steps since the last checkpoint.
+It ends with the losses, tensors and sample ids of an undisturbed run, bit for bit. No kill costs
+more than the steps since the last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.faults.trial import Trial
 
 STEPS, INTERVAL = 200, 20
 CALLS = {"mkdir": 1, "open": 4, "write": 4, "fsync": 7, "rename": 2, "unlink": 4, "rmdir": 1}
-"""What a save does, once it has old checkpoints to remove."""
+"""Number of disk calls of a save that removes an old checkpoint."""
 RUNS = (("bf16", ()), ("fp16", ("--precision", "fp16")))
-"""float16 has a scale of the loss, which moves in its first steps."""
+"""Options of the runs; the loss scale of float16 moves in the first steps."""
 
 
 def drill(trial: Trial) -> dict[str, object]:
@@ -67,17 +67,17 @@ def kill_over_and_over(
     tally: collections.Counter[str],
     lost: list[int],
 ) -> None:
-    """Train, killed at as many places, half of them within a save; then to the end."""
+    """Train with that many kills, half of them within a save; then train to the end."""
     rng = trial.rng(number)
     for kill in range(kills):
-        # Spread over the run, so that each start gets further than the one before.
+        # Kills are spread over the run, so that each start gets further.
         step = int((kill + rng.uniform(0.1, 0.9)) * (STEPS - INTERVAL) / kills)
         is_in_save = (kill + number) % 2 == 1
         place = ""
         if is_in_save:
             call = str(rng.choice(list(CALLS)))
             half = " half" if call == "write" and rng.integers(2) else ""
-            # Of the first or second save of this start.
+            # A call of the first or second save of this start.
             place = f"{call} {rng.integers(1, 2 * CALLS[call] + 1)}{half}"
         what = f"{cut.name}, kill {kill}: " + (place or f"step {step}")
         faults = {"place": place} if is_in_save else {
@@ -98,7 +98,7 @@ def kill_over_and_over(
 
 
 def check_start(trial: Trial, running: Running, what: str, lost: list[int]) -> None:
-    """No traceback or damaged checkpoint was met; and how many steps were computed again."""
+    """Check the output for tracebacks and damaged checkpoints; count steps computed again."""
     holds = "Traceback" not in running.output and "is skipped:" not in running.output
     trial.expect(holds, f"{what}: {running.output[-800:]}")
     notes = [note for note in steps_of(running.folder, 0) if "ids" in note]
@@ -107,12 +107,12 @@ def check_start(trial: Trial, running: Running, what: str, lost: list[int]) -> N
         if after["pid"] != before["pid"]:
             again = before["step"] + 1 - after["step"]
     lost.append(again)
-    # The save of the step before goes on while the next steps are computed.
+    # A save is written while the next steps are computed.
     trial.expect(again <= 2 * INTERVAL, f"{what}: {again} steps were lost")
 
 
 def compare(trial: Trial, whole: Path, cut: Path, tally: collections.Counter[str]) -> None:
-    """The run that was cut against the one that was not."""
+    """Compare the killed run with the undisturbed one."""
     differs = difference(whole / "run", cut / "run", STEPS)
     steps = [step for step, _ in losses(cut / "run")]
     trial.expect(steps == list(range(1, STEPS + 1)), f"{cut.name}: metrics of steps {steps}")

@@ -1,7 +1,7 @@
-"""T2: two ranks under torchrun, of which some are killed; torchrun starts them again.
+"""T2: ranks under torchrun are killed, and torchrun starts them again.
 
-The others end within seconds, the run goes on from its last whole checkpoint, and it ends with the
-losses, tensors and sample ids of one that was not disturbed, bit for bit.
+The other ranks end within seconds. The run resumes from its last whole checkpoint, and ends with
+the losses, tensors and sample ids of an undisturbed run, bit for bit.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ RANKS, STEPS, INTERVAL = 2, 40, 10
 OPTIONS = ("--epochs", "4", "--checkpoint-steps", str(INTERVAL))
 WHO = ("rank 0", "rank 1", "launcher", "all", "rank 0 in a save")
 ENDED_S = 10.0
-"""How long a survivor may take."""
+"""Seconds that a surviving rank may take to end."""
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Kill each, at different steps."""
+    """Kill each rank, at different steps."""
     tally: collections.Counter[str] = collections.Counter()
     ended_s: list[float] = []
     lost: list[int] = []
@@ -67,13 +67,13 @@ def drill(trial: Trial) -> dict[str, object]:
 def kill(
     trial: Trial, trainers: Trainers, cut: Path, who: str, step: int, ended_s: list[float]
 ) -> None:
-    """Kill, time the survivors, and have the run finished."""
+    """Kill a rank, time the end of the others, and let the run finish."""
     what = f"kill of {who} at step {step}"
     faults: dict[str, object] = {"restarts": 2}
     rank = 1 if who == "rank 1" else 0
     fault = {"step": step, "rank": rank, "signal": signal.SIGKILL}
     if who == "rank 0 in a save":
-        # Not under torchrun's restarts, which would kill at that call again and again.
+        # Without restarts of torchrun, because each would be killed at that call again.
         faults = {"place": "write 6 half"}
     elif who == "launcher":
         faults["signals"] = [{**fault, "to": "launcher"}]
@@ -106,6 +106,6 @@ def kill(
 
 
 def steps_again(cut: Path) -> int:
-    """How many steps were computed twice."""
+    """Return the number of steps that were computed twice."""
     steps = [note["step"] for note in steps_of(cut, 0) if "ids" in note]
     return len(steps) - len(set(steps))

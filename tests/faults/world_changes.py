@@ -1,6 +1,6 @@
-"""T4: a run that goes on with another number of ranks within an epoch, `--elastic`.
+"""T4: a run resumes within an epoch with another number of ranks (`--elastic`).
 
-By the ids of the samples, its global batches are those of one rank that was not disturbed.
+Its global batches have the same sample ids as an undisturbed run of one rank.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tests.faults.trial import Trial
 OPTIONS = ("--epochs", "4", "--checkpoint-steps", "10", "--precision", "fp32", "--elastic")
 STEPS = 40
 PARTS = ((2, 7), (1, 14), (4, 26), (2, STEPS))
-"""Ranks, and the step at which they are asked to stop: none is the end of an epoch."""
+"""Number of ranks, and the step at which they are asked to stop, never the end of an epoch."""
 TOLERANCE = 1e-5
-"""Of losses, relative: sums are in another order."""
+"""Relative tolerance of losses, because sums have another order."""
 
 
 def drill(trial: Trial) -> dict[str, object]:
-    """Two ranks, one, four, two."""
+    """Train with two ranks, then one, four and two."""
     with Trainers(trial.folder) as trainers:
         running = trainers.start("whole", *OPTIONS)
         status = running.wait()
@@ -32,7 +32,7 @@ def drill(trial: Trial) -> dict[str, object]:
             what = f"{ranks} ranks to step {stop}"
             faults = {}
             if stop < STEPS:
-                # Asked of one rank only, and another one each time.
+                # Only one rank is asked, a different one each time.
                 fault = {"step": stop - 1, "rank": number % ranks, "signal": signal.SIGUSR1}
                 faults["signals"] = [fault]
             running = trainers.start(
@@ -62,7 +62,7 @@ def drill(trial: Trial) -> dict[str, object]:
 
 
 def ordered(batches: dict[int, set[tuple[int, ...]]]) -> dict[int, list[int]]:
-    """The ids of the global batch of each step, by rank."""
+    """Return the sample ids of the global batch of each step, joined over the ranks."""
     return {
         step: [i for part in sorted(parts) for i in part[1:]] for step, parts in batches.items()
     }

@@ -1,8 +1,8 @@
-"""One training step as the authors' public code takes it: the slow reference of train/step.py.
+"""One training step of the authors' public code: a slow reference for train/step.py.
 
-Written from the descriptions of that code and of DINO's, which it is made from: one process, a loop
-wherever theirs has a loop, schedules as arrays over all steps, and a host that waits for the loss
-and for the norm of every gradient. It works in the dtype of the networks it is given.
+It was written from descriptions of that code, and of DINO's code that it is based on: one process,
+a loop wherever theirs has a loop, schedules as arrays over all steps, and a host that waits for the
+loss and for the norm of every gradient. It computes in the dtype of its networks.
 
 Legend: S negative sources, N local views, B images, K prototypes, G and L sides of views.
 """
@@ -22,13 +22,13 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class PublicOptions:
-    """The arguments of the authors' command line, with their values for CIFAR-10."""
+    """The options of the authors' command line, with their values for CIFAR-10."""
 
     epochs: int = 500
     steps_per_epoch: int = 390
     images_a_step: int = 128
     lr: float = 0.004
-    """At 256 images a step."""
+    """Learning rate at 256 images a step."""
     min_lr: float = 1e-6
     warmup_epochs: int = 30
     weight_decay: float = 0.04
@@ -40,13 +40,13 @@ class PublicOptions:
     centre_momentum: float = 0.9
     clip_grad: float = 3.0
     freeze_last_layer: int = 1
-    """Epochs."""
+    """Number of epochs."""
     quirks: bool = True
-    """Whether the centre is made of two rows, and a lone negative source multiplies the loss."""
+    """The centre follows two rows, and a single negative source multiplies the loss by 1.5."""
 
 
 class PublicHead(nn.Module):
-    """DINO's head: GELU between linear layers, unit length, weight-normed prototypes."""
+    """DINO's head: linear layers with GELU, normalisation, weight-normalised prototypes."""
 
     def __init__(
         self, in_dim: int, out_dim: int, layers: int = 3, hidden: int = 2048, bottleneck: int = 256
@@ -72,7 +72,7 @@ class PublicHead(nn.Module):
 
 
 class PublicNetwork(nn.Module):
-    """DINO's multi-crop wrapper: a pass of the backbone for each size, one of the head."""
+    """DINO's multi-crop wrapper: one backbone pass for each size, one head pass for all."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class PublicNetwork(nn.Module):
         self.head = head
 
     def forward(self, crops: Sequence[Tensor]) -> Tensor:
-        """Crops [B, 3, s, s] in order of size -> logits [V * B, K], crop after crop."""
+        """Map crops [B, 3, s, s], in order of size, to logits [V * B, K], crop after crop."""
         features = []
         start = 0
         while start < len(crops):
@@ -95,7 +95,7 @@ class PublicNetwork(nn.Module):
 def cosine_scheduler(
     base: float, final: float, epochs: int, steps_per_epoch: int, warmup_epochs: int = 0
 ) -> np.ndarray:
-    """A value for each step of the run."""
+    """Return a cosine schedule: a value for each step of the run."""
     warmup_steps = warmup_epochs * steps_per_epoch
     warmup = np.linspace(0, base, warmup_steps) if warmup_epochs > 0 else np.array([])
     steps = np.arange(epochs * steps_per_epoch - warmup_steps)
@@ -104,10 +104,10 @@ def cosine_scheduler(
 
 
 class PublicStep:
-    """A training, step by step; it changes the networks it is given."""
+    """A training, step by step; it changes the networks that it gets."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, options: PublicOptions) -> None:
-        """`student` and `teacher`: a `backbone` and a `head` each, equal to begin with."""
+        """Take `student` and `teacher`, each with a `backbone` and a `head`, equal at the start."""
         self.student, self.teacher, self.options = student, teacher, options
         for parameter in self.teacher.parameters():
             parameter.requires_grad = False
@@ -137,7 +137,7 @@ class PublicStep:
     def step(
         self, global_views: Tensor, local_views: Tensor, iteration: int
     ) -> dict[str, float | int]:
-        """Train on [2 + S, B, 3, G, G] and [N (1 + S), B, 3, L, L], positive views first.
+        """Train on global views [2 + S, B, 3, G, G] and local views [N (1 + S), B, 3, L, L].
 
         Returns:
             `loss`, `positive`, and with negatives `negative`; `clipped`: how many parameters'
@@ -163,7 +163,7 @@ class PublicStep:
         if sources:
             negative_out = self.student([*global_views[2:], *local_views[locals_:]])
             with torch.no_grad():
-                self.teacher(list(global_views[2:]))  # nothing is done with it
+                self.teacher(list(global_views[2:]))  # its result is not used
             negative = self.negative_loss(negative_out, len(global_views[2:]) * (1 + locals_))
             losses["negative"] = negative
             loss = positive + negative
@@ -191,7 +191,7 @@ class PublicStep:
         return {name: value.item() for name, value in losses.items()} | {"clipped": clipped}
 
     def positive_loss(self, student_out: Tensor, teacher_out: Tensor, temp: float) -> Tensor:
-        """The mean over pairs of a teacher's crop and another crop of the student."""
+        """Return the mean over pairs of a teacher crop and another student crop."""
         batch = len(teacher_out) // 2
         student = (student_out / self.options.student_temp).split(batch)
         teacher = functional.softmax((teacher_out - self.centre) / temp, dim=-1).detach().chunk(2)
@@ -206,7 +206,7 @@ class PublicStep:
         return total / terms
 
     def negative_loss(self, student_out: Tensor, crops: int) -> Tensor:
-        """The mean over crops of the cross-entropy to the uniform distribution."""
+        """Return the mean over crops of the cross-entropy to the uniform distribution."""
         total = torch.zeros_like(student_out[0, 0])
         uniform = torch.full_like(student_out[0], 1 / student_out.shape[-1])
         for out in (student_out / self.options.student_temp).chunk(crops):
@@ -216,14 +216,14 @@ class PublicStep:
 
     @torch.no_grad()
     def update_centre(self, teacher_out: Tensor) -> None:
-        """Move towards the mean of the teacher's output, or of its first two rows."""
+        """Move the centre towards the mean of the teacher's output, or of its first two rows."""
         rows = teacher_out[:2] if self.options.quirks else teacher_out
         mean = torch.sum(rows, dim=0, keepdim=True) / len(rows)
         m = self.options.centre_momentum
         self.centre = self.centre * m + mean * (1 - m)
 
     def clip_gradients(self) -> int:
-        """Shorten each gradient that is too long; how many were."""
+        """Clip each gradient that is too long; return the number of those."""
         clipped = 0
         for parameter in self.student.parameters():
             if parameter.grad is not None:

@@ -1,6 +1,6 @@
 """DINO's ViT, written from the description of its code, in the dtype of its weights.
 
-The names of its weights are timm's, which took them over.
+Its weights have the same names as in timm, which took them from DINO.
 
 Legend: n views, T tokens, d embedding size, g side of the position grid.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 CUBIC_A = -0.75
-"""Of torch's bicubic interpolation, which is not antialiased."""
+"""Coefficient of torch's bicubic interpolation without antialiasing."""
 
 
 class PublicAttention(nn.Module):
@@ -39,7 +39,7 @@ class PublicAttention(nn.Module):
 
 
 class PublicBlock(nn.Module):
-    """Attention, then an MLP four times as wide, each behind a norm and beside a shortcut."""
+    """Attention, then an MLP four times as wide; each has a norm before it and a shortcut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class PublicBlock(nn.Module):
 
 
 class PublicViT(nn.Module):
-    """[n, 3, s, s] -> the class token behind all blocks and a norm, [n, d]."""
+    """Map views [n, 3, s, s] to the class token after all blocks and a norm, [n, d]."""
 
     def __init__(self, side_px: int, patch_px: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class PublicViT(nn.Module):
         return self.norm(tokens)[:, 0]
 
     def positions(self, side: int) -> Tensor:
-        """Those of `side` x `side` patches behind the class token's: [1, 1 + side^2, d].
+        """Return positions of the class token and of `side` x `side` patches, [1, 1 + side^2, d].
 
         The scale is (side + 0.1) / g; sample i lies at (i + 0.5) / scale - 0.5.
         """
@@ -99,7 +99,7 @@ class PublicViT(nn.Module):
 
 
 def cubic_samples(places: int, samples: int, scale: float) -> np.ndarray:
-    """What each of `places` gives to each sample, the places at the border repeated."""
+    """Return the weight of each place in each sample; places at the border are repeated."""
     matrix = np.zeros((samples, places))
     for i in range(samples):
         at = (i + 0.5) / scale - 0.5
@@ -110,7 +110,7 @@ def cubic_samples(places: int, samples: int, scale: float) -> np.ndarray:
 
 
 def cubic_weight(x: float) -> float:
-    """Keys' convolution."""
+    """Return the kernel of Keys' cubic convolution."""
     a = CUBIC_A
     if x <= 1:
         return (a + 2) * x**3 - (a + 3) * x**2 + 1

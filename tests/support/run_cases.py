@@ -1,4 +1,4 @@
-"""A small trained run with its sets, for what is done with one."""
+"""A small trained run with its sets, for tests of what is done with a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE_PX, VIEW_PX = 14, 32
 
 @dataclass(frozen=True)
 class RunCase:
-    """Where a run and its sets are."""
+    """The folders of a run and of its sets."""
 
     run: Path
     train: Path
@@ -35,7 +35,7 @@ class RunCase:
 
 
 def write_run_case(folder: Path, channels: int, calibrated_on: int = 39) -> RunCase:
-    """A run of three steps, so to say, on smooth images; `other` is a set of noise."""
+    """Make a run with a checkpoint of step 3, and sets of smooth images; `other` is noise."""
 
     def smooth(name: str, count: int, seed: int) -> Path:
         return build_npy_set(folder, name, smooth_images(count, SIZE_PX, channels, seed))
@@ -53,7 +53,7 @@ def write_run_case(folder: Path, channels: int, calibrated_on: int = 39) -> RunC
 
 
 def write_run(run: Path, train: Path, view_px: int) -> None:
-    """A checkpoint of a network that is no longer what it was at the start."""
+    """Write a checkpoint of a network that differs from its start."""
     config = RunConfig(
         in_dist=train,
         out=run,

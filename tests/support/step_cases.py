@@ -1,4 +1,4 @@
-"""Steps of training on networks of a few thousand weights and views of noise."""
+"""Training steps with networks of a few thousand weights, on views of noise."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ STEPS_PER_EPOCH = 2
 
 
 def tiny_run(**changes: Any) -> RunConfig:
-    """The authors' run without its quirks, made small: four epochs in which all schedules move.
+    """Return a small run like the authors', without quirks: four epochs, all schedules move.
 
-    Its rate is large, and its clipping tight, so that every part of a step leaves a mark.
+    The learning rate is large and the clipping tight, so that every part of a step has an effect.
     `changes` are fields of the run, or of a part of it: `loss__norm="sum"`.
     """
     config = RECIPES["icann22-code-cifar10"]()
@@ -54,7 +54,7 @@ def tiny_run(**changes: Any) -> RunConfig:
 
 
 def random_batch(config: RunConfig, step: int, sources: int = 1) -> Batch:
-    """Views of noise, another at every step, in the default dtype."""
+    """Return views of noise, different at every step, in the default dtype."""
     torch.manual_seed(1000 + step)
     spec, images = config.views, config.global_batch
     return Batch(
@@ -69,13 +69,13 @@ def random_batch(config: RunConfig, step: int, sources: int = 1) -> Batch:
 
 
 def take_step(config: RunConfig, state: TrainState, batch: Batch) -> StepResult:
-    """The step that is next, of a single process."""
+    """Take the next step, in a single process."""
     values = values_at(config, state.step, STEPS_PER_EPOCH)
     return train_step(config, ALONE, state, state.student, batch, values)
 
 
 def plain_feature(vit: VisionTransformer, views: Tensor, scales: Tensor | None = None) -> Tensor:
-    """[CLS] behind all blocks on all tokens, each branch of each view multiplied by its scale."""
+    """Return the class token after all blocks on all tokens, each branch scaled for each view."""
     if scales is None:
         return vit(views)
     hidden = vit._pos_embed(vit.patch_embed(views))
@@ -87,7 +87,7 @@ def plain_feature(vit: VisionTransformer, views: Tensor, scales: Tensor | None =
 
 
 def run_steps(config: RunConfig, steps: int, sources: int = 1) -> TrainState:
-    """The first steps of a run."""
+    """Take the first steps of a run and return its state."""
     state = TrainState.start(config, CPU)
     for step in range(steps):
         take_step(config, state, random_batch(config, step, sources))

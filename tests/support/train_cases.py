@@ -16,7 +16,7 @@ TINY = (
     "--views.local-views 2 --model.width 24 --model.depth 2 --head.hidden 32 "
     "--head.bottleneck 16 --head.prototypes 32 --device cpu"
 ).split()
-"""Options that make `demo-cpu` a matter of seconds on 120 images: 10 steps an epoch."""
+"""Options with which `demo-cpu` takes seconds on 120 images: 10 steps an epoch."""
 
 
 def train(in_dist: Path, out: Path, *options: str, ranks: int = 0) -> CompletedProcess[str]:
@@ -25,12 +25,12 @@ def train(in_dist: Path, out: Path, *options: str, ranks: int = 0) -> CompletedP
 
 
 def command_line(in_dist: Path, out: Path, *options: str) -> list[str]:
-    """The arguments of `train/main.py`."""
+    """Return the arguments of `train/main.py`."""
     return ["demo-cpu", "--in-dist", str(in_dist), "--out", str(out), *TINY, *options]
 
 
 def tensors_of(run: Path, step: int) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint."""
+    """Read all tensors of a checkpoint."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     return {
         f"{name}:{key}": value

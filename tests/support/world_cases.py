@@ -1,4 +1,4 @@
-"""Ranks without a process group."""
+"""Stand-ins for ranks, without a process group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from train.world import World
 
 @dataclass(frozen=True)
 class OneOfTwo(World):
-    """A rank whose comparisons are with what was compared before, by the same object."""
+    """A rank that compares each value with the first value that this object got for it."""
 
     seen: dict[str, str] = field(default_factory=dict)
 

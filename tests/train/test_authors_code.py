@@ -1,4 +1,4 @@
-"""The step against one written from the descriptions of the authors' public code."""
+"""A training step, compared with one written from descriptions of the authors' public code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ QUIRKS = RECIPES["icann22-code-cifar10"]().compat
 
 
 def public_network(network: Network, config: RunConfig) -> PublicNetwork:
-    """The same weights in the reference's form; without quirks on timm's own forward pass."""
+    """Return the reference with our weights; without quirks it has timm's own forward pass."""
     head = PublicHead(
         config.model.width,
         config.head.prototypes,
@@ -56,13 +56,13 @@ def public_network(network: Network, config: RunConfig) -> PublicNetwork:
 
 
 def public_vit(config: RunConfig) -> PublicViT:
-    """A backbone of these sizes, with weights of its own."""
+    """Return the reference's backbone with the sizes of `config` and weights of its own."""
     model = config.model
     return PublicViT(config.views.global_px, model.patch_px, model.width, model.depth, model.heads)
 
 
 def in_their_order(network: Network) -> list[Tensor]:
-    """Our weights as the reference's `parameters()` has theirs."""
+    """Return our weights in the order of the reference's `parameters()`."""
     lengths, directions = prototypes_of(network)
     return [
         *network.backbone.parameters(),
@@ -73,7 +73,7 @@ def in_their_order(network: Network) -> list[Tensor]:
 
 
 def prototypes_of(network: Network) -> list[Tensor]:
-    """Lengths and directions."""
+    """Return lengths and directions of the prototypes."""
     return list(network.head.prototypes.parameters())
 
 
@@ -120,7 +120,7 @@ def test_every_step_is_the_public_codes(in_float64, sources, quirks) -> None:
                 assert (one - two).abs().max() < 1e-12
         frozen = all(map(torch.equal, prototypes_of(state.student), first_prototypes))
         assert frozen == (step < STEPS_PER_EPOCH)
-    # the comparison has met clipped and unclipped gradients, and weights that went far
+    # the comparison covers clipped and unclipped gradients, and weights that moved far
     assert 0 < min(clipped) < len(began)
     moved = [(a - b).abs().max() for a, b in zip(in_their_order(state.student), began, strict=True)]
     assert min(moved) > 1e-3
@@ -146,7 +146,7 @@ def test_replayed_auxiliary_images_are_those_of_the_first_pass(rgb_set, aux_set)
         drawn = plan.ids(step)
         return drawn["in-dist"], drawn["aux"]
 
-    epoch = 4  # steps: full batches of 15 in 70 images; of the other 120 there are 8
+    epoch = 4  # steps: 70 images have 4 full batches of 15, the other 120 have 8
     for step in range(3 * epoch):
         own, aux = ids(step, aux_replayed=True)
         assert np.array_equal(aux, ids(step % epoch)[1])
@@ -158,7 +158,7 @@ def test_replayed_auxiliary_images_are_those_of_the_first_pass(rgb_set, aux_set)
 
 
 def test_a_small_auxiliary_set_comes_again_in_its_first_order(rgb_set, aux_set) -> None:
-    """As a DataLoader does that drops the last batch, and starts anew when it ends or a pass does.
+    """A DataLoader drops its last batch, and starts again when it ends or a pass ends.
 
     70 auxiliary images make two batches of 30, four steps a pass.
     """
@@ -195,7 +195,7 @@ def test_quarter_turns_can_mean_any_angle(negatives, turned) -> None:
 
 
 def test_local_views_meet_the_positions_of_dino(in_float64) -> None:
-    """A grid of 16 x 16 for views of 8 x 8 patches, as of 256 and 128 px."""
+    """The grid is 16 x 16 and the views have 8 x 8 patches, as for 256 and 128 px."""
     config = tiny_run(views__global_px=64, views__local_px=32, compat=QUIRKS)
     network = Network(config, CPU, drop_path=0.0)
     theirs, timms = public_vit(config), VisionTransformer(**sizes_of(config))
@@ -241,7 +241,7 @@ def test_a_grid_that_weights_are_read_for_is_resized_by_dino_too(tmp_path) -> No
 
 
 def test_all_weights_start_as_those_of_dino() -> None:
-    """Kolmogorov and Smirnov's test, and equal constants."""
+    """Distributions are compared by the Kolmogorov-Smirnov test, constants by equality."""
     config = tiny_run(compat=QUIRKS, model__width=48, model__heads=2, head__hidden=96)
     ours = Network(config, CPU, drop_path=0.0)
     torch.manual_seed(1)
@@ -291,7 +291,7 @@ def test_other_networks_have_neither_positions_nor_class_token_of_dino() -> None
 
 
 def test_a_run_from_before_a_switch_has_it_off() -> None:
-    """Its configuration lacks the field; the same command goes on with it."""
+    """The configuration of an old run lacks the field; the same command resumes it."""
     new = ("rot_any_early", "dino_positions", "dino_class_token")
     config = tiny_run(compat=dataclasses.replace(QUIRKS, **dict.fromkeys(new, False)))
     fields = to_fields(config)

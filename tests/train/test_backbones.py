@@ -1,4 +1,4 @@
-"""Networks of timm as backbones: what they compute, batch norm, whole runs, and what is refused."""
+"""Networks of timm as backbones: features, batch norm, whole runs, and refused options."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_network_by_name_computes_what_timms_does(name) -> None:
 
 
 def test_a_vit_that_joins_tokens_keeps_its_own_forward() -> None:
-    """The distilled DeiT averages two of them; [CLS] alone would be another feature."""
+    """The distilled DeiT averages two tokens; the class token alone is another feature."""
     student, _ = build_networks(run_of("deit_tiny_distilled_patch16_224"), CPU)
     assert not student.is_plain_vit and student.scaled_blocks == 0
     x = torch.randn(2, 3, 32, 32)
@@ -125,7 +125,7 @@ def test_a_cnn_draws_its_own_stochastic_depth_by_the_step(monkeypatch) -> None:
 
 
 def test_student_and_teacher_keep_running_statistics_of_what_they_see() -> None:
-    """torch's rule, 0.9 old + 0.1 new, once for each size of view; the teacher has global ones."""
+    """The rule is torch's, 0.9 old + 0.1 new, once for each size of view; the teacher has one."""
     config = run_of("test_resnet", precision="fp32")
     state = TrainState.start(config, CPU)
     batch = random_batch(config, 0)
@@ -163,7 +163,7 @@ def test_a_skipped_step_leaves_running_statistics_as_they_were() -> None:
 
 
 def test_statistics_are_restored_by_the_device_alone() -> None:
-    """`finite` is never turned into a Python value, for which the host would wait."""
+    """`finite` never becomes a Python value, because the host would wait for it."""
     network = nn.BatchNorm1d(3)
     statistics = RunningStatistics(network, nn.Linear(2, 2))
     network(torch.full((2, 3), float("nan")))
@@ -182,7 +182,7 @@ def test_ranks_on_gpus_share_statistics_of_both_networks() -> None:
     for network in (student, teacher):
         norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         assert norms and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
-    # The optimizer and the checkpoint go on with the tensors that they know.
+    # The optimizer and the checkpoint keep the same tensors.
     assert all(a is b for a, b in zip(parameters, student.parameters(), strict=True))
     assert tensors.keys() == student.state_dict().keys()
     found = [m.act for m in student.modules() if isinstance(m, nn.SyncBatchNorm)]
@@ -206,7 +206,7 @@ SMALL = (
     "--loader.threads 1 --head.hidden 16 --head.bottleneck 8 --head.prototypes 16 --device cpu "
     "--model.patch-px 16 --model.width 384 --model.depth 12 --model.heads 6 --precision fp32"
 ).split()
-"""Four steps of `demo-cpu` on 12 images, with the sizes of the ViT left at their defaults."""
+"""Return the command of four steps of `demo-cpu` on 12 images, without sizes of the ViT."""
 
 
 def command(images: Path, out: Path, *options: str) -> list[str]:
@@ -215,7 +215,7 @@ def command(images: Path, out: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> Path:
-    """Folders: train (12 images of 32 px), test (5), ood (6)."""
+    """Make folders of shards: train (12 images of 32 px), test (5), ood (6)."""
     root = tmp_path_factory.mktemp("sets")
     for seed, (name, count) in enumerate([("train", 12), ("test", 5), ("ood", 6)]):
         build_npy_set(root, name, smooth_images(count, 32, 3, seed=50 + seed))

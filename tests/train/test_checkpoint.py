@@ -1,4 +1,4 @@
-"""Checkpoints: whole or skipped, and exact."""
+"""Checkpoints: they are exact, and damaged ones are skipped."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(two_checkpoints, name, damage
         else:
             path.write_bytes(broken if damage == "flip" else whole[: len(whole) // 2])
         if name == "COMPLETE.json" and damage == "flip":
-            # A flip may hit a blank; one in a digest is what matters.
+            # A flip in white space could change nothing, so flip a bit of a digest.
             path.write_text(whole.decode().replace('"sha256": "', '"sha256": "f', 1))
         assert latest_checkpoint(two_checkpoints).step == 1
         assert "step-00000002 is skipped" in capsys.readouterr().out
@@ -263,7 +263,7 @@ def test_what_does_not_fit_the_networks_is_named_with_its_folder(tmp_path, kind)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path) -> None:
-    """Its networks fit; what --elastic allows may have changed and changed back."""
+    """The networks fit. Fields that --elastic allows may have changed and changed back."""
     config = small_config(tmp_path)
     other = dataclasses.replace(config, micro_batch=4, log_steps=7)
     for step, theirs in ((4, other), (6, dataclasses.replace(other, seed=9))):
@@ -279,7 +279,7 @@ def test_other_versions_of_what_wrote_it_are_told(tmp_path) -> None:
     snapshot = Snapshot.of(moved_state(config, 4), loader_at(4), config)
     written = snapshot.described["versions"]
     assert written.keys() == {"torch", "timm"}
-    for name, version in written.items():  # packages do not know for which CUDA they are built
+    for name, version in written.items():  # package metadata lacks the version of CUDA
         assert version.split("+")[0] == importlib.metadata.version(name).split("+")[0]
     here = written["torch"]
     snapshot.write(config)

@@ -1,4 +1,4 @@
-"""The health monitor: what it says of reports, each sign by itself."""
+"""The health monitor: its warnings for reports, one sign of collapse at a time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(changes: dict[str, float], **values) -> str:
 @pytest.mark.parametrize(
     ("changes", "remedies"),
     [
-        # Everything uniform because of the negatives, of the teacher's temperature, of both.
+        # Uniform responses because of the negatives, of the teacher's temperature, and of both.
         (
             {"positive": 0.99 * LN_K, "negative_kl": 0.01, "teacher_entropy": 4.0},
             ["--loss.negative-weight", "--head.prototypes"],
@@ -81,7 +81,7 @@ def test_the_uniform_start_is_no_collapse_until_the_warm_up_is_over() -> None:
 
 
 def test_float16_may_search_for_its_scale() -> None:
-    # 50 steps between reports: one in ten may be skipped.
+    # 50 steps between two reports, of which a tenth may be skipped.
     assert told({"skipped": 5.0}, precision="fp16") == ""
     assert "--optim.lr-base" in told({"skipped": 6.0}, precision="fp16")
     assert told({"skipped": 16.0, "step": 50}, precision="fp16") == ""

@@ -1,4 +1,4 @@
-"""The objective against float64 numpy, written as the double sum of the paper."""
+"""The parts of the loss, compared with numpy in float64, written as the paper's double sum."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from train.schedules import values_at
 from train.state import TrainState
 
 COUNTS = torch.tensor(True)
-"""Of a step that is not skipped."""
+"""The verdict of a step that is not skipped."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def paper_positive(student, teacher, centre, student_temp, teacher_temp) -> float:
-    """Eq. 3 term by term, divided by the number of its terms and by the batch."""
+    """Compute Eq. 3 term by term, divided by the number of terms and by the batch."""
     student, teacher, centre = (np.asarray(x, np.float64) for x in (student, teacher, centre))
     total, terms = 0.0, 0
     for g in range(len(teacher)):
@@ -53,7 +53,7 @@ def our_positive(student, teacher, centre, student_temp, teacher_temp) -> torch.
 
 @pytest.fixture
 def logits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of the student's 6 views, the teacher's 2, and the centre: 5 images, K = 32."""
+    """Draw logits of 6 student views and 2 teacher views, and a centre: 5 images, K = 32."""
     torch.manual_seed(0)
     return torch.randn(6, 5, 32), torch.randn(2, 5, 32), torch.randn(1, 32) * 0.1
 
@@ -103,7 +103,7 @@ def test_positive_loss_has_the_gradient_of_eq_3(logits) -> None:
 def test_no_gradient_reaches_the_teacher_by_itself() -> None:
     config = tiny_run(loss__negative_weight=0.3)
     state, batch = TrainState.start(config, CPU), random_batch(config, 0)
-    state.teacher.requires_grad_()  # what a run does not do: it would hide a graph behind q
+    state.teacher.requires_grad_()  # a run does not do this: q would have a graph
     (part,) = micro_batches(config, ALONE, 0, batch, config.model.depth)
     values = values_at(config, 0, STEPS_PER_EPOCH)
     loss, measured = objective(config, state, state.student, part, values)

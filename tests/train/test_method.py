@@ -1,4 +1,4 @@
-"""Schedules, presets, EMA, head, optimizer, clipping and model against their formulas."""
+"""Schedules, recipes, EMA, head, optimizer, clipping and model, compared with their formulas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from train.world import World
 
 CPU = torch.device("cpu")
 COUNTS = torch.tensor(True)
-"""Of a step that is not skipped."""
+"""The verdict of a step that is not skipped."""
 
 
 def recipe(name: str) -> RunConfig:
@@ -49,7 +49,7 @@ def small_config(**changes) -> RunConfig:
 
 
 def dino_cosine(base, final, epochs, steps_per_epoch, warmup_epochs=0) -> np.ndarray:
-    """DINO's schedule as an array over all steps."""
+    """Return DINO's schedule as an array over all steps."""
     warmup = np.linspace(0, base, warmup_epochs * steps_per_epoch)
     rest = np.arange(epochs * steps_per_epoch - len(warmup))
     cosine = final + 0.5 * (base - final) * (1 + np.cos(np.pi * rest / len(rest)))
@@ -102,7 +102,7 @@ def test_an_adaptive_lambda_is_what_the_positives_have_left_of_ln_k() -> None:
         assert negative_share(small_config(), state) == 1.0
 
 
-# ---- presets --------------------------------------------------------------------------------
+# ---- recipes --------------------------------------------------------------------------------
 
 METHOD = {
     "negatives": "rot",
@@ -159,7 +159,7 @@ METHOD = {
     "compat.dino_positions": False,
     "compat.dino_class_token": False,
 }
-"""What the paper, DINO and the authors' code agree on, or where we follow the authors' code."""
+"""Values on which paper, DINO and the authors' code agree, or which follow the authors' code."""
 
 RUNS = {
     "icann22-paper-cifar10": (256, 0.055, "bf16"),
@@ -177,7 +177,7 @@ def test_presets_have_the_values_of_the_method(name) -> None:
         "loss.teacher_temp_start": first_temp,
         "precision": precision,
     }
-    if name == "icann22-code-cifar10":  # the authors' README's command, quirks and all
+    if name == "icann22-code-cifar10":  # the command of the authors' README, with all quirks
         expected |= {field: True for field in METHOD if field.startswith("compat.")}
         expected["negatives"] = "combined"
     assert {field: operator.attrgetter(field)(config) for field in expected} == expected
@@ -255,7 +255,7 @@ def test_the_lengths_of_prototypes_learn_and_decay() -> None:
     functional.cross_entropy(head(torch.randn(6, 8)), torch.arange(6) % 5).backward()
     assert (lengths.grad != 0).all()
     for parameter in head.parameters():
-        parameter.grad = torch.zeros_like(parameter)  # what is left of AdamW is the decay
+        parameter.grad = torch.zeros_like(parameter)  # without a gradient AdamW only decays
     bias = head.mlp[0].bias
     with torch.no_grad():
         bias.fill_(1)
@@ -326,7 +326,7 @@ def test_each_parameter_is_clipped_by_its_own_norm() -> None:
         assert float(norm) == pytest.approx(own, rel=1e-6)
         expected = gradient.double() * min(1.0, 3.0 / (own + 1e-6))  # DINO's clip_gradients
         assert (ours - expected).abs().max() < 1e-6
-    assert torch.equal(gradients[1], drawn[1])  # short ones are left alone
+    assert torch.equal(gradients[1], drawn[1])  # short gradients stay
     before = [gradient.clone() for gradient in gradients]
     assert float(clip_each(gradients, 0)[0]) == pytest.approx(3.0, rel=1e-6)
     assert all(torch.equal(*pair) for pair in zip(gradients, before, strict=True))
@@ -339,7 +339,7 @@ def test_apex_is_asked_for_by_name_and_recognised(monkeypatch, tmp_path) -> None
         build_optimizer(layer, OptimConfig(impl="apex"))
     package = tmp_path / "apex"
     package.mkdir()
-    for body in ("from pyramid.config import Configurator", ""):  # PyPI's, without and with pyramid
+    for body in ("from pyramid.config import Configurator", ""):  # PyPI's apex
         (package / "__init__.py").write_text(body)
         importlib.invalidate_caches()
         with pytest.raises(UserError, match=r"apex/__init__.py is not a working NVIDIA apex"):
@@ -417,11 +417,11 @@ PLAIN = {
         "qkv_bias": False,
     },
 }
-"""ViTs of timm whose [CLS] the short pass must give."""
+"""Options of ViTs of timm whose class token the short pass must give."""
 
 
 def random_vit(**options) -> VisionTransformer:
-    """Float64, and every parameter large enough to matter."""
+    """Return a ViT in float64 whose parameters are all large enough to matter."""
     torch.manual_seed(0)
     vit = VisionTransformer(
         img_size=28, patch_size=7, embed_dim=24, depth=3, num_heads=3, num_classes=0,
@@ -434,7 +434,7 @@ def random_vit(**options) -> VisionTransformer:
 
 
 def feature_and_gradients(vit: torch.nn.Module, function, *args) -> list[torch.Tensor]:
-    """What `function` gives, and the gradient of a random projection of it to each parameter."""
+    """Return the output of `function`, and the gradients of a random projection of it."""
     vit.zero_grad()
     feature = function(*args)
     weights = torch.randn(feature.shape, generator=torch.Generator().manual_seed(1))
@@ -466,7 +466,7 @@ def test_stochastic_depth_scales_each_branch_of_each_view(side) -> None:
     vit = random_vit()
     views = torch.randn(6, 3, side, side, dtype=torch.float64)
     scales = draw_branch_scales(3, 0.6, 1, 6, seed=0, step=0)[:, :, 0]
-    assert (scales[1:] == 0).any((1, 2)).all()  # some branch is skipped, in the last block too
+    assert (scales[1:] == 0).any((1, 2)).all()  # some branches are skipped, also in the last block
     ours = feature_and_gradients(vit, cls_feature, vit, views, scales)
     assert_close(ours, feature_and_gradients(vit, plain_feature, vit, views, scales))
     assert (ours[0] - cls_feature(vit, views)).abs().max() > 0.1

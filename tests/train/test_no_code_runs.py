@@ -1,7 +1,6 @@
-"""A checkpoint cannot run code: what would do so is forbidden by an audit hook while it is read.
+"""Reading a checkpoint cannot run code: an audit hook forbids everything that could.
 
-An audit hook stays for good, so each reading is done in a forked process, where all that it imports
-is imported already.
+An audit hook cannot be removed, so each read is done in a forked process that has all imports.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ FILES = ("networks.safetensors", "optimizer.safetensors", "state.json", "COMPLET
 
 
 class Payload:
-    """Makes a file where it is unpickled."""
+    """A payload that creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -43,10 +42,10 @@ class Payload:
 
 
 def events_in(body: Callable[[], object]) -> list[str]:
-    """Run `body` in a forked process that forbids events; those that it came to nevertheless.
+    """Run `body` in a forked process that forbids events; return the events that it tried.
 
-    The process does it twice, the first time without the hook, for what is imported when it is
-    needed. It fails if `body` does.
+    The process runs it twice, the first time without the hook, because modules may be imported
+    late. It fails if `body` fails.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -89,7 +88,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def put_pickle(run: Path, name: str) -> Path:
-    """In the place of a file of the checkpoint; returns what would be there if it ran."""
+    """Put a payload in place of a file of the checkpoint; return the path that it would create."""
     marker = run.with_name("ran")
     payload = pickle.dumps(Payload(marker))
     (run / "checkpoints" / "step-00000003" / name).write_bytes(payload)

@@ -1,4 +1,4 @@
-"""Float32 products by oneDNN, against numpy in float64."""
+"""float32 products by oneDNN, compared with numpy in float64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from train.recipes import demo_cpu
 
 CPU = torch.device("cpu")
 SHAPES = [(7, 5, 3), (1, 8, 8), (257, 48, 144), (514, 96, 33)]
-"""Rows, inputs, outputs."""
+"""Sizes of products: rows, inputs, outputs."""
 
 
 def drawn(*shape: int, seed: int) -> torch.Tensor:
@@ -33,7 +33,7 @@ def exact(tensor: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture
 def torch_calls(monkeypatch) -> list[str]:
-    """Calls of torch's own product."""
+    """Record the calls of torch's own product."""
     calls: list[str] = []
     torchs = functional.linear
 
@@ -63,7 +63,7 @@ def test_values_and_gradients(shape, has_bias) -> None:
 
 
 def test_any_leading_shape_and_layout() -> None:
-    """[n, T, d] whose tokens lie apart, a gradient that is one value in many places."""
+    """Inputs [n, T, d] with a stride between tokens, and an expanded gradient."""
     rows = drawn(5, 3, 16, seed=0).transpose(0, 1).requires_grad_()
     weight = drawn(16, 4, seed=1).T.requires_grad_()
     found = linear(rows, weight, None)

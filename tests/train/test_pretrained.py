@@ -1,4 +1,4 @@
-"""Weights that a run starts from: each kind of file, what does not fit, and pickles with code."""
+"""Initial weights of a run: each kind of file, weights that do not fit, and pickles with code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZES = {"patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
 
 
 def source_vit(img_size: int = 16, seed: int = 9, **changes) -> VisionTransformer:
-    """A ViT of timm's of the sizes of `tiny_run`, every weight of it drawn."""
+    """Return a ViT of timm with the sizes of `tiny_run` and random weights."""
     vit = VisionTransformer(img_size=img_size, **{**SIZES, "num_classes": 0, **changes})
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def config_of(path: Path | str) -> RunConfig:
 
 
 def loaded(path: Path | str):
-    """Both backbones of a run that starts from `path`."""
+    """Return both backbones of a run that starts from `path`."""
     config = config_of(path)
     student, teacher = build_networks(config, CPU)
     load_init(config.model, student.backbone, teacher.backbone)
@@ -60,20 +60,20 @@ def loaded(path: Path | str):
 
 
 def write_timm(vit: VisionTransformer, folder: Path) -> Path:
-    """As timm and the hub store a classifier."""
+    """Write a classifier as timm and the hub store it."""
     head = {"head.weight": torch.randn(5, 12), "head.bias": torch.randn(5)}
     save_file({**vit.state_dict(), **head}, folder / "model.safetensors")
     return folder / "model.safetensors"
 
 
 def write_bare(vit: VisionTransformer, folder: Path) -> Path:
-    """As dino_deitsmall16_pretrain.pth."""
+    """Write bare weights, like dino_deitsmall16_pretrain.pth."""
     torch.save(vit.state_dict(), folder / "pretrain.pth")
     return folder / "pretrain.pth"
 
 
 def write_dino(vit: VisionTransformer, folder: Path) -> Path:
-    """As main_dino.py saves: options and schedules' numbers beside student and teacher."""
+    """Write what main_dino.py saves: student, teacher, options and values of schedules."""
     head = {"head.mlp.0.weight": torch.randn(8, 12), "head.last_layer.weight_g": torch.ones(4, 1)}
     student = {**prefixed(source_vit(seed=77).state_dict(), "backbone."), **head}
     teacher = {**prefixed(vit.state_dict(), "backbone."), **head}
@@ -90,7 +90,7 @@ def write_dino(vit: VisionTransformer, folder: Path) -> Path:
 
 
 def write_ours(vit: VisionTransformer, folder: Path) -> Path:
-    """As networks.safetensors of a checkpoint."""
+    """Write weights like networks.safetensors of a checkpoint."""
     tensors = {
         **prefixed(source_vit(seed=77).state_dict(), "student.backbone."),
         **prefixed(vit.state_dict(), "teacher.backbone."),
@@ -224,7 +224,7 @@ def test_files_that_hold_no_weights_are_named_in_a_line(tmp_path) -> None:
 
 
 class Payload:
-    """Runs a command when it is unpickled."""
+    """A payload that runs a command when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -280,7 +280,7 @@ def test_only_one_place_unpickles_and_it_makes_tensors_alone() -> None:
 
 @pytest.fixture
 def unreachable_hub(monkeypatch, tmp_path) -> None:
-    """Nothing is stored, and nobody listens at the hub's address."""
+    """No weights are stored, and nothing listens at the hub's address."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
 
@@ -288,7 +288,7 @@ def unreachable_hub(monkeypatch, tmp_path) -> None:
 @pytest.mark.parametrize("init", ["timm:resnet10t", "timm"])
 def test_without_a_network_it_is_told_at_once(unreachable_hub, monkeypatch, init) -> None:
     waited = []
-    monkeypatch.setattr("time.sleep", waited.append)  # what retries do between two attempts
+    monkeypatch.setattr("time.sleep", waited.append)  # retries sleep between two attempts
     student, _ = build_networks(
         tiny_run(model=ModelConfig(name="resnet10t", drop_path=0.0), views__local_px=16), CPU
     )
@@ -339,7 +339,7 @@ def test_what_timm_fetches_is_taken_over(unreachable_hub, monkeypatch) -> None:
 
 
 def test_a_run_starts_from_a_file_and_goes_on_without_it(rgb_dir, tmp_path) -> None:
-    """At a rate of 0 the last checkpoint shows what it started from."""
+    """With a learning rate of 0 the last checkpoint has the initial weights."""
     vit = VisionTransformer(
         img_size=28, patch_size=7, embed_dim=24, depth=2, num_heads=3, num_classes=0
     )
@@ -366,7 +366,7 @@ def test_a_run_starts_from_a_file_and_goes_on_without_it(rgb_dir, tmp_path) -> N
     write_bare(vit, tmp_path)
     assert torch.equal(untrained_backbone(config, CPU).pos_embed, vit.pos_embed)
     path.unlink()
-    shutil.rmtree(run / "checkpoints")  # it would start anew, and cannot
+    shutil.rmtree(run / "checkpoints")  # it would start again, and cannot
     with pytest.raises(UserError, match=f"model.init is {path}: no such file"):
         main(command_line(rgb_dir, run, *options))
 

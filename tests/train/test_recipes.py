@@ -1,4 +1,4 @@
-"""The recipe that looks at the images, and what a command line may override."""
+"""The recipe `auto`, and the fields that a command line may override."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_auto_can_run_whatever_the_images_are(samples: int, side_px: int) -> Non
     if side_px <= 64:
         assert side_px / 2 < run.views.global_px <= side_px
         assert run.views.global_px == 2 * run.views.local_px
-    # As much of the run is warm-up and freezing as in the recipes that were tuned.
+    # Warm-up and freezing have the same share of the run as in the tuned recipes.
     base = demo_cpu() if side_px <= 64 else icann22_paper_cifar10()
     assert run.optim.warmup_epochs / run.epochs == pytest.approx(
         base.optim.warmup_epochs / base.epochs

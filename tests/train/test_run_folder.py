@@ -1,4 +1,4 @@
-"""The folder of a run as its trainer meets it: nothing in it is lost, and all ranks agree."""
+"""The folder of a run: nothing in it is lost, and all ranks agree about it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_damaged_command_is_no_error(tmp_path, damage) -> None:
 
 
 class Ranks:
-    """The collectives of two ranks of which rank 0 goes first, in one process."""
+    """Fake collectives of two ranks in one process; rank 0 calls them first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rank, self._sent, self._flags = 0, [], []
@@ -132,7 +132,7 @@ class Ranks:
             tensor.copy_(sent)
 
     def _all_reduce(self, tensor: torch.Tensor, operation: dist.ReduceOp) -> None:
-        """As if the other rank's flag were the same."""
+        """Do nothing: the other rank has the same flag."""
 
 
 def config_with(**changes) -> RunConfig:
@@ -178,7 +178,7 @@ def test_the_other_ranks_end_too(monkeypatch) -> None:
 def test_a_trainer_compares_itself_before_it_builds_anything(
     gray_dir, tmp_path, monkeypatch
 ) -> None:
-    """Networks of other sizes would not get as far as the folder of the run."""
+    """Networks of different sizes would fail before the folder of the run is checked."""
     ranks = Ranks(monkeypatch)
     command = command_line(gray_dir, tmp_path / "run")
     check_ranks(parse_run(command, prog="", description=""), ranks.of(0))

@@ -1,4 +1,4 @@
-"""Training sets from which little can be learned: what is refused, and what is told."""
+"""Training sets that teach little: which ones are refused, and which get a warning."""
 
 from __future__ import annotations
 
@@ -87,17 +87,16 @@ def test_what_little_can_be_learned_from_is_told(run, in_dist, aux, steps, expec
         (1, [], "the last report is of step 0"),
     ],
 )
-def test_notes_do_not_call_clean_what_nobody_looked_at(monkeypatch, epochs, reported, told) -> None:
-    monkeypatch.setattr("sys.argv", ["train/main.py"])
+def test_notes_do_not_call_clean_what_nobody_looked_at(epochs, reported, told) -> None:
     optim = dataclasses.replace(demo_cpu().optim, warmup_epochs=0.5)
     run = config(demo_cpu(), epochs=epochs, optim=optim)
     state = cast(Any, SimpleNamespace(step=reported[-1] if reported else 0))
     world = World(0, 1, torch.device("cpu"))
     reports = [{"step": step} for step in reported]
-    text = notes(run, world, state, 96 * epochs, reports)
+    text = notes(run, world, state, 96 * epochs, reports, [])
     of_monitor = text.split("## Warnings of the health monitor\n\n")[1].split("\n\n## ")[0]
     assert told in of_monitor and ("None." in of_monitor) == ("None." in told)
     assert ("curves.png" in text) == bool(reports)
     reports = [{"step": step, "warnings": {"skipped steps": "so"}} for step in reported]
-    warned = notes(run, world, state, 96 * epochs, reports)
+    warned = notes(run, world, state, 96 * epochs, reports, [])
     assert "None." not in warned and (not reported or "- skipped steps, " in warned)

@@ -1,4 +1,4 @@
-"""A step against plain computations: the loss, micro-batches, skipped steps, the loss scale."""
+"""A step, compared with plain computations: loss, micro-batches, skipped steps, loss scale."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ from train.world import World
 
 @dataclass
 class Plain:
-    """The responses of a step, view by view, in the networks' dtype."""
+    """The responses of a step, one entry for each view, in the networks' dtype."""
 
     log_p: list[Tensor]
-    """Of the student to each view, [B, K], in the order of `Batch`: global, then local views."""
+    """The student's log probabilities for each view, [B, K]: global views, then local views."""
     q: list[Tensor]
-    """Of the teacher to the two positive global views, [B, K]."""
+    """The teacher's probabilities for the two positive global views, [B, K]."""
     teacher: list[Tensor]
-    """Its logits."""
+    """The teacher's logits for them, [B, K]."""
     features: list[Tensor]
-    """[B, d], the teacher's."""
+    """The teacher's features of them, [B, d]."""
 
 
 def plain_responses(config: RunConfig, state: TrainState, batch: Batch, temp: float) -> Plain:
@@ -85,14 +85,14 @@ def plain_responses(config: RunConfig, state: TrainState, batch: Batch, temp: fl
 
 
 def split_views(plain: Plain, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-    """The student's responses to positive and to negative views."""
+    """Return the student's responses to positive views, and to negative views."""
     globals_, locals_ = len(batch.global_views), batch.local_positives
     of_global, of_local = plain.log_p[:globals_], plain.log_p[globals_:]
     return of_global[:2] + of_local[:locals_], of_global[2:] + of_local[locals_:]
 
 
 def started(config: RunConfig) -> TrainState:
-    """A state whose teacher, centre and prototypes are not those of the start."""
+    """Return a state whose teacher, centre and prototypes have moved from the start."""
     state = TrainState.start(config, CPU)
     torch.manual_seed(5)
     with torch.no_grad():
@@ -229,7 +229,7 @@ def test_micro_batches_add_up_to_the_batch(in_float64, micro_batch, options) -> 
 
 
 def everything(state: TrainState) -> dict[str, Tensor]:
-    """A copy of all tensors that a checkpoint has, without the counts of the loss scale."""
+    """Copy all tensors of a checkpoint, without the counts of the loss scale."""
     return {
         name: value.clone()
         for name, value in {**state.network_tensors(), **state.optimizer_tensors()}.items()
@@ -244,7 +244,7 @@ def assert_same_bits(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None
 
 
 def faulty(fault: str, state: TrainState, batch: Batch) -> list[Any]:
-    """Bring the fault into the step; returns handles that take it out of the network."""
+    """Put the fault into the step; return handles that remove it from the network."""
     if fault == "gradient":
         weight = state.student.backbone.blocks[0].mlp.fc1.weight
 
@@ -263,7 +263,7 @@ def faulty(fault: str, state: TrainState, batch: Batch) -> list[Any]:
 @pytest.mark.parametrize("fault", ["global view", "local view", "infinite pixel", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing(fault, micro_batch) -> None:
     config = tiny_run(micro_batch=micro_batch, model__drop_path=0.3)
-    state = run_steps(config, 3)  # past the step without a rate and the frozen epoch
+    state = run_steps(config, 3)  # after the step with a learning rate of 0 and the frozen epoch
     before = everything(state)
     assert any(name.endswith("exp_avg") for name in before)
     for number in (1, 2):
@@ -277,8 +277,8 @@ def test_a_step_that_is_not_finite_changes_nothing(fault, micro_batch) -> None:
         assert result.counted.item() == 0
         assert {value.item() for value in result.values.values()} == {0}
         assert result.control.tolist() == [0, number]
-        assert not gradients_of(state.student)  # none is left for the next step
-    # the next step is that of a run in which nothing had happened
+        assert not gradients_of(state.student)  # no gradient is left for the next step
+    # the next step equals the step of a run without the fault
     other = run_steps(config, 3)
     other.step = state.step
     batch = random_batch(config, state.step)
@@ -304,12 +304,12 @@ def test_the_first_step_can_be_skipped() -> None:
 
 @dataclass(frozen=True)
 class WithAnother(World):
-    """A world of two, in which the other rank does what it is told."""
+    """A world of two ranks, in which the test sets the values of the other rank."""
 
     finite: float = 1.0
     asked: float = 0.0
     says: float | None = None
-    """Its values; None = those of this rank."""
+    """The values of the other rank; None = the values of this rank."""
 
     def mean(self, value: Tensor) -> Tensor:
         theirs = value.clone() if self.says is None else torch.full_like(value, self.says)
@@ -345,7 +345,7 @@ def test_ranks_agree_on_a_request_to_stop() -> None:
 
 
 def calm(config: RunConfig) -> TrainState:
-    """A state with bottlenecks of a real network's length: shorter ones have larger gradients."""
+    """Return a state with bottlenecks of usual length: shorter ones have larger gradients."""
     state = TrainState.start(config, CPU)
     with torch.no_grad():
         for network in (state.student, state.teacher):
@@ -366,7 +366,7 @@ def scale_after(config: RunConfig, state: TrainState, fault: str = "") -> float:
 
 def test_an_overflow_halves_the_scale_and_good_steps_double_it(monkeypatch) -> None:
     monkeypatch.setattr(train.loss_scale, "GROW_STEPS", 3)
-    # at such a rate the network stays as calm as it begins
+    # at this learning rate the network hardly changes
     config = tiny_run(precision="fp16", epochs=9, optim__lr_base=1e-5)
     assert TrainState.start(config, CPU).scaler.scale.item() == 2**16
     state = calm(config)
@@ -375,13 +375,13 @@ def test_an_overflow_halves_the_scale_and_good_steps_double_it(monkeypatch) -> N
     before = everything(state)
     assert scale_after(config, state) == 2**39
     assert_same_bits(everything(state), before)
-    # an overflow is counted, but is no fault of the data while the scale can still fall
+    # an overflow is a skipped step, but does not count in a row while the scale can fall
     assert state.scaler.skips_in_a_row.item() == 0
 
     state.scaler.scale.fill_(16.0)
     assert [scale_after(config, state) for _ in range(3)] == [16, 16, 32]
     assert [scale_after(config, state) for _ in range(2)] == [32, 32]
-    assert scale_after(config, state, "global view") == 16  # and the count begins anew
+    assert scale_after(config, state, "global view") == 16  # and the count starts again
     assert [scale_after(config, state) for _ in range(3)] == [16, 16, 32]
 
 
@@ -405,7 +405,7 @@ def test_only_float16_scales_its_loss() -> None:
 
 
 def test_a_scale_leaves_the_step_as_it_is(monkeypatch) -> None:
-    # in float32 a factor of 2 ** 16 only moves exponents: any other result is a mistake
+    # in float32 a factor of 2 ** 16 changes only exponents, so results must be equal
     monkeypatch.setitem(AUTOCAST, "fp16", torch.float32)
     scaled = run_steps(tiny_run(precision="fp16", micro_batch=3), 5)
     assert scaled.scaler.scale.item() == 2**16
@@ -473,7 +473,7 @@ def test_waits_are_found(waits) -> None:
 def test_a_step_does_not_wait(waits, options) -> None:
     config = tiny_run(**options)
     state = calm(config)
-    for step in range(STEPS_PER_EPOCH + 1):  # with the prototypes frozen, and not
+    for step in range(STEPS_PER_EPOCH + 1):  # with frozen prototypes, and without
         batch = random_batch(config, step)
         with waits:
             take_step(config, state, batch)
@@ -495,7 +495,7 @@ def test_a_host_reads_a_cpus_values_at_once() -> None:
 
 def test_a_host_reads_a_gpus_values_some_steps_late(monkeypatch) -> None:
     class Event:
-        """In the place of one that a GPU reaches."""
+        """A stand-in for an event of a GPU."""
 
         waited_for = 0
 
@@ -511,13 +511,13 @@ def test_a_host_reads_a_gpus_values_some_steps_late(monkeypatch) -> None:
     for step in range(LAG_STEPS + 4):
         value = torch.tensor([float(step), 0.5])
         seen = reader.read(value)
-        value.fill_(-1)  # what becomes of a tensor after it was handed in is not seen
+        value.fill_(-1)  # later changes of a tensor that was passed are not seen
         assert seen == (None if step < LAG_STEPS else [step - LAG_STEPS, 0.5])
         assert Event.waited_for == max(0, step + 1 - LAG_STEPS)
 
 
 class Healthy:
-    """Has nothing to say."""
+    """A health monitor without warnings."""
 
     def look(self, values) -> dict[str, str]:
         return {}
@@ -538,7 +538,7 @@ def test_a_skipped_step_does_not_enter_the_means(tmp_path) -> None:
             meters.report({"epoch": 1.5}, Healthy())
         if step in (0, 2):
             counted.append(result)
-    meters.report({"epoch": 2.0}, Healthy())  # of a step that was skipped, and no other
+    meters.report({"epoch": 2.0}, Healthy())  # of a skipped step, and of no other
     meters.close()
     lines = (tmp_path / METRICS_FILE_NAME).read_text().splitlines()
     first, second = (json.loads(line) for line in lines)

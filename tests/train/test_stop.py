@@ -1,7 +1,6 @@
-"""How a run ends before its end: asked to, stuck, or with its launcher; and who may write to it.
+"""Runs that end early: on request, stuck, or without their launcher; and the lock of a run.
 
-Trainers are forked (tests/faults/trainer_child.py) but where a test says that it starts the real
-thing.
+Trainers are forked (tests/faults/trainer_child.py), except where a test starts the real command.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def trainers(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def whole(trainers) -> dict[int, Path]:
-    """Runs that nobody disturbed, by number of ranks."""
+    """Train undisturbed runs, by number of ranks."""
     runs = {}
     for ranks in (0, 2):
         running = trainers.start(f"whole-{ranks}", *OPTIONS, ranks=ranks)
@@ -65,7 +64,7 @@ def whole(trainers) -> dict[int, Path]:
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    """Signals of this process as they were: `main` listens to some for good."""
+    """Restore the signal handlers of this process, because `main` may leave its own."""
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     yield
@@ -132,7 +131,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(trainers, whole
     assert "Traceback" not in running.output and "rror" not in running.output
     (saved,) = [path.name for path in (folder / "run" / "checkpoints").iterdir()]
     step = int(saved.removeprefix("step-"))
-    # What could not be written there is on stderr.
+    # Text that could not be written to stdout is on stderr.
     assert f"stopped at step {step} of 20; the same command goes on\n" in running.output
     running = trainers.start(name, *OPTIONS, ranks=ranks)
     assert running.wait() == 0 and f"at step {step} of 20" in running.output, running.output
@@ -140,7 +139,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(trainers, whole
 
 
 def test_a_run_that_ignores_hangups_goes_on() -> None:
-    """As one that was started by nohup."""
+    """A run that nohup started ignores SIGHUP."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         stop = StopRequest()
@@ -186,7 +185,7 @@ def test_a_stopped_rank_is_named_and_the_other_ends(trainers) -> None:
     told = (
         rf"error: rank 0 at step 7: rank 1 \(process {pid} on {re.escape(socket.gethostname())}\) "
     )
-    # Its last beat may be a second old, when it was steps behind.
+    # Its last beat may be a second old and name an earlier step.
     told += r"is not heard of for \d+ s, last seen [a-z ]+ at step [0-7]\n"
     assert re.search(told, running.output), running.output
 
@@ -240,7 +239,7 @@ def test_who_is_waited_for_is_named() -> None:
 
 
 def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> None:
-    """As on a busy machine: by its first look it has stood still for longer than it may."""
+    """On a busy machine the first look may come after `stall_s`."""
 
     class Told(Exception):
         pass
@@ -259,7 +258,7 @@ def test_a_rank_that_looks_late_watches_before_it_names_another(monkeypatch) -> 
     looks = iter(range(10**6))
     monkeypatch.setattr(watchdog, "_beat", lambda still_s: None)
     monkeypatch.setattr(watchdog, "_end", end)
-    # The other one's beats do not go on.
+    # The other rank sends no more beats.
     monkeypatch.setattr(
         watchdog,
         "_beats",
@@ -286,7 +285,7 @@ def test_a_second_process_on_a_run_is_refused_and_the_first_named(trainers, whol
         f"{run} is being trained by process {pid} on {socket.gethostname()}"
     )
     assert (run / "lock").read_text() == f"process {pid} on {socket.gethostname()}\n"
-    # It is waited for a while: those of a launcher that was killed take a moment to end.
+    # It waits for a while, because ranks of a killed launcher take a moment to end.
     threading.Timer(0.5, lambda: os.kill(pid, signal.SIGKILL)).start()
     with locked_run(run, wait_s=LIMIT_S):
         assert (run / "lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
@@ -297,7 +296,7 @@ def test_a_second_process_on_a_run_is_refused_and_the_first_named(trainers, whol
 
 
 def refusal(command: list[str], capsys) -> str:
-    """What the trainer says, in this process, instead of training."""
+    """Return the message with which the trainer refuses to train, in this process."""
     with pytest.raises(SystemExit) as stopped:
         cli.run(lambda: main(command))
     assert stopped.value.code == 2
@@ -343,4 +342,4 @@ def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(gray_dir, tmp_p
     assert facts.keys() >= {"student", "step", "time", "memory a rank", "checkpoint"}
     assert '"global_batch": 12,' in said and said.endswith("Nothing was written (--dry-run).\n")
     step_s = float(re.match(r"([\d.]+) s", facts["step"])[1])
-    assert 0 < 3 * step_s < took_s  # two more, of warming up, are not in it
+    assert 0 < 3 * step_s < took_s  # without the two warm-up steps

@@ -1,4 +1,4 @@
-"""The trainer as a user runs it: what it writes, how it resumes, two ranks, and what it refuses."""
+"""The trainer as a user runs it: its files, how it resumes, two ranks, and refused commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from train.run_folder import training_command
 
 @pytest.fixture(scope="module")
 def finished(gray_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs, 20 steps."""
+    """Train a run of two epochs: 20 steps."""
     out = tmp_path_factory.mktemp("train") / "run"
     result = train(gray_dir, out)
     assert result.returncode == 0, result.stderr
@@ -103,7 +103,7 @@ def train_start_prototypes(run: Path) -> torch.Tensor:
 
 
 def test_a_run_cut_short_goes_on_bit_for_bit(gray_dir, finished, tmp_path) -> None:
-    """Its last checkpoint and the metrics after it are lost, as when it is killed."""
+    """The last checkpoint and the metrics after it are lost, as if the run was killed."""
     cut = tmp_path / "run"
     shutil.copytree(finished, cut)
     shutil.rmtree(cut / "checkpoints" / "step-00000020")
@@ -150,7 +150,7 @@ def test_two_ranks_end_equal_having_seen_every_id_once_an_epoch(gray_dir, tmp_pa
 
 
 def test_ranks_that_see_different_runs_stop(gray_dir, finished, tmp_path) -> None:
-    """Two machines whose folder OUT is not shared, one of which has lost its checkpoints."""
+    """Two machines do not share the folder OUT, and one has no checkpoints."""
     runs = [tmp_path / "rank-0", tmp_path / "rank-1"]
     for run in runs:
         shutil.copytree(finished, run)
@@ -170,7 +170,7 @@ def test_ranks_that_see_different_runs_stop(gray_dir, finished, tmp_path) -> Non
 
 
 def test_two_ranks_compute_what_one_does(gray_dir, finished, tmp_path) -> None:
-    """Up to the order of sums: views, and the branches that they skip, are the same."""
+    """Results are equal up to the order of sums; views and skipped branches are the same."""
     runs = []
     for ranks in (0, 2):
         out = tmp_path / f"ranks-{ranks}"
@@ -223,11 +223,11 @@ def test_each_rank_tells_a_mistake_in_one_line(gray_dir, tmp_path) -> None:
         assert result.returncode != 0
         told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert 1 <= len(told) <= max(1, ranks) and "views.local_px is 15" in told[0]
-        assert 'train/main.py", line' not in result.stderr  # torchrun adds a summary of its own
+        assert 'train/main.py", line' not in result.stderr  # torchrun adds its own summary
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(gray_dir, tmp_path) -> None:
-    """Whether its steps are skipped or its weights are refused, one line tells it."""
+    """One line says it, whether steps are skipped or weights are not saved."""
     out = tmp_path / "run"
     options = ("--optim.lr-base", "1e30", "--log-steps", "40", "--checkpoint-steps", "1")
     result = train(gray_dir, out, *options)
