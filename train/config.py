@@ -178,9 +178,9 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto = cuda if there is a GPU, otherwise cpu."""
     elastic: bool = False
-    """Allow the run to resume with another number of ranks or another micro-batch. Each step has
-    the same images and views, but sums have another order: the result is not bit for bit the same.
-    """
+    """Allow the run to resume with another number of ranks, micro-batch or value of compile. Each
+    step has the same images and views, but sums have another order: the result is not bit for bit
+    the same."""
     dry_run: bool = False
     """Print the configuration, the number of steps, and the memory and time of the whole run
     (measured on a few steps); write nothing."""

@@ -24,7 +24,7 @@ class LossScale:
     """The factor of the loss that float16's narrow range needs; with other types it stays 1."""
 
     def __init__(self, precision: str, device: torch.device) -> None:
-        """The state before the first step."""
+        """Set the state before the first step."""
         self._moves = precision == "fp16"
         self.scale = torch.tensor(FIRST_SCALE if self._moves else 1.0, device=device)
         self.good_steps = torch.zeros((), device=device)

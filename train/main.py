@@ -20,7 +20,7 @@ from train.config_checks import check_config
 from train.recipes import parse_run
 
 
-@cli.keeps("the same command goes on")
+@cli.keeps("the same command resumes the run")
 def main(argv: Sequence[str] | None = None) -> None:
     """Read and check the command, then train."""
     config = parse_run(argv, prog="train/main.py", description=__doc__)

@@ -124,7 +124,9 @@ def train(config: RunConfig, world: World) -> TrainState | None:
             write_notes(config, world, state, total_steps)
         meters.close()  # remove the progress bar before the last line is printed
         if state.step < total_steps:
-            say(world, f"stopped at step {state.step} of {total_steps}; the same command goes on")
+            say(
+                world, f"stopped at step {state.step} of {total_steps}; the same command resumes it"
+            )
             return None
         say(world, f"done: {config.out} has {state.step} steps")
     return state

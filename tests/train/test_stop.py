@@ -82,7 +82,7 @@ def stopped_and_gone_on(trainers, whole, name: str, ranks: int, fault: dict, sta
     step = int(saved.removeprefix("step-"))
     if fault.get("to") != "launcher":
         assert step == fault["step"] + 1
-    assert f"stopped at step {step} of 20; the same command goes on\n" in running.output
+    assert f"stopped at step {step} of 20; the same command resumes it\n" in running.output
     for rank in range(max(1, ranks)):
         assert max(note["step"] for note in steps_of(running.folder, rank)) == step - 1
     notes = (running.folder / "run" / "README.md").read_text()
@@ -132,7 +132,7 @@ def test_a_run_whose_output_nobody_reads_any_more_saves_and_ends(trainers, whole
     (saved,) = [path.name for path in (folder / "run" / "checkpoints").iterdir()]
     step = int(saved.removeprefix("step-"))
     # Text that could not be written to stdout is on stderr.
-    assert f"stopped at step {step} of 20; the same command goes on\n" in running.output
+    assert f"stopped at step {step} of 20; the same command resumes it\n" in running.output
     running = trainers.start(name, *OPTIONS, ranks=ranks)
     assert running.wait() == 0 and f"at step {step} of 20" in running.output, running.output
     assert difference(whole[ranks] / "run", folder / "run", STEPS) == ""
@@ -170,7 +170,7 @@ def test_the_real_command_stops_with_status_75(gray_dir, tmp_path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 75 and not err
-    assert "SIGTERM: saving at the next step" in out and "the same command goes on" in out
+    assert "SIGTERM: saving at the next step" in out and "the same command resumes it" in out
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert (saved / "COMPLETE.json").is_file()
 

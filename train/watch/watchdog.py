@@ -37,7 +37,7 @@ class Beat:
     """Process id."""
     step: int
     doing: str
-    """The phase of the step: `waiting for views`, `computing` or `saving`."""
+    """The phase of the step: `starting`, `waiting for views`, `computing` or `saving`."""
     moved_s: float
     """Seconds since it began to do that."""
     number: int
