@@ -29,6 +29,12 @@ COMMANDS = {
     "-m shards.sample.remake": "--part",
     "-m dali_pipes.preview": "--negatives",
     "-m tests.faults": "--only",
+    "-m dali_pipes.parity": "--draws",
+    "-m benchmarks.loader": "--skip-scale",
+    "-m benchmarks.step": "--compile",
+    "-m benchmarks.scorer": "--tau",
+    "-m benchmarks.shards": "--jpegs",
+    "-m benchmarks.gpu_check": "make gpu-check",
 }
 """Every command of the project -> a word of its help."""
 MISTYPED = "--no-such-option"
