@@ -1,7 +1,8 @@
 """Packaging.
 
-Extras: `cuda13` or `cuda12` bring DALI, `lmdb` what LSUN needs, `export` what writes and reads
-ONNX, `dev` what the tests, the checks and the benchmarks need.
+Extras: `cuda13` or `cuda12` bring DALI, `lmdb` what LSUN needs, `overlap` the perceptual hash of
+`shards.overlap`, `export` what writes and reads ONNX, `dev` what the tests, the checks and the
+benchmarks need.
 
 DALI comes in one flavour for each CUDA major version; either also runs on a machine without a GPU.
 NVIDIA apex is optional and built from source; PyPI's `apex` is an unrelated package, so no extra
@@ -13,6 +14,7 @@ builds, trains, scores and exports with them.
 
 from setuptools import setup
 
+OVERLAP = ["imagehash>=4.3.1"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20"]
 
 setup(
@@ -68,7 +70,6 @@ setup(
         "numpy>=2.0",
         "scikit-learn>=1.4.2",
         "scipy>=1.13",
-        "imagehash>=4.3.1",
         "pillow>=10.1",
         "huggingface-hub>=0.25",
         "safetensors>=0.4",
@@ -83,11 +84,12 @@ setup(
         "cuda13": ["nvidia-dali-cuda130>=2.0"],
         "cuda12": ["nvidia-dali-cuda120>=2.0"],
         "lmdb": ["lmdb>=1.4"],
+        "overlap": OVERLAP,
         "export": EXPORT,
         "dev": [
             *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "lmdb>=1.4"),
             *("ruff>=0.10", "mypy>=1.13", "faiss-cpu>=1.9", "threadpoolctl>=3.1"),
-            *("packaging>=23.2", *EXPORT),
+            *("packaging>=23.2", *OVERLAP, *EXPORT),
         ],
     },
 )

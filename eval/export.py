@@ -20,9 +20,9 @@ sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
 from collections.abc import Sequence
 
-from eval.exported import check_installed
 from eval.onnx_export.config import ExportConfig
 from shards.disk.publish import refuse_existing
+from shards.errors import check_installed
 from shards.terminal import cli
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             is written then.
     """
     config: ExportConfig = cli.parse(ExportConfig, argv)
-    check_installed("onnx", "onnxscript", "onnxruntime")
+    check_installed("export", "onnx", "onnxscript", "onnxruntime")
     config.centres()  # raises if --bank is wrong
     refuse_existing(config.out)
     # Imported here, because torch takes seconds to import: --help and mistakes answer before.

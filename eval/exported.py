@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -23,7 +22,7 @@ from eval.decisions.conformal import Calibration
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import judge, scores_csv, summary
 from shards.disk.publish import refuse_existing, write_new_file
-from shards.errors import UserError
+from shards.errors import UserError, check_installed
 from shards.json_types import is_of_type
 from shards.pixels.levels import WHITE, is_colour, is_intensity
 from shards.pixels.target import Target
@@ -111,20 +110,6 @@ class Header:
         return Target(self.size_px, self.channels, self.encoding, *how)  # type: ignore[arg-type]
 
 
-def check_installed(*packages: str) -> None:
-    """Make sure that packages are installed, without importing them.
-
-    Raises:
-        UserError: a package is not installed; the message says how to install it.
-    """
-    for name in packages:
-        if find_spec(name) is None:
-            raise UserError(
-                f"{name} is not installed: pip install {name}, or with this project: "
-                "pip install -e .[export]"
-            )
-
-
 class Model:
     """An ONNX model from pixels to scores, run by onnxruntime on a CPU."""
 
@@ -171,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: the file, the folder or the rate is wrong; nothing is written then.
     """
     config = cli.parse(ExportedConfig, argv)
-    check_installed("onnxruntime")
+    check_installed("export", "onnxruntime")
     refuse_existing(config.out)
     if not config.file.is_file():
         raise UserError(f"{config.file}: no such file")

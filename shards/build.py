@@ -20,7 +20,7 @@ import numpy as np
 from shards.building.build_plan import BuildRequest, Plan, plan
 from shards.building.convert import Chunk, convert
 from shards.building.provenance import MD5, describe, describe_folder, held_to
-from shards.building.tally import Tally
+from shards.building.tally import RejectBudget, Tally
 from shards.building.workplace import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.disk.publish import refuse_existing, write_file
 from shards.errors import UserError, printable
@@ -145,27 +145,6 @@ def _build_shards(
         raise
     finally:
         chunks.close()
-
-
-class RejectBudget:
-    """Fails a build that rejects too much, rather than make a small set of it."""
-
-    def __init__(self, max_rejects: int, src: object) -> None:
-        """At most `max_rejects` images of `src` may be bad."""
-        self._max_rejects = max_rejects
-        self._src = src
-        self._first: list[str] = []
-        self.rejects = 0
-
-    def spend(self, rejects: Sequence[dict[str, str]]) -> None:
-        """Count rejects; a `UserError` that names the first of all when there are too many."""
-        self.rejects += len(rejects)
-        self._first += [f"{r['name']} ({r['reason']})" for r in rejects[: 3 - len(self._first)]]
-        if self.rejects > self._max_rejects:
-            raise UserError(
-                f"{self._src}: {self.rejects} images are bad, max_rejects_pct allows "
-                f"{self._max_rejects}: {', '.join(self._first)} (--max-rejects-pct 100 lists all)"
-            )
 
 
 def _converted(

@@ -6,7 +6,6 @@ request, is kept; of what is missing it says where to get it. Without arguments:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shards.build import build
-from shards.building.build_plan import BuildRequest, plan
-from shards.building.provenance import MD5_OF_CONTENTS, held_to, source_name
+from shards.building.build_plan import BuildRequest
+from shards.building.existing import checked_existing
 from shards.building.workplace import remove_leftovers
 from shards.errors import UserError, few, printable
 from shards.manifest import Manifest
@@ -137,7 +136,7 @@ def build_sets(request: SetsRequest) -> list[Outcome]:
         out = request.out / one.name
         if out.exists():
             remove_leftovers(out)
-            kept[one.name] = verify_shards(out) if how is None else _checked_existing(how)
+            kept[one.name] = verify_shards(out) if how is None else checked_existing(how)
     outcomes = []
     for one, how in wanted:
         if one.name in kept:
@@ -155,54 +154,6 @@ def _built(one: NamedSet, how: BuildRequest) -> Outcome:
     except UserError as error:
         # The other sets are none the worse for it.
         return Outcome(one, "failed", None, str(error))
-
-
-def _checked_existing(request: BuildRequest) -> Manifest:
-    """The manifest of the set that is there, if `request` would build the same.
-
-    Sources are compared by their names and sizes: to digest ImageNet takes longer than to wait for.
-    """
-    existing = verify_shards(request.out)
-    planned = plan(request)
-    asked = dataclasses.replace(
-        planned.manifest,
-        # Known only once a set is built.
-        samples=existing.samples,
-        rejects=existing.rejects,
-        rejects_sha256=existing.rejects_sha256,
-        names_sha256=existing.names_sha256,
-        shards=existing.shards,
-        sizes_sha256=existing.sizes_sha256,
-        resize=existing.resize if existing.resize == "none" else request.resize,
-        sources=existing.sources,
-        # What lies beside the images may have changed, and older sets do not know it.
-        passed_over=existing.passed_over,
-        # A published set has no transparent images; it may be older than the field.
-        background=existing.background and planned.manifest.background,
-        checks=held_to(planned.manifest.checks, MD5_OF_CONTENTS in existing.checks),
-    )
-    for field in dataclasses.fields(Manifest):
-        _refuse_other(
-            request, field.name, getattr(existing, field.name), getattr(asked, field.name)
-        )
-    sizes = {source.file: source.bytes for source in existing.sources}
-    now = {
-        name: sizes.get(name, 0) if path.is_dir() else path.stat().st_size
-        for path in planned.source.paths
-        for name in [source_name(path)]
-    }
-    _refuse_other(request, "sources", sizes, now)
-    images = existing.samples + existing.rejects
-    _refuse_other(request, "number of images", images, len(planned.order))
-    return existing
-
-
-def _refuse_other(request: BuildRequest, field: str, there: object, asked: object) -> None:
-    if there != asked:
-        raise UserError(
-            f"{request.out}: exists with another {field} ({there}, not {asked}); "
-            "remove it or name another output folder"
-        )
 
 
 def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Terminal) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from shards.errors import UserError
 
 
 @dataclass
@@ -42,3 +45,24 @@ class Tally:
         self.several += later.several
         self.read_bytes += later.read_bytes
         self.digest += later.digest
+
+
+class RejectBudget:
+    """Fails a build that rejects too much, rather than make a small set of it."""
+
+    def __init__(self, max_rejects: int, src: object) -> None:
+        """At most `max_rejects` images of `src` may be bad."""
+        self._max_rejects = max_rejects
+        self._src = src
+        self._first: list[str] = []
+        self.rejects = 0
+
+    def spend(self, rejects: Sequence[dict[str, str]]) -> None:
+        """Count rejects; a `UserError` that names the first of all when there are too many."""
+        self.rejects += len(rejects)
+        self._first += [f"{r['name']} ({r['reason']})" for r in rejects[: 3 - len(self._first)]]
+        if self.rejects > self._max_rejects:
+            raise UserError(
+                f"{self._src}: {self.rejects} images are bad, max_rejects_pct allows "
+                f"{self._max_rejects}: {', '.join(self._first)} (--max-rejects-pct 100 lists all)"
+            )

@@ -38,7 +38,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import imagehash
 import numpy as np
 
 from shards.errors import UserError
@@ -216,6 +215,8 @@ def _digests(images: np.ndarray) -> np.ndarray:
 
 def _hashes(images: np.ndarray) -> np.ndarray:
     """uint64 [B] of uint8 [B,H,W,C]."""
+    import imagehash  # of the extra `overlap`
+
     bits = np.stack([imagehash.phash(to_image(image)).hash for image in images])
     return np.packbits(bits.reshape(-1, HASH_BITS), axis=1).view(np.uint64)[:, 0]
 

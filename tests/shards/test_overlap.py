@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from sklearn.datasets import load_sample_images
 
 from shards.build import build
 from shards.building.build_plan import BuildRequest
-from shards.disk.publish import write_new_file
 from shards.errors import UserError, printable
-from shards.overlap import Group, exclusions, find_overlaps, main
+from shards.overlap import main
 from shards.reader import ShardSet
 from shards.similarity import near_duplicates, near_pairs
 from shards.similarity.near_duplicates import Limits, close_hashes
+from shards.similarity.overlaps import Group, exclusions, find_overlaps
 from tests.support.commands import run_command
 from tests.support.shard_cases import assert_user_error, random_images
 
@@ -515,26 +516,16 @@ def test_the_command_as_a_process(tmp_path) -> None:
     assert_user_error(run_command("-m", "shards.overlap", a, a), "the same set")
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path) -> None:
-    def parts():
-        yield b"some"
-        assert sorted(path.name for path in tmp_path.iterdir()) != ["out"]
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_new_file(tmp_path / "out", parts())
-    assert list(tmp_path.iterdir()) == []
-
-    def meanwhile():
-        yield b"some"
-        (tmp_path / "out").write_bytes(b"another's")
-
-    with pytest.raises(UserError, match="out: exists already"):
-        write_new_file(tmp_path / "out", meanwhile())
-    assert (tmp_path / "out").read_bytes() == b"another's"
-    write_new_file(tmp_path / "other", [b"so", b"me"])
-    assert (tmp_path / "other").read_bytes() == b"some"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "out"]
+def test_without_the_package_of_the_hash(tmp_path, monkeypatch) -> None:
+    """The command line is understood all the same, because nothing imports it before."""
+    assert "imagehash" not in vars(near_duplicates)
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    a = make_set(tmp_path / "a", random_images(3))
+    b = make_set(tmp_path / "b", random_images(2), seed=1)
+    told = r"^imagehash is not installed: .* pip install -e \.\[overlap\]$"
+    with pytest.raises(UserError, match=told):
+        main([str(a), str(b), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_terminal_would_obey_is_escaped() -> None:

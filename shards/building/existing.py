@@ -1,0 +1,62 @@
+"""A set that exists already: is it the one that a request would build?"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from shards.building.build_plan import BuildRequest, plan
+from shards.building.provenance import MD5_OF_CONTENTS, held_to, source_name
+from shards.errors import UserError
+from shards.manifest import Manifest
+from shards.verify import verify_shards
+
+
+def checked_existing(request: BuildRequest) -> Manifest:
+    """Return the manifest of the set in `request.out` if `request` would build the same set.
+
+    Sources are compared by their names and sizes, because digesting ImageNet takes too long.
+
+    Raises:
+        UserError: The set is damaged, or another request built it; the message names the field.
+    """
+    existing = verify_shards(request.out)
+    planned = plan(request)
+    asked = dataclasses.replace(
+        planned.manifest,
+        # Known only once a set is built.
+        samples=existing.samples,
+        rejects=existing.rejects,
+        rejects_sha256=existing.rejects_sha256,
+        names_sha256=existing.names_sha256,
+        shards=existing.shards,
+        sizes_sha256=existing.sizes_sha256,
+        resize=existing.resize if existing.resize == "none" else request.resize,
+        sources=existing.sources,
+        # What lies beside the images may have changed, and older sets do not know it.
+        passed_over=existing.passed_over,
+        # A published set has no transparent images; it may be older than the field.
+        background=existing.background and planned.manifest.background,
+        checks=held_to(planned.manifest.checks, MD5_OF_CONTENTS in existing.checks),
+    )
+    for field in dataclasses.fields(Manifest):
+        _refuse_other(
+            request, field.name, getattr(existing, field.name), getattr(asked, field.name)
+        )
+    sizes = {source.file: source.bytes for source in existing.sources}
+    now = {
+        name: sizes.get(name, 0) if path.is_dir() else path.stat().st_size
+        for path in planned.source.paths
+        for name in [source_name(path)]
+    }
+    _refuse_other(request, "sources", sizes, now)
+    images = existing.samples + existing.rejects
+    _refuse_other(request, "number of images", images, len(planned.order))
+    return existing
+
+
+def _refuse_other(request: BuildRequest, field: str, there: object, asked: object) -> None:
+    if there != asked:
+        raise UserError(
+            f"{request.out}: exists with another {field} ({there}, not {asked}); "
+            "remove it or name another output folder"
+        )
