@@ -1,7 +1,7 @@
 """Builds a shard set: `python -m shards.build --source folder --src DIR --size-px 32 --out DIR`.
 
 source -> selection -> seeded global shuffle -> decode, resize -> tars, indexes, names, manifest.
-The same request gives the same bytes with any number of workers, in one go or in several.
+The same request gives the same bytes with any number of workers, whether or not it is interrupted.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ from shards.terminal import cli, printing
 from shards.terminal.progress import ImageProgress, waiting
 
 CHUNK_SAMPLES = 128
-"""Samples that a thread makes ready at a time; fewer where they are large."""
+"""Samples that a thread converts at a time; fewer if they are large (`CHUNK_BYTES`)."""
 CHUNK_BYTES = 16 << 20
 CHUNKS_AHEAD = 3
-"""Chunks for each thread that wait for it, or to be written."""
+"""Chunks for each thread that wait to be converted or to be written."""
 SEVERAL = "all but the first picture of a file (files)"
-"""What is passed over of an animation, or of a TIFF of several pages."""
+"""The key of `Manifest.passed_over` for animations and for TIFFs of several pages."""
 
 
 def build(request: BuildRequest) -> Manifest:
     """Build the set and return its manifest; `request.out` appears whole or not at all.
 
-    Finished shards of a build that was killed or failed are taken over.
+    Finished shards of an earlier build that was killed or failed are taken over.
 
     Raises:
-        UserError: the output exists, the request does not fit the source, too many images cannot
-            be decoded, the source changes meanwhile, another process builds the set, there are
-            shards of another request in its place, or the system refuses to read or write.
+        UserError: The output exists; the request does not fit the source; too many images cannot be
+            decoded; the source changes during the build; another process builds the set; there are
+            finished shards of another request; or the system refuses to read or write.
     """
     remove_leftovers(request.out)
     refuse_existing(request.out, OUTPUT_KIND)
     planned = plan(request)
-    # Set when what the threads do is not wanted any more.
+    # Set when the work of the threads is not needed any more.
     stopped = threading.Event()
     with workplace(request.out, planned.identity) as work, ThreadPoolExecutor(2) as background:
         try:
@@ -87,7 +87,11 @@ def build(request: BuildRequest) -> Manifest:
 def _describe(
     request: BuildRequest, planned: Plan, stopped: threading.Event
 ) -> tuple[tuple[SourceFile, ...], Tally, tuple[str, ...]]:
-    """The source's files, of a folder the images that the set does not take, and `checks`."""
+    """Digest the source's files, and the images of a folder that the set does not take.
+
+    Returns:
+        The files; the sums over the images that are not taken; `Manifest.checks`.
+    """
     source, unselected = planned.source, Tally()
     known = FORMATS[request.source]
     published = known.md5 if request.md5 else {}
@@ -140,7 +144,7 @@ def _build_shards(
             if finishing is not None:
                 finishing.result()
     except BaseException:
-        # Before `close` waits for what the threads are at.
+        # This must come before `close`, which waits for the threads.
         stopped.set()
         raise
     finally:
@@ -154,7 +158,7 @@ def _converted(
     workers: int,
     stopped: threading.Event,
 ) -> Generator[Chunk]:
-    """What the shards `numbers` hold, chunk by chunk, in order; some chunks are made ahead."""
+    """Yield the chunks of the shards `numbers` in order; some chunks are converted ahead."""
     source, digest = planned.source, planned.folder is not None
     pending: collections.deque[Future[Chunk]] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -170,7 +174,7 @@ def _converted(
             while pending:
                 yield pending.popleft().result()
         except (Exception, KeyboardInterrupt):
-            # Before the pool waits for what it is at.
+            # This must come before the end of the pool, which waits for its threads.
             stopped.set()
             raise
         finally:
@@ -189,7 +193,11 @@ def _watched(
 def _write_shard(
     manifest: Manifest, work: Workplace, number: int, chunks: Iterable[Chunk]
 ) -> Callable[[], None]:
-    """Write a tar; what is returned waits for the disk, and notes that the shard is finished."""
+    """Write a tar.
+
+    Returns:
+        A function that waits until the tar is on the disk, and notes that the shard is finished.
+    """
     path = work.set_folder / shard_file(manifest.name, manifest.split, number)
     writer = ShardWriter(path)
     tally = Tally()
@@ -219,7 +227,15 @@ def _assemble(
     tally: Tally,
     checks: tuple[str, ...],
 ) -> Manifest:
-    """Write what is beside the tars, the manifest last; `tally` is of the unselected images."""
+    """Write all files beside the tars, the manifest last.
+
+    Args:
+        planned: The plan of the build.
+        work: The folder with the finished shards.
+        sources: The source's files.
+        tally: The sums over the images of a folder that the set does not take.
+        checks: `Manifest.checks`.
+    """
     names = ListWriter(work.set_folder / NAMES_FILE_NAME)
     rejects = ListWriter(work.set_folder / REJECTS_FILE_NAME)
     sizes: list[np.ndarray] = []
@@ -231,7 +247,7 @@ def _assemble(
         sizes.append(np.array(part.tally.sizes, np.uint32).reshape(-1, 2))
         names.add(part.tally.names)
         rejects.add(part.tally.rejects)
-        # There may be a million of these, and they are where they belong already.
+        # There may be a million names and sizes, and they have been written already.
         tally.add(dataclasses.replace(part.tally, names=[], sizes=[]))
     in_source = np.concatenate(sizes)
     if not len(in_source):
@@ -262,7 +278,7 @@ def _assemble(
 
 
 def summary(manifest: Manifest) -> str:
-    """A set in a few words."""
+    """Describe a set in one line."""
     height, width, channels = manifest.sample_shape
     mega_bytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     text = (

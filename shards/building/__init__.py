@@ -1,7 +1,8 @@
-"""The steps of a build, of which `shards/build.py` tells the story.
+"""The steps of a build; `shards/build.py` puts them in order.
 
-`build_plan.py` checks a request against its source, `provenance.py` digests the source and
-`exclude.py` reads what to leave out; `convert.py` makes stored images, asks DALI about them
-(`dali_check.py`) and counts what became of them (`tally.py`); `workplace.py` keeps finished parts
-and puts a complete set in place.
+`build_plan.py` checks a request against its source, `exclude.py` reads the list of images to leave
+out, and `provenance.py` digests the source. `convert.py` makes the stored images, asks DALI whether
+it can decode them (`dali_check.py`) and counts good and bad ones (`tally.py`). `workplace.py` keeps
+finished shards and publishes the complete set; `existing.py` compares a set that exists already
+with a request.
 """

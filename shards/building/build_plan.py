@@ -1,4 +1,4 @@
-"""What to build, checked: a request, and the plan that is made of it before anything is decoded."""
+"""A build request, and the checked plan that is made from it before any image is decoded."""
 
 from __future__ import annotations
 
@@ -32,38 +32,39 @@ from shards.terminal.environment import usable_cpus
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build from what."""
+    """The source of a set, and the form that the set is to have."""
 
     source: Annotated[str, tyro.conf.arg(help=f"Format of the source: {', '.join(FORMATS)}.")]
     """Format of the source: a name in `FORMATS`."""
     src: str | Path
-    """The official file or folder, or what contains it; for webdataset also a URL."""
+    """The official file or folder, or a folder that contains it; for webdataset also a URL."""
     size_px: int
     """Height and width of the stored images, pixels, 1 to 1024."""
     out: Path
     """The set's folder; must not exist yet."""
     split: str = "train"
-    """Which of the official splits is read; for one's own images its name only."""
+    """The official split to read; for your own images only a name."""
     labels: tuple[int, ...] = ()
-    """Take only images with these labels, which they keep; by default all."""
+    """Take only images with these labels; the labels stay as they are. By default all are taken."""
     channels: Literal[1, 3] | None = None
-    """1 (gray) or 3 (RGB); by default what the source has (image files: 3)."""
+    """1 (gray) or 3 (RGB); by default the number of the source (image files: 3)."""
     encoding: Literal["raw", "png", "jpg"] = "raw"
-    """Raw pixels (for up to 64 px), png, or jpg: JPEGs of the right size verbatim, others at 95."""
+    """Raw pixels (for up to 64 px), png, or jpg: JPEG files of the right size are stored as they
+    are, other images at quality 95."""
     resize: Resize = "pillow-bicubic"
-    """Filter, and what becomes of images that are not square; with -crop or -pad as --fit."""
+    """Resampling filter; the ending -crop or -pad stands for that value of --fit."""
     fit: Fit | None = None
     """Images that are not square are squashed (the default), cropped to the middle square, or
-    padded with the background's colour."""
+    padded with the background colour."""
     background: str = WHITE
-    """Colour on which transparent image files are laid, by name or #rrggbb."""
+    """Colour behind transparent image files, as a name or #rrggbb."""
     intensity: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
     """Values that become black and white in image files of more than 8 bits that do not state their
-    range, the same for all; by default such files are refused."""
+    range; they are the same for all files. By default such files are refused."""
     component: str | None = None
-    """Of a WebDataset: which component is the image, where a sample has several (jpg, left.png)."""
+    """The component of a WebDataset sample that is the image, if several are (jpg, left.png)."""
     name: str | None = None
-    """Name of the set, for its files; by default that of the output folder."""
+    """Name of the set and of its files; by default the name of the output folder."""
     seed: int = 0
     """Seed of the global shuffle."""
     shard_samples: int = 10_000
@@ -71,22 +72,22 @@ class BuildRequest:
     workers: int = usable_cpus()
     """Threads that decode and resize; by default one per CPU."""
     classes: tuple[str, ...] = ()
-    """Name of each label; by default as the source has them."""
+    """Name of each label; by default the names in the source."""
     exclude: Path | None = None
     """List of images to leave out, as `shards.overlap` writes it: lines of {"name": ...}."""
     max_rejects_pct: float = 1.0
-    """More bad images than this, %, fail the build."""
+    """Largest percentage of bad images; with more of them the build fails."""
     md5: bool = True
-    """Hold official files to their published md5, where there is one."""
+    """Refuse official files whose md5 is not the published one."""
     count: bool = True
-    """Hold official files to their published number of images."""
+    """Refuse official files whose number of images is not the published one."""
     protocol: str = ""
     """The named protocol that the set belongs to, if any."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked request: what will be stored, in which order."""
+    """A checked request: the images that will be stored, their order and their form."""
 
     source: Source
     order: np.ndarray
@@ -94,41 +95,41 @@ class Plan:
     target: Target
     max_rejects: int
     manifest: Manifest
-    """All that is known before anything is read: no sources, no results."""
+    """All fields that are known before any image is read: no sources and no results."""
     stamp: str
-    """What the source looked like when it was opened."""
+    """The names, sizes and times of the source when it was opened (see `stamp`)."""
 
     @property
     def shards(self) -> int:
-        """The number of shards, those that may turn out empty included."""
+        """The number of shards, including shards that may turn out empty."""
         return -(-len(self.order) // self.manifest.shard_samples)
 
     @property
     def folder(self) -> Path | None:
-        """The source's folder of images, if it is one: it is digested image by image."""
+        """The source's folder of images, which is digested image by image; None for files."""
         folders = [path for path in self.source.paths if path.is_dir()]
         return folders[0] if folders else None
 
     def places(self, number: int) -> range:
-        """The places of the order that shard `number` holds."""
+        """The places in the order that shard `number` holds."""
         size = self.manifest.shard_samples
         return range(number * size, min((number + 1) * size, len(self.order)))
 
     @property
     def identity(self) -> str:
-        """Digest of all that the set's bytes depend on, the source's contents by its stamp."""
+        """Digest of all that the set's bytes depend on; the stamp stands for the content."""
         versions = [PIL.__version__, features.version("jpg"), np.__version__]
         versions.append(features.version("littlecms2"))
         if self.target.encoding != "raw":
             dali = [d.version for d in metadata.distributions() if d.name.startswith("nvidia-dali")]
             versions += sorted(dali)
-        # What is passed over is told, and changes no sample: a hidden file may come in between.
+        # Entries that are passed over change no sample, and a hidden file may appear meanwhile.
         manifest = dataclasses.replace(self.manifest, passed_over={})
         facts = [manifest.sha256, self.target.resize, self.stamp, versions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def refuse_changed_source(self) -> None:
-        """Raise a `UserError` if the source is not as it was when it was opened."""
+        """Raise a `UserError` if the source changed since it was opened."""
         if stamp(self.source.paths) != self.stamp:
             raise UserError(f"{self.source.paths[0]}: changed while it was read")
 
@@ -137,8 +138,8 @@ def plan(request: BuildRequest) -> Plan:
     """Open the source, check the request against it and choose the samples' order.
 
     Raises:
-        UserError: a field is out of range, the source cannot be read, has another number of images
-            than published, or has no image that was asked for.
+        UserError: A field is out of range; or the source cannot be read, has another number of
+            images than published, or has no image that the request asks for.
     """
     name = _check_fields(request)
     source = open_source(request.source, request.src, request.split, request.component)
@@ -206,7 +207,7 @@ def plan(request: BuildRequest) -> Plan:
 
 
 def _target(request: BuildRequest, channels: int) -> Target:
-    """How the images are stored, checked."""
+    """Check the fields about the stored form and return that form."""
     rule = request.resize
     if request.fit is not None:
         if fit_of(rule) not in ("squash", request.fit):
@@ -227,7 +228,7 @@ def _target(request: BuildRequest, channels: int) -> Target:
 
 
 def _check_fields(request: BuildRequest) -> str:
-    """Check what does not need the source; returns the set's name."""
+    """Check the fields that do not need the source, and return the set's name."""
     if not 1 <= request.size_px <= MAX_SIZE_PX:
         raise UserError(f"size_px is {request.size_px}, expected 1 to {MAX_SIZE_PX}")
     for field in ("shard_samples", "workers"):
@@ -251,7 +252,11 @@ def _check_fields(request: BuildRequest) -> str:
 
 
 def _selected(request: BuildRequest, source: Source) -> tuple[np.ndarray, int, str]:
-    """Indexes of the images asked for, how many a list excluded of them, and its digest."""
+    """Select the images that are asked for.
+
+    Returns:
+        Their indexes, int64; the number that the exclusion list left out; the digest of that list.
+    """
     selected = np.arange(len(source))
     if request.labels:
         if source.labels is None:

@@ -1,4 +1,4 @@
-"""Some images of a source, made into what a tar stores; runs in the threads of a build."""
+"""Conversion of some images of a source into the samples of a tar, in the threads of a build."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from shards.sources.source import Source
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images that follow each other in the order of a set, ready to be written."""
+    """Consecutive images in the order of a set, ready to be written."""
 
     packed: Packed | None
-    """Those that are good, with their places in the set's order as keys; None if all are bad."""
+    """The good images, with their places in the set's order as keys; None if all are bad."""
     tally: Tally
 
 
@@ -43,14 +43,20 @@ def convert(
     *,
     digest: bool,
 ) -> Chunk:
-    """Read, decode, resize and encode the images `indexes` of a source, int64 [N].
+    """Read, decode, resize and encode some images of a source.
 
-    The first of them has the place `first_place` in the set's order; `digest` asks for the digest
-    of the files that are read. Where DALI will decode what is stored it has to be able to, for it
-    stops a training at an image that it cannot decode.
+    An encoded image that DALI cannot decode is rejected, because DALI would stop a training there.
+
+    Args:
+        source: The source of the images.
+        indexes: Their indexes in the source: int64 [N].
+        first_place: The place of the first of them in the set's order.
+        target: The form in which they are stored.
+        stopped: Set when the images are not needed any more.
+        digest: Also digest the files that are read.
 
     Raises:
-        OSError: the source cannot be read.
+        OSError: The source cannot be read.
         CancelledError: `stopped` was set.
     """
     names = [source.name(index) for index in indexes.tolist()]
@@ -95,10 +101,10 @@ def convert(
 
 
 def _read(source: Source, index: int, tally: Tally, *, digest: bool) -> np.ndarray | bytes:
-    """Read an image, and take note of its file, whatever becomes of it, if `digest` asks for it."""
+    """Read an image; if `digest` is set, also add its file to the tally, even if it is bad."""
     try:
         item = source.read(index)
-    except BadImage:  # too large to be read as a whole
+    except BadImage:  # The file is too large to be read at once.
         if digest and isinstance(source, ImageFiles):
             tally.note_file(source.name(index), *source.digest(index))
         raise

@@ -1,12 +1,12 @@
-"""Whether DALI can decode an image file: what will read the encoded images of a set in a training.
+"""A check that DALI can decode image files, because DALI reads encoded sets during training.
 
-DALI has no way to skip an image that it cannot decode: it stops. Its verdict on damaged files
-differs from Pillow's in some percent of cases, so each has to be asked. And it has to be asked in a
-process of its own, `python -m shards.building.dali_check`: some time after an error it can take the
-process along; it seems that its threads are still at work on the rest of the batch then.
+DALI cannot skip an image that it fails to decode: the training stops. DALI and Pillow disagree on
+some percent of damaged files, so both are asked. DALI runs in a process of its own, `python -m
+shards.building.dali_check`, because it can crash some time after an error; its threads seem to
+still work on the rest of the batch then.
 
-To that process goes, for each batch, the number of files and their sizes as little-endian uint64,
-then the files; back comes one line of JSON, null or what DALI said of the batch.
+For each batch that process gets the number of files and their sizes as little-endian uint64, then
+the files. It answers with one line of JSON: null, or DALI's error message for the batch.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ READY = b"ready\n"
 
 
 class DaliProcess:
-    """A process that decodes; it is started when it is first needed, and again when it died."""
+    """A process that decodes; it starts when it is first needed, and again after a crash."""
 
     def __init__(self) -> None:
-        """No process yet."""
+        """Start no process yet."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
     def errors(self, files: Sequence[bytes]) -> list[str | None]:
-        """For each encoded image, None, or why DALI cannot decode it, in one line."""
+        """Return for each encoded image None, or in one line why DALI cannot decode it."""
         with self._lock:
             batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
             return [error for batch in batches for error in self._batch(batch)]
@@ -49,15 +49,15 @@ class DaliProcess:
         error = self._ask(files)
         if error is None:
             return [None] * len(files)
-        # Whatever still runs in it must not be taken for the next files' fault.
+        # A crash that is still to come must not be blamed on the next files.
         self.close()
         if len(files) == 1:
             return [error]
-        # DALI does not always say which image it was.
+        # DALI does not always name the image that failed, so each is tried by itself.
         return [error for file in files for error in self._batch([file])]
 
     def _ask(self, files: Sequence[bytes]) -> str | None:
-        """What DALI says of some files, if it is not content with all of them."""
+        """Return DALI's error message for a batch; None if it decodes all files."""
         if self._process is None:
             self._process = _start()
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -84,7 +84,7 @@ _PROCESS = DaliProcess()
 
 
 def dali_errors(files: Sequence[bytes]) -> list[str | None]:
-    """For each encoded image, None, or why DALI cannot decode it, in one line."""
+    """Return for each encoded image None, or in one line why DALI cannot decode it."""
     return _PROCESS.errors(files)
 
 
@@ -96,9 +96,9 @@ def _start() -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # What its decoders print is no news: the reasons come back.
+        # The decoders print warnings there; the reasons come back by stdout.
         stderr=subprocess.DEVNULL,
-        # Ctrl-C is for the build, which ends it.
+        # Ctrl-C must reach only the build, which then ends this process.
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -113,7 +113,7 @@ def _error(files: Sequence[np.ndarray]) -> str | None:
     try:
         pipeline.run()
     except RuntimeError as error:
-        # The first line after DALI's own traceback.
+        # The reason is the first line after DALI's own traceback.
         reason = str(error).partition("encountered:")[2].strip().partition("\n")[0].strip(" :")
         return f"DALI cannot decode it: {reason}"
     return None
@@ -131,11 +131,11 @@ def _decoder() -> Any:
 
 
 def serve() -> None:
-    """Answer batch after batch, until the input ends."""
-    # Whatever DALI prints must not come between the answers.
+    """Answer batch after batch until the input ends."""
+    # Output of DALI must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    import nvidia.dali  # noqa: F401  Without it nothing can be answered.
+    import nvidia.dali  # noqa: F401  Fail now if it is not installed.
 
     answers.write(READY.decode())
     answers.flush()

@@ -23,7 +23,7 @@ def checked_existing(request: BuildRequest) -> Manifest:
     planned = plan(request)
     asked = dataclasses.replace(
         planned.manifest,
-        # Known only once a set is built.
+        # These are known only when a set is built.
         samples=existing.samples,
         rejects=existing.rejects,
         rejects_sha256=existing.rejects_sha256,
@@ -32,9 +32,9 @@ def checked_existing(request: BuildRequest) -> Manifest:
         sizes_sha256=existing.sizes_sha256,
         resize=existing.resize if existing.resize == "none" else request.resize,
         sources=existing.sources,
-        # What lies beside the images may have changed, and older sets do not know it.
+        # Entries beside the images may have changed, and older sets do not have this field.
         passed_over=existing.passed_over,
-        # A published set has no transparent images; it may be older than the field.
+        # Official images are not transparent, and older sets do not have this field.
         background=existing.background and planned.manifest.background,
         checks=held_to(planned.manifest.checks, MD5_OF_CONTENTS in existing.checks),
     )

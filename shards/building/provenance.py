@@ -1,4 +1,4 @@
-"""Where a set came from: digests of its sources, and whether they are the published files."""
+"""The origin of a set: digests of its source files, compared with the published ones."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from shards.sources.idx import idx_blocks
 
 BLOCK_BYTES = 1 << 18
 MD5, MD5_OF_CONTENTS = "md5", "md5 of contents"
-"""What `Manifest.checks` says of files that have their published md5; and where one or more were
-packed anew, so that what is in them has it."""
+"""Entries of `Manifest.checks`: the files have their published md5; or at least one file was packed
+again, and the files inside it have their published md5."""
 
 
 class Described(NamedTuple):
-    """A source file, and how it was held to its published md5."""
+    """A source file, and the result of its md5 check."""
 
     file: SourceFile
     is_packed_anew: bool
-    """Its contents have their published md5, the file itself has not."""
+    """The files inside have their published md5, but the file itself has not."""
 
 
 def source_name(path: Path) -> str:
-    """What a source file or folder is called in a manifest, be it a link or not."""
+    """Return the name of a source file or folder in a manifest; a link is not followed."""
     return path.absolute().name
 
 
 def describe(
     path: Path, md5: str | None, contents: Mapping[str, str], stopped: threading.Event
 ) -> Described:
-    """Describe a source file, which is read once, and what is in it if its md5 is another.
+    """Read and digest a source file; if its md5 is not the published one, check its contents.
 
     Args:
         path: The file.
-        md5: The published one; None when there is none, or it is not to be looked at.
-        contents: The published md5 of all that the file is packed of, by name; {} where none is
-            published. Who packs it anew, as Debian does, changes the file and not these.
-        stopped: Set when the digest is not wanted any more.
+        md5: The published md5; None if there is none, or if it is not to be checked.
+        contents: Name -> published md5 of each file inside; {} if none is published. Packing the
+            archive again, as Debian does, changes its own md5 but not these.
+        stopped: Set when the digest is not needed any more.
 
     Raises:
-        UserError: the md5 is another, and that of its contents too.
-        CancelledError: it was stopped.
+        UserError: Neither the file nor its contents have the published md5.
+        CancelledError: `stopped` was set.
     """
     sha256 = hashlib.sha256()
     seen_md5 = hashlib.md5(usedforsecurity=False)
@@ -74,7 +74,7 @@ def describe(
 
 
 def held_to(checks: Sequence[str], is_packed_anew: bool) -> tuple[str, ...]:
-    """What a manifest says that the source was held to, now that it was."""
+    """Return `Manifest.checks` of a finished set; `checks` are the checks that were asked for."""
     return tuple(MD5_OF_CONTENTS if is_packed_anew and one == MD5 else one for one in checks)
 
 
@@ -92,7 +92,7 @@ def _check_contents(path: Path, contents: Mapping[str, str], stopped: threading.
 
 
 def _unpacked(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """The files of these names in an archive, or the one in a .gz, some bytes at a time."""
+    """Yield the named files in an archive, or the one file in a .gz, each block by block."""
     if list(names) == [path.stem]:
         yield path.stem, idx_blocks(path, BLOCK_BYTES)
         return
@@ -114,15 +114,16 @@ def _other_md5(subject: str, seen: str, published: str | None, what: str) -> Use
 
 
 def describe_folder(folder: Path, read_bytes: int, digest: int) -> SourceFile:
-    """The entry of a folder, from the sums over all its images."""
+    """Return a folder's entry in the manifest, from the sums over all its images (see `Tally`)."""
     return SourceFile(source_name(folder), read_bytes, f"{digest % (1 << 256):064x}")
 
 
 def stamp(paths: Sequence[Path]) -> str:
-    """Changes when a source does: from names, sizes and times, not contents.
+    """Return a digest of names, sizes and times, which changes when a source changes.
 
-    Names are those in a folder, and hidden entries do not count, so the same source has the same
-    stamp from wherever it is named. It is a sum, for there may be a million names.
+    No content is read. Names are relative to the source and hidden entries do not count, so the
+    same source has the same stamp under any path. The digest is a sum over the files, because there
+    may be a million of them in any order.
     """
     total = 0
     for place, path in enumerate(paths):
@@ -134,7 +135,7 @@ def stamp(paths: Sequence[Path]) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """A file, or the files below a folder, by their names in it."""
+    """Yield a file, or the files below a folder, with their names relative to it."""
     if not path.is_dir():
         yield source_name(path), os.stat(path)
         return

@@ -1,4 +1,4 @@
-"""What becomes of images on their way into a set, beside what its tars hold of them."""
+"""Counts of good and bad images of a build: all that its tars do not hold."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from shards.errors import UserError
 
 @dataclass
 class Tally:
-    """About images that follow each other in the order of a set."""
+    """Facts about consecutive images in the order of a set."""
 
     names: list[str] = field(default_factory=list)
-    """Of the images that are in the set."""
+    """Names in the source of the images that are in the set."""
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Height and width, px, of each of them in the source."""
+    """Height and width in the source, in pixels, of each of these images."""
     rejects: list[dict[str, str]] = field(default_factory=list)
-    """{"name", "reason"} of those that are not."""
+    """{"name", "reason"} of each image that is not in the set."""
     several: int = 0
-    """Image files that hold further pictures than the one that was taken."""
+    """Number of image files that hold more pictures than the one that is taken."""
     read_bytes: int = 0
     digest: int = 0
-    """Bytes and digest of the image files, rejects included: see `SourceFile`."""
+    """Sums over the sizes and the digests of the image files, including rejects (`SourceFile`)."""
 
     @property
     def images(self) -> int:
-        """Images in all, good or bad."""
+        """Number of all images, good and bad."""
         return len(self.names) + len(self.rejects)
 
     def note_file(self, name: str, size: int, sha256: bytes) -> None:
-        """Count an image file, selected or not, in what is known of its folder."""
+        """Add an image file, whether it is selected or not, to the sums over its folder."""
         self.read_bytes += size
         digest = hashlib.sha256(os.fsencode(name) + b"\0" + sha256).digest()
         self.digest += int.from_bytes(digest, "big")
 
     def add(self, later: Tally) -> None:
-        """Take in what is known of the images that follow."""
+        """Append the facts about the images that follow."""
         self.names += later.names
         self.sizes += later.sizes
         self.rejects += later.rejects
@@ -48,17 +48,21 @@ class Tally:
 
 
 class RejectBudget:
-    """Fails a build that rejects too much, rather than make a small set of it."""
+    """A limit on bad images: a build that exceeds it fails, instead of making a small set."""
 
     def __init__(self, max_rejects: int, src: object) -> None:
-        """At most `max_rejects` images of `src` may be bad."""
+        """Allow at most `max_rejects` bad images of `src`."""
         self._max_rejects = max_rejects
         self._src = src
         self._first: list[str] = []
         self.rejects = 0
 
     def spend(self, rejects: Sequence[dict[str, str]]) -> None:
-        """Count rejects; a `UserError` that names the first of all when there are too many."""
+        """Count rejects.
+
+        Raises:
+            UserError: There are too many; the message names the first ones.
+        """
         self.rejects += len(rejects)
         self._first += [f"{r['name']} ({r['reason']})" for r in rejects[: 3 - len(self._first)]]
         if self.rejects > self._max_rejects:

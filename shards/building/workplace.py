@@ -1,9 +1,10 @@
-"""Crash-safe publication: a set appears under its name whole or not at all, and work is not lost.
+"""The folder in which a set is made: the set appears whole or not at all, and no work is lost.
 
-A set is made in the hidden sibling `.<name>.partial`: its files in `set/`, a note for each finished
-shard in `parts/`. All is synced to the disk before `set/` is renamed to `<name>`. A build that was
-killed or failed leaves that folder; the next one of the same set takes its finished shards over, if
-they come from the same request and sources (`identity`) and are still as they were written.
+A set is made in the hidden folder `.<name>.partial` beside it: its files in `set/`, and a note for
+each finished shard in `parts/`. Everything is synced to the disk before `set/` is renamed to
+`<name>`. A build that is killed or fails leaves the hidden folder. The next build of the same set
+takes over its finished shards, if they come from the same request and sources (`identity`) and are
+unchanged since they were written.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ OUTPUT_KIND = "output folder"
 
 @dataclass(frozen=True)
 class Part:
-    """A finished shard, and what the set's other files have to know about it."""
+    """A finished shard, and the facts about it that the set's other files need."""
 
     shard: Shard | None
-    """None when all its images were rejected: then there is no such file."""
+    """None if all its images were rejected: such a shard has no file."""
     tally: Tally
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a set is being made."""
+    """The folders in which a set is being made."""
 
     set_folder: Path
-    """What will be published."""
+    """The folder that will be published."""
     parts_folder: Path
 
     def finish(self, number: int, part: Part) -> None:
@@ -50,16 +51,16 @@ class Workplace:
         write_new_file(self._part_path(number), [note])
 
     def part(self, number: int) -> Part:
-        """The note of a finished shard."""
+        """Return the note of a finished shard."""
         fields = json.loads(self._part_path(number).read_text("ascii"))
         shard = fields["shard"]
         return Part(shard and Shard(**shard), Tally(**fields["tally"]))
 
     def finished(self) -> set[int]:
-        """The numbers of the shards that are as their notes say; all other files are removed."""
+        """Return the numbers of the intact finished shards, and remove all other files."""
         good = {}
         for path in self.parts_folder.glob("*.json"):
-            # A note that a power cut left half-written, or without its shard, is as good as none.
+            # After a power cut a note may be half-written, or its shard may be missing.
             with contextlib.suppress(ValueError, TypeError, KeyError, OSError):
                 number = int(path.stem)
                 shard = self.part(number).shard
@@ -85,16 +86,18 @@ class Workplace:
 
 @contextlib.contextmanager
 def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
-    """A folder to make a set in, which becomes `directory` if the block ends without an error.
+    """Yield folders to make a set in; `set_folder` becomes `directory` at the end of the block.
+
+    If the block raises, nothing is published, and finished shards are kept for the next build.
 
     Args:
-        directory: The set's name; its parents are made.
-        identity: What the bytes of the set depend on.
+        directory: The set's folder; its parents are made if needed.
+        identity: A digest of all that the bytes of the set depend on.
 
     Raises:
-        UserError: `directory` exists (before the block, or by the time it ends), another process
-            builds it and goes on with that, there are finished shards of another identity, or the
-            system refuses to read or write (disk full, no permission).
+        UserError: `directory` exists, before the block or at its end; another process builds it;
+            there are finished shards of another identity; or the system refuses to read or write
+            (disk full, no permission).
     """
     directory = Path(os.path.abspath(directory))
     refuse_existing(directory, OUTPUT_KIND)
@@ -111,10 +114,10 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
                 sync(work.set_folder)
                 refuse_existing(directory, OUTPUT_KIND)
                 publish_folder(work.set_folder, directory)
-                # What it leaves, `remove_leftovers` removes.
+                # If the process is killed here, `remove_leftovers` does this later.
                 _remove(partial)
             except BaseException as error:
-                # Finished shards are kept for the next try; without any, nothing is left.
+                # Finished shards are kept for the next build; without any, nothing is kept.
                 finished = len(list(work.parts_folder.glob("*.json")))
                 if not finished:
                     _remove(partial)
@@ -127,7 +130,7 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what a build leaves that is killed just after it published `directory`."""
+    """Remove the leftovers of a build that was killed just after it published `directory`."""
     partial = _partial(Path(os.path.abspath(directory)))
     if os.path.lexists(directory) and partial.is_dir():
         with contextlib.suppress(UserError, OSError), _locked(directory, wait_s=0):
@@ -135,14 +138,15 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def _remove(partial: Path) -> None:
-    """Remove what there is of a build: its identity behind its parts, which would be strange ones.
+    """Remove the hidden folder of a build.
 
-    The lock goes last: whoever waits for it finds nothing but what it then makes itself.
+    The identity goes after the parts: without it they would look like parts of another request. The
+    lock goes last: a process that waits for it then finds an empty place.
     """
     shutil.rmtree(partial / "parts", ignore_errors=True)
     shutil.rmtree(partial / "set", ignore_errors=True)
     if (partial / "parts").exists():
-        return  # not all of it could be removed; the next build of the set will
+        return  # Some parts could not be removed; the next build of the set tries again.
     for name in (IDENTITY_FILE_NAME, LOCK_FILE_NAME):
         with contextlib.suppress(OSError):
             (partial / name).unlink()
@@ -155,7 +159,11 @@ def _partial(directory: Path) -> Path:
 
 
 def _take_over(partial: Path, work: Workplace, identity: str) -> None:
-    """Leave only what belongs to a build of this identity."""
+    """Keep the files of an earlier build of this identity, and remove all others.
+
+    Raises:
+        UserError: There are finished shards of another identity.
+    """
     path = partial / IDENTITY_FILE_NAME
     if not path.is_file() or path.read_text() != identity:
         finished = len(list(work.parts_folder.glob("*.json")))
@@ -170,19 +178,19 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
             elif entry.name != LOCK_FILE_NAME:
                 entry.unlink()
         write_file(path, [identity.encode()])
-    # Either is missing when a build was killed as it published, and the set was removed since.
+    # One is missing if a build was killed while it published, and the set was removed since.
     work.set_folder.mkdir(exist_ok=True)
     work.parts_folder.mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager
 def _locked(directory: Path, wait_s: float) -> Iterator[None]:
-    """Have the folder in which `directory` is made for oneself (see `locked`)."""
+    """Hold the lock of the folder in which `directory` is made (see `locked`)."""
     partial = _partial(directory)
     try:
         with locked(partial, f"{directory} is being built", wait_s):
             yield
     finally:
-        # Some network file systems keep a file that is removed until nobody has it open.
+        # Some network file systems keep a removed file until no process has it open.
         with contextlib.suppress(OSError):
             partial.rmdir()

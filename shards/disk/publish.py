@@ -116,7 +116,8 @@ def partial_folder(to: Path) -> Iterator[Path]:
     `publish_folder` can rename it. If the block raises, the folder is removed.
     """
     partial = partial_path(to)
-    shutil.rmtree(partial, ignore_errors=True)
+    if partial.exists():  # left by a killed process that had the same number
+        shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
         with naming(to):
