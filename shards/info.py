@@ -1,8 +1,8 @@
-"""Shows shard sets as a person wants to see them: `python -m shards.info DIR [DIR ...]`.
+"""Show shard sets in readable form: `python -m shards.info DIR [DIR ...]`.
 
-One set is shown with all that its manifest tells, the number of samples of each class and the mean
-and standard deviation of its pixels; `--sheet FILE.png` draws its first samples. Several sets give
-a table of one row each. Nothing is shown of a set that is not as it was built.
+For one set, its manifest, the number of samples of each class, and the mean and standard deviation
+of its pixels are shown; `--sheet FILE.png` draws its first samples. Several sets give a table with
+one row each. A damaged set is refused.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from shards.terminal.progress import ImageProgress
 
 STATISTICS_SAMPLES = 10_000
 BLOCK_BYTES = 8 << 20
-"""Pixels that are held at a time."""
+"""Bytes of pixels that are held at a time."""
 MAX_CLASS_ROWS = 40
-"""A set of more classes is summarised."""
+"""Largest number of classes that are listed; more classes are summarised."""
 FIRST = 5
-"""Names, rejects and rarest classes that are shown."""
+"""Number of names, of rejects and of rarest classes that are shown."""
 BAR_CHARACTERS = 30
 DIGEST_CHARACTERS = 12
 COLUMNS = 10
@@ -48,12 +48,12 @@ COLUMNS = 10
 MAX_SHEET_ROWS = 40
 UNLABELLED_ROWS = 6
 PICTURE_PX, MAX_PICTURE_PX = 96, 256
-"""Smaller images are enlarged up to the one, larger ones reduced to the other, by whole factors."""
+"""Images are enlarged up to the first size or reduced to the second, by a whole factor."""
 
 
 @dataclass(frozen=True)
 class InfoRequest:
-    """Which sets to show."""
+    """The sets to show."""
 
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of shard sets."""
@@ -62,7 +62,7 @@ class InfoRequest:
 
 
 def class_counts(shards: ShardSet) -> np.ndarray:
-    """The number of samples of each class: int64 [classes]; empty when the set is unlabelled."""
+    """Count the samples of each class: int64 [classes]; empty if the set is unlabelled."""
     if not shards.manifest.classes:
         return np.zeros(0, np.int64)
     labels = shards.labels(np.arange(len(shards)))
@@ -70,7 +70,7 @@ def class_counts(shards: ShardSet) -> np.ndarray:
 
 
 def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the first samples, a random choice.
+    """Compute the mean and standard deviation of each channel over the first samples.
 
     Returns:
         Both float64 [C], in levels of 0..255, of up to `STATISTICS_SAMPLES` samples.
@@ -86,7 +86,7 @@ def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
                 levels = pixels[..., channel].reshape(-1)
                 histogram[channel] += np.bincount(levels, minlength=256)
             progress.advance(len(pixels))
-    # From counts of levels, so nothing is lost in large sums.
+    # These are counts of levels, so no precision is lost in large sums.
     share = histogram / histogram.sum(axis=1, keepdims=True)
     levels = np.arange(256)
     mean = share @ levels
@@ -94,9 +94,9 @@ def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contact_sheet(shards: ShardSet) -> Image.Image:
-    """The first samples: of a labelled set a row of each of the first classes that has any.
+    """Draw the first samples; a labelled set has a row for each of its first non-empty classes.
 
-    Small images are enlarged, nearest neighbour, so that each pixel can be seen.
+    Small images are enlarged by nearest neighbour, so that each pixel can be seen.
     """
     classes = shards.manifest.classes
     if not classes:
@@ -112,7 +112,7 @@ def contact_sheet(shards: ShardSet) -> Image.Image:
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
-    """An image, uint8 [H,W,C], at a size that can be seen."""
+    """Convert an image, uint8 [H,W,C], to a picture of a good size for a sheet."""
     image = to_image(pixels)
     longer = max(image.size)
     if longer > MAX_PICTURE_PX:
@@ -121,7 +121,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 
 
 def describe(shards: ShardSet) -> RenderableType:
-    """All about one set."""
+    """Describe one set in full."""
     manifest = shards.manifest
     facts = {
         "set": [f"{manifest.name}, split {manifest.split}"],
@@ -153,7 +153,7 @@ def describe(shards: ShardSet) -> RenderableType:
 
 
 def compact(sets: Sequence[ShardSet]) -> Table:
-    """A row for each of several sets; fits a terminal of 80 characters."""
+    """Describe several sets in a table of one row each, for a terminal of 80 characters."""
     table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_column("set", overflow="fold")
     table.add_column("samples", justify="right", no_wrap=True)
@@ -177,7 +177,7 @@ def compact(sets: Sequence[ShardSet]) -> Table:
 
 
 def _text(text: str) -> Text:
-    """Text as it is, for names are the user's: rich would take what is in brackets as markup."""
+    """Return text without markup, because rich would interpret brackets in a user's names."""
     return Text(text, overflow="fold")
 
 
@@ -191,7 +191,7 @@ def _mega_bytes(manifest: Manifest) -> float:
 
 
 def _understood(manifest: Manifest) -> list[str]:
-    """The rules for what image files do not state themselves."""
+    """Describe the rules for facts that image files do not state themselves."""
     lines = []
     if manifest.background:
         lines.append(f"laid on {manifest.background} where they are transparent")
@@ -202,7 +202,7 @@ def _understood(manifest: Manifest) -> list[str]:
 
 
 def _source_sizes(shards: ShardSet) -> list[str]:
-    """The range of the sizes that images had before they were resized."""
+    """Describe the range of the image sizes before resizing."""
     sizes = shards.source_sizes(np.arange(len(shards)))
     if sizes is None:
         return ["not known (the set was built before they were kept)"]
@@ -249,7 +249,7 @@ def _pixels(shards: ShardSet) -> list[str]:
 
 
 def _classes(shards: ShardSet) -> RenderableType:
-    """The number of samples of each class, as bars; a summary when there are many classes."""
+    """Show the number of samples of each class as bars, or a summary if there are many classes."""
     manifest = shards.manifest
     labels = np.array(manifest.labels or range(len(manifest.classes)))
     counts = class_counts(shards)[labels]

@@ -1,21 +1,21 @@
-"""Finds images that shard sets share: `python -m shards.overlap A B [C ...] --out groups.jsonl`.
+"""Find images that shard sets share: `python -m shards.overlap A B [C ...] --out groups.jsonl`.
 
-An OOD set that was made of the data that the auxiliary stream comes from (TinyImageNet, STL-10 and
-Imagenet_fix of ImageNet) holds images that the training saw as negatives, and a table made with it
-is wrong. So every two of the sets that are named are compared, for equal images and for the same
-picture stored in two ways; what is found, and what is not, is told in `near_duplicates.py`.
+TinyImageNet, STL-10 and Imagenet_fix were made from ImageNet. If the auxiliary stream is ImageNet,
+training sees images of such an OOD set as negatives, and its AUROC is wrong. So every two of the
+named sets are compared, for equal images and for one picture that was stored in two ways.
+`similarity/near_duplicates.py` says which copies are found and which are not.
 
     python -m shards.overlap aux tiny-imagenet stl10 --exclude-from aux --exclude-list shared.jsonl
     python -m shards.build ... --exclude shared.jsonl
 
-builds the auxiliary set again without what it shares with the others.
+These commands build the auxiliary set again without the images that it shares with the others.
 
-A line of groups.jsonl is one group of two of the sets, its fields those of `Group`. An "exact" one
-is one image: all samples of `a` and all of `b` with these pixels. A "near" one is joined by pairs
-of a sample of `a` and a sample of `b` that are near each other: each sample is in such a pair, and
-from each a chain of such pairs leads to all others of the group. So a sample is in at most one
-exact and one near group of two sets, and the file is not longer than the sets, though 500 black
-images in each of them are 250,000 pairs.
+A line of groups.jsonl is one group of samples of two sets, with the fields of `Group`. An "exact"
+group is one image: all samples of `a` and all samples of `b` with these pixels. A "near" group is
+joined by near pairs, each of a sample of `a` and a sample of `b`: a chain of such pairs leads from
+each sample to all others of the group. So a sample is in at most one exact and one near group of
+two sets, and the file is not longer than the sets, although 500 black images in each set make
+250,000 pairs.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from shards.terminal.console import Terminal
 
 @dataclass(frozen=True)
 class OverlapRequest:
-    """Which sets to compare, and where to write what they share."""
+    """The sets to compare, and the files to write."""
 
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of two or more shard sets."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
     out: Path | None = None
-    """New file for the groups: JSON lines, as `shards/overlap.py` says."""
+    """New file for the groups of shared images, as JSON lines (see `shards/overlap.py`)."""
     exclude_from: Path | None = None
-    """The one of the sets that is to leave out what it shares with the others."""
+    """Folder of the set that will leave out the images that it shares with the others."""
     exclude_list: Path | None = None
-    """New file for the names of what it leaves out: see `shards.build --exclude`."""
+    """New file for the names of these images, for `shards.build --exclude`."""
     workers: int = CPUS
-    """Threads; by default one per CPU."""
+    """Number of threads; by default one per CPU."""
 
 
 def _exclude_title(request: OverlapRequest) -> str:
-    """The title of the set that leaves out; "" if none does. Also checks the output files."""
+    """Check the output files, and return the title of the set that leaves out images, or ""."""
     if (request.exclude_from is None) != (request.exclude_list is None):
         raise UserError("exclude_from and exclude_list go together, one is missing")
     outputs = [path for path in (request.out, request.exclude_list) if path is not None]
@@ -91,7 +91,7 @@ def _table(overlaps: Sequence[Overlap]) -> Table:
             for ids, side in zip(overlap.sample_ids(), sides, strict=True)
         ]
         groups = [f"{overlap.count('exact'):,}", f"{overlap.count('near'):,}"]
-        # Names are the user's: no markup, and nothing that a terminal would obey.
+        # Names come from the user: no markup, and no control characters for the terminal.
         table.add_row(*(Text(printable(side.title)) for side in sides), *groups, *samples)
     return table
 

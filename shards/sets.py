@@ -1,7 +1,8 @@
-"""Builds the sets of a named protocol: `python -m shards.sets --protocol NAME --src DIR --out DIR`.
+"""Build the sets of a named protocol: `python -m shards.sets --protocol NAME --src DIR --out DIR`.
 
-What is found below SRC is built into OUT/<set name>; a set that is there already, from the same
-request, is kept; of what is missing it says where to get it. Without arguments: the protocols.
+Official files that are found below SRC are built into OUT/<set name>. A set that exists already,
+from the same request, is kept. For missing files the command says where to get them. Without
+arguments it lists the protocols.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from shards.verify import verify_shards
 
 @dataclass(frozen=True)
 class SetsRequest:
-    """Which protocol to build from where."""
+    """The protocol to build, and the folder of its official files."""
 
     protocol: str = ""
-    """The named protocol; by default they are listed."""
+    """Name of the protocol; by default all protocols are listed."""
     src: Path = Path(".")
-    """Folder that has the official files, as downloaded or unpacked, up to two folders below."""
+    """Folder with the official files, as downloaded or unpacked, up to two folders below it."""
     out: Path = Path("out/shards")
     """Folder that will hold one folder per set."""
     only: tuple[str, ...] = ()
@@ -44,29 +45,29 @@ class SetsRequest:
     seed: int = 0
     """Seed of the global shuffles."""
     md5: bool = True
-    """Hold official files to their published md5, where there is one."""
+    """Refuse official files whose md5 is not the published one."""
     count: bool = True
-    """Hold official files to their published number of images."""
+    """Refuse official files whose number of images is not the published one."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one set."""
+    """The result for one set."""
 
     wanted: NamedSet
     state: str
     """"built", "kept", "missing" or "failed"."""
     manifest: Manifest | None
-    """None when it is missing or failed."""
+    """None if the set is missing or failed."""
     error: str = ""
-    """Why it failed."""
+    """The reason of a failure; "" otherwise."""
 
 
 def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]:
-    """Each set that is asked for, and how to build it; None where its files are not found.
+    """Return each set that is asked for, with its build request; None if its files are not found.
 
     Raises:
-        UserError: there is no such protocol or set, or none of its sets' files are below `src`.
+        UserError: There is no such protocol or set, or no file of any of its sets is below `src`.
     """
     protocol = _protocol(request.protocol)
     unknown = set(request.only) - {one.name for one in protocol.sets}
@@ -116,7 +117,7 @@ def _build_request(
         labels=one.labels,
         classes=protocol.classes,
         seed=request.seed,
-        # Every image of a published set counts in a table.
+        # A published result counts every image of the set.
         max_rejects_pct=0.0,
         md5=request.md5,
         count=request.count,
@@ -125,10 +126,10 @@ def _build_request(
 
 
 def build_sets(request: SetsRequest) -> list[Outcome]:
-    """Build the sets of a protocol that are found and are not there yet.
+    """Build the sets of a protocol whose files are found and that do not exist yet.
 
     Raises:
-        UserError: a set is there but damaged or built from another request; then none is built.
+        UserError: A set exists but is damaged or was built from another request; none is built.
     """
     wanted = requests(request)
     kept: dict[str, Manifest] = {}
@@ -152,12 +153,12 @@ def _built(one: NamedSet, how: BuildRequest) -> Outcome:
     try:
         return Outcome(one, "built", build(how))
     except UserError as error:
-        # The other sets are none the worse for it.
+        # The other sets can still be built.
         return Outcome(one, "failed", None, str(error))
 
 
 def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Terminal) -> None:
-    """Print what was built and what is missing, with the counts that a table should state."""
+    """Print the sets that were built and that are missing, with their numbers of samples."""
     protocol = PROTOCOLS[request.protocol]
     say = functools.partial(console.print, soft_wrap=True, markup=False)
     rule = f"{protocol.size_px} px, {protocol.resize}"
@@ -203,7 +204,7 @@ def _where_to_get(wanted: NamedSet) -> str:
 
 
 def _by_text(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Each text once, with the first of the sets that it is about: 20 may be of one file."""
+    """Return each text once, with the names of the first sets that it is about."""
     names: dict[str, list[str]] = {}
     for name, text in texts:
         names.setdefault(text, []).append(name)
@@ -211,11 +212,11 @@ def _by_text(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def refuse_failed(outcomes: Sequence[Outcome]) -> None:
-    """Refuse to call it a success if a set failed; each cause is told once.
+    """Fail if a set failed, and report each cause once.
 
     Raises:
-        UserError: names the sets and the cause; of several causes each has a line of its own on
-            stderr, and the message says how many there are.
+        UserError: The message names the sets and the cause. If there are several causes, each has a
+            line on stderr, and the message says how many there are.
     """
     failed = [(one.wanted.name, one.error) for one in outcomes if one.state == "failed"]
     if not failed:
@@ -229,7 +230,7 @@ def refuse_failed(outcomes: Sequence[Outcome]) -> None:
 
 
 def show_protocols(console: Terminal) -> None:
-    """Print the protocols that there are."""
+    """Print a table of all protocols."""
     table = Table("protocol", "what it is", "sets", title="named protocols")
     for name, protocol in PROTOCOLS.items():
         table.add_row(name, protocol.about, ", ".join(one.name for one in protocol.sets))

@@ -1,4 +1,4 @@
-"""Whether images differ at all: equal ones teach nothing, and say no more than one of them."""
+"""A check that images are not all equal: nothing can be learned or measured from equal images."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 FIRST, MOST = 16, 4096
-"""Images that are read at once: few first, for most sets differ in their second image."""
+"""Images that are read at once: few at first, because in most sets the second image differs."""
 
 
 def all_equal(count: int, read: Callable[[np.ndarray], np.ndarray]) -> bool:
-    """Whether `count` images, one or more, are equal, value by value; reads until two differ.
+    """Return True if all images have the same values; reading stops at the first difference.
 
     Args:
-        count: how many there are.
-        read: ids, int64 [B] -> images or features [B, ...].
+        count: The number of images, at least 1.
+        read: A function from ids, int64 [B], to images or features [B, ...].
     """
     first = read(np.arange(1))
     start, size = 1, FIRST

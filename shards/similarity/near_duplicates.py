@@ -1,15 +1,16 @@
-"""Images that two shard sets share: equal ones, and one picture that was stored in two ways.
+"""Images that two shard sets share: equal images, and one picture that was stored in two ways.
 
-Three stages, each exact for what it says:
+There are three stages, and each compares all pairs:
 
-1. digest: images of one size, one number of channels and equal pixels;
-2. hash: `imagehash.phash`, 64 bits of the low frequencies of the gray image, all against all;
-3. pixels: pairs within `max_hash_bits` are brought to one size, the smaller of the two sets', and
-   to gray if one of the sets is gray; near are those whose pixels differ by `max_pixel_levels` or
-   less on average.
+1. digest: images of the same size, number of channels and pixels are equal;
+2. hash: `imagehash.phash`, 64 bits of the low frequencies of the gray image; pairs whose hashes
+   differ by at most `max_hash_bits` are candidates;
+3. pixels: candidates are resized to the smaller size of the two sets, and converted to gray if one
+   set is gray; they are near if their pixels differ by at most `max_pixel_levels` on average.
 
-Measured at the defaults, 10 bits and 8 levels, on 704 crops (96 to 256 px, brought to 32 px) of 17
-photographs of scikit-learn, scikit-image and matplotlib; % of altered copies that are found:
+The table shows the percentage of altered copies that are found at the defaults, 10 bits and 8
+levels. It was measured on 704 crops (96 to 256 px, resized to 32 px) of 17 photographs of
+scikit-learn, scikit-image and matplotlib.
 
     bicubic | bilinear, box, Lanczos instead    99.9 to 100
     via 64 px | kept at 64 px                   99.1 | 98.9
@@ -21,13 +22,13 @@ photographs of scikit-learn, scikit-image and matplotlib; % of altered copies th
     shift by 1 px | nearest neighbour           19.3 | 68.6
     mirrored                                    0
 
-So it does not find mirrored, rotated, shifted and cropped copies, and not those whose colours were
-changed; of pictures with little contrast, whose hash is made of noise, it misses some (JPEG 50
-before resizing: 91.7 % are found when the standard deviation of the pixels is below 15 levels).
-False pairs: none among 34 million of crops of different photographs; 98 among 18.4 million of
-training and test images of Fashion-MNIST's sample, sandals and sneakers that look alike. With 12
-bits up to 0.5 % more is found of what was only resized, or compressed before that, from three times
-as many candidates.
+Copies that are mirrored, rotated, shifted, cropped or changed in colour are mostly not found. Some
+pictures of little contrast are missed, because their hash comes from noise (JPEG 50 before
+resizing: 91.7 % are found if the standard deviation of the pixels is below 15 levels). There were
+no false pairs among 34 million pairs of crops of different photographs, and 98 among 18.4 million
+pairs of training and test images of Fashion-MNIST's sample: sandals and sneakers that look alike.
+With 12 bits, up to 0.5 % more of the copies that were only resized, or compressed before that, are
+found, from three times as many candidates.
 """
 
 from __future__ import annotations
@@ -51,19 +52,19 @@ HASH_BITS = 64
 BLOCK_BYTES = 8 << 20
 """Pixels of each set that a thread holds at a time."""
 TILE_ROWS, TILE_COLUMNS = 128, 2048
-"""Hashes that are compared at a time: about what the cache of a core holds."""
+"""Hashes that are compared at a time: about as many as the cache of a core holds."""
 RULE: Resize = "pillow-bicubic"
-"""How images are brought to one size."""
+"""The rule by which images are resized before they are compared."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is called near."""
+    """The largest differences of two images that count as near."""
 
     max_hash_bits: int = 10
-    """Bits of the perceptual hash, of 64, that may differ."""
+    """Largest number of different bits of the perceptual hash, of 64."""
     max_pixel_levels: float = 8.0
-    """Mean absolute difference of the pixels, in levels of 0..255."""
+    """Largest mean absolute difference of the pixels, in levels of 0..255."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -75,21 +76,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What the images of a set are compared by: N samples, U different images, sorted by digest.
+    """Digests and hashes of a set: N samples, and U different images sorted by digest.
 
-    Samples with equal pixels are one image here, so a set that has thousands of black samples costs
-    no more than one that has one.
+    Samples with equal pixels are one image here, so a set with thousands of black samples costs no
+    more than a set with one.
     """
 
     shards: ShardSet
     digests: np.ndarray
-    """Of size, channels and pixels: S16 [U]."""
+    """Digest of the size, channels and pixels of each image: S16 [U]."""
     hashes: np.ndarray
-    """Perceptual hash: uint64 [U]."""
+    """Perceptual hash of each image: uint64 [U]."""
     ids: np.ndarray
-    """Sample ids, those of an image next to each other in ascending order: int64 [N]."""
+    """Sample ids, grouped by image, ascending within each image: int64 [N]."""
     starts: np.ndarray
-    """Where the samples of each image start in `ids`, and last N: int64 [U+1]."""
+    """Start of each image's samples in `ids`, followed by N: int64 [U+1]."""
 
     def __len__(self) -> int:
         """The number of different images."""
@@ -97,19 +98,19 @@ class Fingerprints:
 
     @functools.cached_property
     def first_ids(self) -> np.ndarray:
-        """The first sample of each image: int64 [U]."""
+        """The id of the first sample of each image: int64 [U]."""
         return self.ids[self.starts[:-1]]
 
     def samples(self, image: int) -> np.ndarray:
-        """The ids of all samples of an image: int64, ascending."""
+        """Return the ids of all samples of an image: int64, ascending."""
         return self.ids[self.starts[image] : self.starts[image + 1]]
 
 
 def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
-    """Read a whole set, in blocks, by `workers` threads, and take the fingerprints of its images.
+    """Read a whole set in blocks, by `workers` threads, and compute its digests and hashes.
 
     Raises:
-        UserError: an image cannot be read any more.
+        UserError: An image cannot be read any more.
     """
     size = _block_images(shards)
     blocks = [np.arange(i, min(i + size, len(shards))) for i in range(0, len(shards), size)]
@@ -133,19 +134,19 @@ def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
 
 
 def compare(a: Fingerprints, b: Fingerprints, limits: Limits, workers: int) -> Matches:
-    """Find what two sets share, by `workers` threads; to exchange the sets exchanges the columns.
+    """Find the images that two sets share, by `workers` threads.
 
-    All images of one are compared with all of the other, so the time is that of all pairs of
-    different images; the result is not longer than there are images.
+    All images of one set are compared with all images of the other, so the time grows with the
+    number of pairs of different images. The result has at most as many pairs as there are images.
 
     Returns:
-        All exact pairs, and the minimum spanning forest of the near ones (see `near_pairs`), in the
-        order of their first samples.
+        All exact pairs, and the minimum spanning forest of the near pairs (see `near_pairs.py`), in
+        the order of their first samples. Exchanging the sets only exchanges the columns.
 
     Raises:
-        UserError: an image cannot be read any more.
+        UserError: An image cannot be read any more.
     """
-    # The larger set gives the rows: they are what the threads divide, and progress counts.
+    # The larger set gives the rows, because the threads and the progress divide the rows.
     rows, columns = (a, b) if len(a) >= len(b) else (b, a)
     near = NearPairs(rows.first_ids, columns.first_ids)
     firsts = range(0, len(rows), TILE_ROWS)
@@ -166,15 +167,15 @@ def compare(a: Fingerprints, b: Fingerprints, limits: Limits, workers: int) -> M
 def close_hashes(
     rows: np.ndarray, columns: np.ndarray, max_bits: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """All pairs of hashes that differ by at most `max_bits`, a tile of columns at a time.
+    """Find all pairs of hashes that differ by at most `max_bits`, a tile of columns at a time.
 
     Args:
-        rows: uint64 [R], some `TILE_ROWS`.
-        columns: uint64 [C], any number.
+        rows: Hashes, uint64 [R], about `TILE_ROWS` of them.
+        columns: Hashes, uint64 [C], any number.
         max_bits: 0 to 64.
 
     Yields:
-        Row and column, int64 [P], and bits that differ, uint8 [P], of each pair in a tile.
+        For the P pairs of a tile: row, int64 [P]; column, int64 [P]; different bits, uint8 [P].
     """
     for first in range(0, len(columns), TILE_COLUMNS):
         bits = np.bitwise_count(rows[:, None] ^ columns[None, first : first + TILE_COLUMNS])
@@ -183,13 +184,15 @@ def close_hashes(
 
 
 def pixel_levels(a: ShardSet, b: ShardSet, a_ids: np.ndarray, b_ids: np.ndarray) -> np.ndarray:
-    """How far samples of two sets are from each other, pair by pair.
+    """Compare the pixels of samples of two sets, pair by pair.
+
+    The samples are compared at the smaller size and number of channels of the two sets.
 
     Args:
         a: One set.
-        b: The other; the smaller size and number of channels of the two is what is compared.
-        a_ids: int64 [P].
-        b_ids: int64 [P].
+        b: The other set.
+        a_ids: Sample ids of `a`: int64 [P].
+        b_ids: Sample ids of `b`: int64 [P].
 
     Returns:
         Mean absolute difference of the pixels, in levels of 0..255: float64 [P].
@@ -197,24 +200,24 @@ def pixel_levels(a: ShardSet, b: ShardSet, a_ids: np.ndarray, b_ids: np.ndarray)
     size_px = min(*a.manifest.sample_shape[:2], *b.manifest.sample_shape[:2])
     channels = min(a.manifest.channels, b.manifest.channels)
     here, there = _fitted(a, a_ids, size_px, channels), _fitted(b, b_ids, size_px, channels)
-    # In bytes, where a difference below 0 would wrap around.
+    # These are bytes, so a difference below 0 would wrap around.
     distance = np.maximum(here, there) - np.minimum(here, there)
     return distance.sum(axis=1, dtype=np.uint32) / distance.shape[1]
 
 
 def _block_images(*sets: ShardSet) -> int:
-    """How many images of each of the sets a thread may hold."""
+    """Return the number of images of each set that a thread may hold."""
     return max(1, BLOCK_BYTES // max(int(np.prod(s.manifest.sample_shape)) for s in sets))
 
 
 def _digests(images: np.ndarray) -> np.ndarray:
-    """S16 [B] of uint8 [B,H,W,C]."""
-    # NumPy takes the zeros off the end of an S16 and puts them back: equal stays equal.
+    """Return the digests, S16 [B], of images, uint8 [B,H,W,C]."""
+    # NumPy drops zeros at the end of an S16 and adds them again, so equal digests stay equal.
     return digests([images]).view("S16")
 
 
 def _hashes(images: np.ndarray) -> np.ndarray:
-    """uint64 [B] of uint8 [B,H,W,C]."""
+    """Return the perceptual hashes, uint64 [B], of images, uint8 [B,H,W,C]."""
     import imagehash  # of the extra `overlap`
 
     bits = np.stack([imagehash.phash(to_image(image)).hash for image in images])
@@ -233,7 +236,10 @@ def _equal_images(a: Fingerprints, b: Fingerprints) -> Matches:
 
 
 def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -> Matches:
-    """Near pairs of `TILE_ROWS` images of `a` from `first` on; candidates are gone after a tile."""
+    """Find the near pairs of `TILE_ROWS` images of `a` from `first` on.
+
+    Candidates are held for one tile of `b` only.
+    """
     size = _block_images(a.shards, b.shards)
     a_ids, b_ids = a.first_ids, b.first_ids
     near = NearPairs(a_ids, b_ids)
@@ -252,7 +258,7 @@ def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -
 
 
 def _fitted(shards: ShardSet, ids: np.ndarray, size_px: int, channels: int) -> np.ndarray:
-    """Samples at one size: uint8 [B,size_px*size_px*channels]."""
+    """Read samples and resize them: uint8 [B,size_px*size_px*channels]."""
     wanted, places = np.unique(ids, return_inverse=True)
     images = shards.read(wanted)
     if images.shape[1:] != (size_px, size_px, channels):

@@ -1,9 +1,8 @@
-"""Pairs of near images while they are found: as many are held as there are images, not pairs.
+"""A collection of near pairs whose size grows with the number of images, not of pairs.
 
-A camera that does not move makes every picture near to every other one: 10,000 pictures in each of
-two sets are 100 million pairs. What is kept of them is their minimum spanning forest, closest pairs
-first: it joins the same images to groups as all pairs do, and it has the closest pair of each image
-(whose edge is in every minimum spanning forest, as no other way to the image is shorter).
+With a camera that does not move, every picture is near every other: 10,000 pictures in each of two
+sets make 100 million pairs. Only their minimum spanning forest is kept. It joins the images to the
+same groups as all pairs do, and it contains the closest pair of each image.
 """
 
 from __future__ import annotations
@@ -16,28 +15,28 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 HELD_PAIRS = 1 << 20
-"""Pairs that are added before they are thinned (some 30 MB)."""
+"""Pairs that are added before they are thinned (about 30 MB)."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """M pairs of an image of set A and one of set B."""
+    """M pairs of an image of set A and an image of set B."""
 
     images: np.ndarray
-    """Index into the images of the fingerprints of A, and of B: int32 [M,2]."""
+    """Indexes of the two images in the `Fingerprints` of A and of B: int32 [M,2]."""
     exact: np.ndarray
-    """Equal size, channels and pixels: bool [M]."""
+    """True for pairs of equal size, channels and pixels: bool [M]."""
     hash_bits: np.ndarray
-    """Bits of the hash that differ: uint8 [M]."""
+    """Number of different bits of the hash: uint8 [M]."""
     pixel_levels: np.ndarray
-    """Mean absolute difference, 0..255, to a hundredth: float64 [M]."""
+    """Mean absolute difference of the pixels, 0..255, rounded to hundredths: float64 [M]."""
 
     def __len__(self) -> int:
         """The number of pairs."""
         return len(self.exact)
 
     def take(self, order: np.ndarray) -> Matches:
-        """The pairs at the places `order`."""
+        """Return the pairs at the places `order`."""
         return Matches(
             self.images[order],
             self.exact[order],
@@ -46,9 +45,9 @@ class Matches:
         )
 
     def groups(self) -> np.ndarray:
-        """The group of each pair, numbered in the order of their first pairs: int64 [M].
+        """Return the number of each pair's group, in the order of first appearance: int64 [M].
 
-        An exact pair is a group of its own; near pairs that have an image in common are of one.
+        An exact pair is a group of its own; near pairs with a common image are in one group.
         """
         labels = np.arange(len(self))
         near = np.flatnonzero(~self.exact)
@@ -56,7 +55,7 @@ class Matches:
             graph = _graph(self.images[near], np.ones(len(near)))
             nodes = connected_components(graph, directed=False)[1]
             rows = np.unique(self.images[near, 0], return_inverse=True)[1]
-            # The first pair of each group stands for it.
+            # A group is known by its first pair.
             _, first, group = np.unique(nodes[rows], return_index=True, return_inverse=True)
             labels[near] = near[first][group]
         return np.unique(labels, return_inverse=True)[1]
@@ -73,15 +72,15 @@ class Matches:
 
 
 class NearPairs:
-    """Collects near pairs, each of which is added once, and thins them as they become many."""
+    """Collects near pairs, each added once, and thins them when there are many."""
 
     def __init__(self, a_ids: np.ndarray, b_ids: np.ndarray) -> None:
         """Start without pairs.
 
         Args:
-            a_ids: First sample of each image of A, int64; of equally close pairs that with the
-                smaller ids comes first.
-            b_ids: The same of B.
+            a_ids: The first sample of each image of A, int64; among equally close pairs the pair
+                with the smaller ids comes first.
+            b_ids: The first sample of each image of B, int64.
         """
         self._ids = a_ids, b_ids
         nothing = np.zeros(0)
@@ -101,23 +100,23 @@ class NearPairs:
             self.thin()
 
     def thin(self) -> None:
-        """Leave the minimum spanning forest of what was added."""
+        """Keep only the minimum spanning forest of the pairs."""
         pairs = self.pairs()
         ids = [of_set[images] for of_set, images in zip(self._ids, pairs.images.T, strict=True)]
         pairs = pairs.take(np.lexsort((ids[1], ids[0], pairs.hash_bits, pairs.pixel_levels)))
-        # Their ranks as weights: no two are equal, so there is one such forest.
+        # The weights are ranks; no two are equal, so the forest is unique.
         forest = minimum_spanning_tree(_graph(pairs.images, np.arange(1.0, len(pairs) + 1)))
         pairs = pairs.take(np.sort(forest.data).astype(np.int64) - 1)
         self._parts, self._held = [pairs], len(pairs)
         self._most = HELD_PAIRS + 2 * len(pairs)
 
     def pairs(self) -> Matches:
-        """All that are held."""
+        """Return all pairs that are held."""
         return Matches.joined(self._parts)
 
 
 def _graph(images: np.ndarray, weights: np.ndarray) -> csr_matrix:
-    """The images of A that are in a pair, then those of B, as nodes; the pairs as edges."""
+    """Return a graph: the images of A in any pair, then of B, are nodes, and pairs are edges."""
     (a, rows), (b, columns) = (np.unique(side, return_inverse=True) for side in images.T)
     nodes = len(a) + len(b)
     return csr_matrix((weights, (rows, len(a) + columns)), shape=(nodes, nodes))

@@ -1,4 +1,4 @@
-"""What shard sets share: every two of them are compared for equal and for near images."""
+"""Images that shard sets share: every two sets are compared for equal and for near images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shards.terminal.environment import usable_cpus
 CPUS = usable_cpus()
 Kind = Literal["exact", "near"]
 Row = tuple[list[int], Kind, int, float]
-"""A pair of images of both sets: their indexes, kind, hash bits and pixel levels."""
+"""A pair of images: the indexes in both sets, the kind, the hash bits and the pixel levels."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Group:
     """Samples of set `a` and of set `b` that show one picture."""
 
     kind: Kind
-    """"exact": equal pixels; "near": one picture, as far as hash and pixels tell."""
+    """"exact": equal pixels; "near": the same picture, according to hash and pixels."""
     a: str
     a_ids: list[int]
-    """Ascending."""
+    """Sample ids in `a`, ascending."""
     a_names: list[str]
     """The name in the source of each of `a_ids`."""
     b: str
     b_ids: list[int]
-    """Ascending."""
+    """Sample ids in `b`, ascending."""
     b_names: list[str]
     """The name in the source of each of `b_ids`."""
     hash_bits: int
-    """Bits of the perceptual hash, of 64, that differ in the closest pair of `a` and `b`."""
+    """Number of different bits of the perceptual hash, of 64, in the closest pair."""
     pixel_levels: float
-    """Mean absolute difference of its pixels, in levels of 0..255."""
+    """Mean absolute difference of the closest pair's pixels, in levels of 0..255."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,26 @@ class Side:
     """One of the two sets of an overlap."""
 
     title: str
-    """The set's folder: its name, or all of its path if two sets have the same name."""
+    """The name of the set's folder, or its whole path if two sets have the same name."""
     prints: Fingerprints
     names: Mapping[int, str]
-    """Id -> name in the source, of the samples that are in a group of any overlap."""
+    """Id -> name in the source, for the samples in any group of any overlap."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two sets share."""
+    """The images that two sets share."""
 
     a: Side
     b: Side
     matches: Matches
 
     def count(self, kind: Kind) -> int:
-        """The number of groups of a kind."""
+        """Return the number of groups of a kind."""
         return len(np.unique(self.matches.groups()[self.matches.exact == (kind == "exact")]))
 
     def sample_ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """The samples of `a` and those of `b` that are in any group: int64, ascending."""
+        """Return the samples of `a` and of `b` that are in any group: int64, ascending."""
         a_ids, b_ids = (
             _sample_ids(side.prints, images)
             for side, images in zip((self.a, self.b), self.matches.images.T, strict=True)
@@ -79,7 +79,7 @@ class Overlap:
         return a_ids, b_ids
 
     def groups(self) -> Iterator[Group]:
-        """All groups, one by one, in the order of their first samples of `a`."""
+        """Yield all groups in the order of their first samples of `a`."""
         groups = self.matches.groups()
         order = np.argsort(groups, kind="stable")
         rows = zip(groups[order].tolist(), _rows(self.matches.take(order)), strict=True)
@@ -107,18 +107,18 @@ class Overlap:
 def find_overlaps(
     directories: Sequence[Path], limits: Limits | None = None, workers: int = CPUS
 ) -> list[Overlap]:
-    """Compare every two of some sets.
+    """Compare every two of several sets.
 
-    The order of the sets changes nothing but which of two is called `a`.
+    The order of the sets only decides which of two sets is called `a`.
 
     Args:
         directories: Folders of two or more different sets.
-        limits: What is near; by default as measured in `near_duplicates.py`.
-        workers: Threads.
+        limits: The limits for near images; by default those measured in `near_duplicates.py`.
+        workers: Number of threads.
 
     Raises:
-        UserError: fewer than two sets, a set that is named twice, no sound set in a folder, or
-            `imagehash` is not installed.
+        UserError: There are fewer than two sets; a set is named twice; a folder holds no intact
+            set; or `imagehash` is not installed.
     """
     limits = limits or Limits()
     if len(directories) < 2:
@@ -146,14 +146,15 @@ def find_overlaps(
 
 
 def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
-    """What a set has to leave out to share nothing with the others, for `shards.build --exclude`.
+    """List the images that a set must leave out to share none, for `shards.build --exclude`.
 
     Args:
-        overlaps: Of all the sets.
-        title: The set, as its `Side` is called.
+        overlaps: The overlaps of all sets.
+        title: The title of the set (`Side.title`).
 
     Returns:
-        For each name, sorted, its closest match: `name`, `kind`, `with` (a set), `with_name`.
+        The images, sorted by name, each with its closest match: `name`, `kind`, `with` (the other
+        set) and `with_name`.
     """
     closest: dict[str, tuple[float, int, Kind, str, int, str]] = {}
     for overlap in overlaps:
@@ -162,7 +163,7 @@ def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
             if sides[own].title != title:
                 continue
             there = sides[other]
-            # First of images, of which a set with thousands of equal samples has few.
+            # By image first: a set with thousands of equal samples has few different images.
             of_image: dict[int, tuple[float, int, Kind, str, int, str]] = {}
             for images, kind, hash_bits, levels in _rows(overlap.matches):
                 other_id = int(there.prints.samples(images[other])[0])
@@ -190,7 +191,7 @@ def _distance(row: Row) -> tuple[float, int]:
 
 
 def _sample_ids(prints: Fingerprints, images: np.ndarray) -> np.ndarray:
-    """All samples of some images: int64, ascending."""
+    """Return all samples of some images: int64, ascending."""
     ids = [prints.samples(image) for image in np.unique(images).tolist()]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
 

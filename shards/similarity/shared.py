@@ -1,7 +1,7 @@
-"""Images that shard sets share: what was trained on is easy to score.
+"""Equal images of several shard sets: images that were trained on are too easy to score.
 
-Compared are pixels, by digest; of sets that were cut from one source also the names in it. What was
-stored in another way, of another source, is for `python -m shards.overlap`.
+Pixels are compared by digest, and for sets from the same source also the names in it. For images
+that were stored in another way, from another source, there is `python -m shards.overlap`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shards.sources.registry import FORMATS
 CHUNK = 4096
 NAMES_SHOWN = 3
 MAX_CLASSES_NAMED = 20
-"""More class names make a command that nobody can read."""
+"""Largest number of class names in a command; with more it would be too long to read."""
 EXCLUSIONS = "shared.jsonl"
 Pair = tuple[str, str]
 """Names of two sets."""
@@ -35,27 +35,27 @@ class Shared:
     """Equal images of two sets."""
 
     one: str
-    """A set, or in words what a run was trained on."""
+    """Name of a set, or a description of the images that a run was trained on."""
     other: str
     ids: np.ndarray
-    """The samples of `other` that `one` has too: int64, ascending."""
+    """Ids of the samples of `other` that are in `one` too: int64, ascending."""
 
 
 class Pixels(Protocol):
     """Images that are read by number."""
 
     def __len__(self) -> int:
-        """Their number."""
+        """The number of images."""
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """int64 [B] -> uint8 [B, H, W, C]."""
+        """Read the images of these numbers: int64 [B] -> uint8 [B, H, W, C]."""
 
 
 def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
-    """The images that shard sets share, each pair of sets once.
+    """Find the images that shard sets share, with one entry for each pair of sets.
 
-    Compared by pixels are the pairs of `compared`, and those that were cut from one source or hold
-    the same shards.
+    Pixels are compared for the pairs of `compared`, for sets from the same source, and for sets
+    that hold the same shards.
     """
     copies = [
         (one, other)
@@ -67,7 +67,7 @@ def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
 
 
 def shared_names(sets: Mapping[str, ShardSet]) -> list[Shared]:
-    """The images that sets took from one source by one name, however they are stored."""
+    """Find images of the same name from the same source, even if they are stored differently."""
     pairs = _of_one_source(sets)
     names = {name: _digests_of_names(sets[name]) for name in {*itertools.chain(*pairs)}}
     return equal(names, pairs)
@@ -82,7 +82,7 @@ def _of_one_source(sets: Mapping[str, ShardSet]) -> list[Pair]:
 
 
 def shared_images(sets: Mapping[str, Pixels], pairs: Iterable[Pair] | None = None) -> list[Shared]:
-    """The images whose pixels are equal, of the pairs of `compared` or of other `pairs`."""
+    """Find the images with equal pixels, for some pairs of sets; by default those of `compared`."""
     pairs = list(dict.fromkeys(compared(sets) if pairs is None else pairs))
     wanted = {*itertools.chain(*pairs)}
     all_digests = {name: digests(_chunks_of(sets[name])) for name in sets if name in wanted}
@@ -90,7 +90,7 @@ def shared_images(sets: Mapping[str, Pixels], pairs: Iterable[Pair] | None = Non
 
 
 def shared_files(sets: Mapping[str, ShardSet], pairs: Iterable[Pair]) -> list[Shared]:
-    """The images of encoded sets whose files are equal: nothing is decoded for that."""
+    """Find the images of encoded sets whose files are equal, without decoding them."""
     pairs = list(pairs)
     all_digests = {
         name: np.array(
@@ -107,13 +107,17 @@ def shared_files(sets: Mapping[str, ShardSet], pairs: Iterable[Pair]) -> list[Sh
 
 
 def compared(names: Iterable[str]) -> list[Pair]:
-    """The bank, the first, with all others, the test set, the second, with all that follow."""
+    """Return the pairs that scoring compares.
+
+    The first set (the bank) is compared with all others, and the second (the test set) with all
+    that follow.
+    """
     names = list(names)
     return [(one, other) for i, one in enumerate(names[:2]) for other in names[i + 1 :]]
 
 
 def equal(all_digests: Mapping[str, np.ndarray], pairs: Iterable[Pair]) -> list[Shared]:
-    """The samples of pairs of sets that have equal digests."""
+    """Find the samples with equal digests, for pairs of sets."""
     found = [
         Shared(one, other, np.flatnonzero(np.isin(all_digests[other], all_digests[one])))
         for one, other in dict.fromkeys(pairs)
@@ -122,7 +126,7 @@ def equal(all_digests: Mapping[str, np.ndarray], pairs: Iterable[Pair]) -> list[
 
 
 def each_pair_once(found: Iterable[Shared]) -> list[Shared]:
-    """What was found of a pair of sets in several ways, together."""
+    """Join the samples that were found for the same pair of sets in several ways."""
     ids: dict[Pair, np.ndarray] = {}
     for shared in found:
         pair = shared.one, shared.other
@@ -131,7 +135,7 @@ def each_pair_once(found: Iterable[Shared]) -> list[Shared]:
 
 
 def digests(chunks: Iterable[np.ndarray]) -> np.ndarray:
-    """16 bytes for each image, or row of numbers, of its values and its shape: V16 [N]."""
+    """Return a digest of the values and the shape of each image or row of numbers: V16 [N]."""
     found = []
     for values in chunks:
         shape = repr(values.shape[1:]).encode()
@@ -158,17 +162,18 @@ def _digest(content: bytes) -> bytes:
 
 
 def share_shards(one: Manifest, other: Manifest) -> bool:
-    """Whether a shard of one is in the other, byte by byte."""
+    """Return True if the sets have a shard in common, byte by byte."""
     return not {s.sha256 for s in one.shards}.isdisjoint(s.sha256 for s in other.shards)
 
 
 def share_source(one: Manifest, other: Manifest) -> bool:
-    """Equal files, split and a label in common (none named = all), so equal images among them.
+    """Return True if two sets take images of the same split and label from the same files.
 
-    Unless exclusion lists part them: a name in the source then tells of each image.
+    Two such sets have images in common, unless exclusion lists separate them. A set without a list
+    of labels has all labels.
 
-    Of an unpacked data set whose splits are lists (DTD), the digest is of the split's images only,
-    so that what its splits have in common is not found here.
+    The splits of an unpacked DTD are lists of files, and the digest is only of the images of the
+    split, so images that its splits have in common are not found here.
     """
     sources = [{source.sha256 for source in m.sources} for m in (one, other)]
     labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
@@ -177,16 +182,19 @@ def share_source(one: Manifest, other: Manifest) -> bool:
 
 
 def _has_disjoint_splits(manifest: Manifest) -> bool:
-    """Whether the splits are different images of one archive; of one's own they are only names."""
+    """Return True if the splits of the source have no image in common.
+
+    For a user's own images a split is only a name.
+    """
     known = FORMATS.get(manifest.source)  # None if a later version built the set
     return known is not None and bool(known.splits) and known.are_splits_disjoint
 
 
-# ---- what to say of it ----------------------------------------------------------------------
+# ---- messages -------------------------------------------------------------------------------
 
 
 def told(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
-    """What sets share, with the names of the first images of each pair."""
+    """Describe the shared images, with the names of the first images of each pair of sets."""
     texts = []
     for shared in found:
         names = sets[shared.other].names()
@@ -198,9 +206,9 @@ def told(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
 
 
 def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
-    """The commands that build a set again without what others have too.
+    """Return the commands that build a set again without the images that others have too.
 
-    Of several such sets, those for the first; the others are named.
+    If there are several such sets, the commands are for the first one and the others are named.
     """
     others = list(dict.fromkeys(shared.other for shared in found))
     other = sets[others[0]]
@@ -222,9 +230,9 @@ def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
 
 
 def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:
-    """The command that builds a set again, without the images of a list.
+    """Return the command that builds a set again without the images of a list.
 
-    A manifest knows what its source is called, not where it is: that is `PATH/TO/NAME`.
+    A manifest knows the name of its source but not its folder, so the command has `PATH/TO/NAME`.
     """
     names = [source.file for source in manifest.sources]
     source = f"PATH/TO/{names[0]}" if len(names) == 1 else f"PATH/TO/FOLDER_OF_{manifest.source}"
@@ -256,10 +264,11 @@ def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:
 
 
 def refuse(found: Sequence[Shared], sets: Mapping[str, ShardSet], or_else: str) -> None:
-    """Refuse what sets share.
+    """Refuse sets that share images.
 
     Raises:
-        UserError: Names sets, counts, images and the commands that mend it, then `or_else`.
+        UserError: `found` is not empty. The message has the sets, counts and first images, the
+            commands that build the sets without them, and `or_else`.
     """
     if found:
         raise UserError(
