@@ -1,4 +1,4 @@
-"""Building: what is stored, in which order, and that nothing but the request decides the bytes."""
+"""A build stores the right images in the right order, and only the request decides the bytes."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""DALI's verdict on encoded images, in a process that may die of them."""
+"""DALI's answers about encoded images, from a process that may crash on them."""
 
 import io
 import subprocess
@@ -48,7 +48,7 @@ def process():
 
 
 def started(monkeypatch, code: str) -> list[subprocess.Popen]:
-    """Let the process run this code; returns those that are started."""
+    """Let the process run this code; return the list of processes that are started."""
     processes = []
     popen = subprocess.Popen
 

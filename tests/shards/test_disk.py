@@ -1,4 +1,4 @@
-"""File systems that lack something: told once and passed over; and damage, which is not."""
+"""File systems that lack something get one note and work goes on; damage is always an error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _nothing_told(monkeypatch) -> None:
 
 
 def answering(monkeypatch, number: int, *, folders: bool = True, files: bool = False) -> None:
-    """Let `os.fsync` fail with an error, as the system does: without a name."""
+    """Let `os.fsync` fail with an error that names no file, as the system does."""
 
     def fsync(handle) -> None:
         is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
@@ -65,12 +65,12 @@ def without_locks(monkeypatch, number: int) -> None:
 
 
 def builds(folder: Path) -> None:
-    """A set."""
+    """Build a set."""
     verify_shards(build_npy_set(folder, "set", smooth_images(4, 8, 1, seed=1)))
 
 
 def saves(folder: Path) -> None:
-    """The start of a run, and two checkpoints, of which one is kept."""
+    """Start a run and save two checkpoints, of which one is kept."""
     model = dataclasses.replace(RECIPES["demo-cpu"]().model, width=12, depth=1, heads=2)
     config = dataclasses.replace(
         RECIPES["demo-cpu"](), in_dist=Path("x"), out=folder / "run", model=model,
@@ -88,7 +88,7 @@ def saves(folder: Path) -> None:
 
 
 def scores(folder: Path) -> None:
-    """Two scorings, of which the second replaces the first."""
+    """Write the output folders of two scorings, of which the second replaces the first."""
     for text in ("first", "second"):
         with complete_folder(folder / "out") as partial:
             (partial / "results.json").write_text(text)
@@ -97,7 +97,7 @@ def scores(folder: Path) -> None:
 
 
 def exports(folder: Path) -> None:
-    """A file of its own."""
+    """Write a file and replace it."""
     write_new_file(folder / "file.csv", [b"one"])
     replace_file(folder / "file.csv", [b"two"])
     assert (folder / "file.csv").read_bytes() == b"two"
@@ -139,14 +139,14 @@ def test_damage_is_an_error_that_names_a_file(work, number: int, tmp_path, monke
 
 
 def test_a_file_handle_that_is_no_good_is_an_error(tmp_path, monkeypatch) -> None:
-    """Which some answer of a folder."""
+    """Some file systems give this answer for a folder; there it is only a lack."""
     answering(monkeypatch, errno.EBADF, files=True)
     with pytest.raises(OSError, match="Bad file descriptor: .*/.file.csv"):
         exports(tmp_path)
 
 
 def test_a_folder_whose_names_may_not_be_read_is_not_synced(tmp_path, monkeypatch, capfd) -> None:
-    """Root may read all, so the system's answer is put in its mouth."""
+    """The tests may run as root, which may read everything, so the answer is simulated."""
     folder, real = tmp_path / "folder", os.open
     folder.mkdir()
 
@@ -162,7 +162,7 @@ def test_a_folder_whose_names_may_not_be_read_is_not_synced(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_what_cannot_be_written_has_a_name(error: int, tmp_path, monkeypatch) -> None:
-    """A full disk tells of a write, but not of which file."""
+    """The system's error for a full disk does not name the file."""
     with pytest.raises(OSError, match=f"{os.strerror(error)}: '{tmp_path / 'out'}'"):
         with complete_folder(tmp_path / "out"):
             raise OSError(error, os.strerror(error))
@@ -201,7 +201,7 @@ def test_a_lock_that_fails_is_an_error_that_names_it(work, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("number", [None, errno.EACCES])
 def test_who_has_a_lock_is_named(number: int | None, tmp_path, monkeypatch) -> None:
-    """Some shares answer as to a missing permission."""
+    """Some network shares give EACCES, the error of a missing permission."""
     with locked(tmp_path / "x", "it is held"):
         if number:
             without_locks(monkeypatch, number)
@@ -215,7 +215,7 @@ def test_who_has_a_lock_is_named(number: int | None, tmp_path, monkeypatch) -> N
 
 
 def test_a_lock_whose_folder_was_removed_is_taken_anew(tmp_path, monkeypatch) -> None:
-    """By who had it, between the opening of the file and the lock."""
+    """Another process removes it after the file is opened and before the lock is taken."""
     taken = []
 
     def flock(file, how) -> None:
@@ -305,7 +305,7 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch) -
 
 
 def test_a_folder_of_a_containers_image_is_moved(tmp_path, monkeypatch) -> None:
-    """Overlayfs does not rename what lies in a lower layer."""
+    """Overlayfs does not rename a folder that lies in a lower layer."""
     rename = os.rename
 
     def overlay(source, to, **options) -> None:
@@ -332,7 +332,7 @@ def test_a_mount_is_no_output_folder_and_that_is_told_before_the_work(tmp_path, 
 
 
 def test_an_array_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch, capfd) -> None:
-    """As some that are mounted for direct reading."""
+    """Some file systems that are mounted for direct reading cannot map files."""
 
     def refusing(*_, **__) -> None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))

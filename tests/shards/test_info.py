@@ -1,4 +1,4 @@
-"""What is shown of a set is what the files that it was built of hold."""
+"""The facts that are shown of a set agree with the files that it was built from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.shard_cases import assert_user_error, npy_set, random_images,
 
 
 def class_folders(folder: Path, counts: list[int], size_px: int = 6) -> Path:
-    """A set with this many samples of the classes c00, c01, ...; each image has its own colours."""
+    """Build a set with these numbers of samples of the classes c00, c01, ...; all images differ."""
     images = iter(random_images(sum(counts), size_px, 3, seed=8))
     for label, count in enumerate(counts):
         (folder / "src" / f"c{label:02d}").mkdir(parents=True)
@@ -38,7 +38,7 @@ def class_folders(folder: Path, counts: list[int], size_px: int = 6) -> Path:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *directories: Path) -> list[str]:
-    """The lines that the command prints, without what only draws, and with single spaces."""
+    """Return the lines that the command prints, without drawing characters and double spaces."""
     main([str(directory) for directory in directories])
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
@@ -49,7 +49,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def official_images() -> np.ndarray:
-    """uint8 [3000,28,28]."""
+    """Read the images of the sample: uint8 [3000,28,28]."""
     data = gzip.decompress((SAMPLE / "t10k-images-idx3-ubyte.gz").read_bytes())
     return np.frombuffer(data, np.uint8, offset=16).reshape(-1, 28, 28)
 
@@ -165,7 +165,7 @@ def test_statistics_are_those_of_the_first_samples(tmp_path, monkeypatch, limit,
 
 
 def place_of(picture: np.ndarray, sheet: np.ndarray) -> tuple[int, int]:
-    """Top and left of the one place where a picture is in a sheet (both uint8 [H,W,3])."""
+    """Find the top and left of a picture in a sheet (both uint8 [H,W,3]); it is there once."""
     height, width, _ = picture.shape
     row = np.lib.stride_tricks.sliding_window_view(sheet, width, axis=1)
     tops, lefts = np.nonzero((row == picture[0].T).all(axis=(2, 3)))
@@ -179,7 +179,7 @@ def place_of(picture: np.ndarray, sheet: np.ndarray) -> tuple[int, int]:
 
 
 def assert_rows(sheet: np.ndarray, rows: list[list[np.ndarray]]) -> None:
-    """Pictures of a row have one top, those of a column one left, in reading order; no others."""
+    """Check that the pictures stand in rows and columns, in this order, and that no other does."""
     places = [[place_of(picture, sheet) for picture in row] for row in rows]
     tops = [{top for top, _ in row} for row in places]
     assert all(len(top) == 1 for top in tops)
@@ -192,12 +192,12 @@ def assert_rows(sheet: np.ndarray, rows: list[list[np.ndarray]]) -> None:
     for row, pictures in zip(places, rows, strict=True):
         for (top, left), picture in zip(row, pictures, strict=True):
             rest[top : top + picture.shape[0], left : left + picture.shape[1]] = 255
-    # What is left is white, but for the titles before the first column.
+    # The rest is white, except for the row titles before the first column.
     assert (rest[:, longest[0] :] == 255).all()
 
 
 def enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """Each pixel as a square: uint8 [H*factor,W*factor,3]."""
+    """Draw each pixel as a square: uint8 [H*factor,W*factor,3]."""
     rgb = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
     return np.kron(rgb, np.ones((factor, factor, 1), np.uint8))
 
@@ -216,7 +216,7 @@ def test_a_labelled_sheet_has_a_row_for_each_class(tmp_path, capsys) -> None:
         ids = [int(name) for name in names if labels[int(name)] == label][:10]
         rows.append([enlarged(images[i][..., None], 3) for i in ids])
     assert_rows(sheet, rows)
-    # Each row has a title before it, which ends where the row does.
+    # Each row has a title to its left, which is not higher than the row.
     first_left = place_of(rows[0][0], sheet)[1]
     inked = (sheet[:, :first_left] < 100).any(axis=(1, 2))
     for row in rows:

@@ -1,4 +1,4 @@
-"""What is found between sets is what plain loops over all pairs of images find."""
+"""The shared images that are found are those that plain loops over all pairs find."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ U64 = st.integers(0, 2**64 - 1)
 
 
 def make_set(out: Path, images: np.ndarray, **fields: object) -> Path:
-    """A set of images, uint8 [N,S,S,C]; the name of each is its number."""
+    """Build a set of images, uint8 [N,S,S,C]; the name of each image is its number."""
     np.save(out.with_suffix(".npy"), images)
     request = BuildRequest(
         source="npy",
@@ -48,7 +48,7 @@ def make_set(out: Path, images: np.ndarray, **fields: object) -> Path:
 
 
 def crops(count: int) -> list[Image.Image]:
-    """Pieces of 80 px of two photographs that have nothing in common, without plain sky."""
+    """Return pieces of 80 px of two photographs; they have nothing in common, and no plain sky."""
     pieces = []
     for photograph in map(Image.fromarray, load_sample_images().images):
         for top, left in itertools.product(range(0, 427 - 80, 80), range(0, 640 - 80, 80)):
@@ -77,13 +77,13 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def stack(images: Sequence[Image.Image]) -> np.ndarray:
-    """uint8 [N,S,S,C]."""
+    """Stack images of one size: uint8 [N,S,S,C]."""
     pixels = np.stack([np.asarray(image) for image in images])
     return pixels if pixels.ndim == 4 else pixels[..., None]
 
 
 def flat(count: int, size_px: int = 32, channels: int = 3) -> np.ndarray:
-    """Images of one colour each, neighbours alike: uint8 [count,S,S,C]."""
+    """Make images of one colour each; neighbours have similar colours: uint8 [count,S,S,C]."""
     levels = (np.arange(count) * 3 % 256).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (count, size_px, size_px, channels)).copy()
 
@@ -93,7 +93,7 @@ def as_pillow(pixels: np.ndarray) -> Image.Image:
 
 
 def expected_pairs(a: np.ndarray, b: np.ndarray, max_bits: int, max_levels: float) -> dict:
-    """(number in a, number in b) -> (kind, bits, levels), image by image."""
+    """Compare all images: (number in a, number in b) -> (kind, bits, levels)."""
     found = {}
     for (i, one), (j, other) in itertools.product(enumerate(a), enumerate(b)):
         digests = [hashlib.sha256(x.tobytes()).digest() for x in (one, other)]
@@ -117,7 +117,7 @@ def expected_pairs(a: np.ndarray, b: np.ndarray, max_bits: int, max_levels: floa
 
 
 def expected_groups(pairs: dict) -> dict:
-    """What `as_told` gives, from all pairs: the near ones join what they touch, one by one."""
+    """Compute the result of `as_told` from all pairs: near pairs join their images one by one."""
     found = {}
     for kind in ("exact", "near"):
         of_kind = {pair: facts[1:] for pair, facts in pairs.items() if facts[0] == kind}
@@ -136,7 +136,7 @@ def expected_groups(pairs: dict) -> dict:
 
 
 def as_told(groups: Sequence[Group]) -> dict:
-    """(kind, numbers in a, numbers in b) -> (bits, levels); the names are the numbers."""
+    """Read groups: (kind, numbers in a, numbers in b) -> (bits, levels); numbers are names."""
     found = {}
     for one in groups:
         numbers = (frozenset(map(int, names)) for names in (one.a_names, one.b_names))
@@ -150,7 +150,7 @@ def found_groups(directories: Sequence[Path], limits: Limits | None = None, **op
 
 
 def photographs_and_more(size_px: int, channels: int, seed: int) -> np.ndarray:
-    """Photographs altered in a random way, noise, plain images, and some of them more than once."""
+    """Make randomly altered photographs, noise and plain images, some of them more than once."""
     rng = np.random.default_rng(seed)
     images = []
     for piece in crops(24):
@@ -213,7 +213,7 @@ def test_counts_and_samples_are_those_of_the_groups(tmp_path) -> None:
 def test_close_hashes_are_those_with_few_differing_bits(rows, columns, max_bits) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near_duplicates, "TILE_COLUMNS", 5)
-        # Relatives of the rows, so that small distances occur.
+        # Altered copies of the rows, so that small distances occur.
         columns = columns + [row ^ 7 << i for i, row in enumerate(rows)]
         found = {}
         arrays = np.array(rows, np.uint64), np.array(columns, np.uint64)
@@ -256,7 +256,7 @@ def test_the_order_of_the_sets_and_the_threads_change_nothing(tmp_path) -> None:
 
 
 def altered(image: Image.Image) -> dict[str, Image.Image]:
-    """Copies of a photograph that are stored in another way, at 32 px."""
+    """Make copies of a photograph that are stored in other ways, at 32 px."""
     resampling = Image.Resampling
     return {
         "bilinear": small(image, 32, resampling.BILINEAR),
@@ -321,7 +321,7 @@ def test_what_is_documented_as_not_found_is_not(tmp_path) -> None:
 
 
 def count_compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pairs are compared by their pixels each time."""
+    """Record the number of pairs in each comparison of pixels."""
     held: list[int] = []
     levels_of = near_duplicates.pixel_levels
 
@@ -334,7 +334,7 @@ def count_compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_plain_images_are_compared_some_at_a_time(tmp_path, monkeypatch) -> None:
-    """All of them hash alike; no more of their pixels are held than a block has."""
+    """All have the same hash; no more pixels than those of a block are held."""
     monkeypatch.setattr(near_duplicates, "BLOCK_BYTES", 50 * 8 * 8 * 3)
     held = count_compared(monkeypatch)
     a, b = flat(80, 8), flat(60, 8) + 1
@@ -355,7 +355,7 @@ def test_equal_images_of_a_set_are_compared_once(tmp_path, monkeypatch) -> None:
 
 
 def test_what_is_written_grows_with_the_samples_and_not_with_their_pairs(tmp_path) -> None:
-    """Of equal images, and of different ones that are all near each other."""
+    """The file stays short for equal images, and for images that are all near each other."""
     for kind, images in (("exact", np.zeros((60, 8, 8, 3), np.uint8)), ("near", flat(60, 8) // 9)):
         sizes = []
         for count in (30, 60):
@@ -371,7 +371,7 @@ def test_what_is_written_grows_with_the_samples_and_not_with_their_pairs(tmp_pat
 
 
 def test_of_many_near_pairs_few_are_held(tmp_path, monkeypatch) -> None:
-    """Pictures of one camera: all near each other; the closest of each is still the right one."""
+    """All pictures of one camera are near; the closest pair of each is still the right one."""
     monkeypatch.setattr(near_pairs, "HELD_PAIRS", 100)
     held = []
     thin = near_pairs.NearPairs.thin
@@ -492,7 +492,7 @@ def test_mistakes_are_one_line(tmp_path) -> None:
         ([a, b, "--exclude-from", copy, "--exclude-list", new], ["exclude_from", str(copy)]),
         ([a, b, "--exclude-from", a], ["go together"]),
         ([a, b, "--exclude-list", new], ["go together"]),
-        # Before anything is compared.
+        # The error comes before anything is compared.
         ([a, "none", "--out", there], ["there", "exists already"]),
         ([a, "none", "--exclude-from", a, "--exclude-list", there], ["there", "exists already"]),
         ([a, b, "--exclude-from", a, "--exclude-list", new, "--out", new], ["are both", str(new)]),
@@ -517,7 +517,7 @@ def test_the_command_as_a_process(tmp_path) -> None:
 
 
 def test_without_the_package_of_the_hash(tmp_path, monkeypatch) -> None:
-    """The command line is understood all the same, because nothing imports it before."""
+    """The command line is parsed all the same, because nothing imports the package earlier."""
     assert "imagehash" not in vars(near_duplicates)
     monkeypatch.setitem(sys.modules, "imagehash", None)
     a = make_set(tmp_path / "a", random_images(3))

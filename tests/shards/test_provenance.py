@@ -1,4 +1,4 @@
-"""Official files that were packed anew: known by what is in them, and refused if that differs."""
+"""Official archives that were packed again are known by their contents, or refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support import source_cases as cases
 from tests.support.shard_cases import contents as files_of
 
 Files = dict[str, bytes]
-"""Name in an archive -> content."""
+"""Name in an archive -> content of the file."""
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -47,7 +47,7 @@ PACKED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "places365_val.txt",
     ),
 }
-"""Format -> what writes it, a split of it, a file that may be packed anew, and one in that."""
+"""Format -> function that writes it, a split, an archive to pack again, a file in that archive."""
 
 
 def unpacked(path: Path) -> Files:
@@ -58,7 +58,7 @@ def unpacked(path: Path) -> Files:
 
 
 def pack(path: Path, files: Files) -> None:
-    """As another program would: another order, other times, another compression."""
+    """Pack as another program would: in another order, with other times and compression."""
     if ".tar" not in path.suffixes:
         (data,) = files.values()
         path.write_bytes(gzip.compress(data, 1, mtime=7))
@@ -79,7 +79,7 @@ def md5_of(data: bytes) -> str:
 
 @pytest.fixture(params=PACKED)
 def case(request, tmp_path: Path, monkeypatch) -> tuple[Path, Callable[..., Manifest]]:
-    """A file of a small data set that is "published", and what builds a set of the data set."""
+    """Return a file of a small "published" data set, and a request that builds a set of it."""
     name = request.param
     write, split, file_name, _ = PACKED[name]
     write(tmp_path / "src")
@@ -120,7 +120,7 @@ def test_a_file_in_it_that_differs_is_named(case, request, tmp_path: Path) -> No
     *_, name = PACKED[request.node.callspec.params["case"]]
     files = unpacked(path)
     (changed,) = (one for one in files if Path(one).name == name)
-    # A space in a text, which means nothing there; in the others one bit.
+    # In a text, add a space that has no meaning; in other files, change one bit.
     data = files[changed]
     files[changed] = data.replace(b" ", b"  ", 1) if name.endswith(".txt") else flipped(data)
     pack(path, files)

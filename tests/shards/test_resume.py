@@ -1,4 +1,4 @@
-"""A build that fails, is killed or interrupted: nothing half-done, and no work lost."""
+"""A build that fails, is killed or is interrupted leaves no half set and loses no work."""
 
 import dataclasses
 import errno
@@ -67,7 +67,7 @@ def test_a_failed_build_goes_on_where_it_was(tmp_path: Path, monkeypatch) -> Non
 
 
 def leave_all_shards(request: BuildRequest, monkeypatch) -> None:
-    """A build that fails when all its shards are finished."""
+    """Run a build that fails when all its shards are finished."""
     with monkeypatch.context() as patch:
         patch.setattr(build_module, "_assemble", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -164,7 +164,7 @@ from shards.sources.arrays import Images
 def slow(self, indexes, out):
     time.sleep(0.2)
 Images.read_into = slow
-# Whoever runs the tests in the background lets them ignore it.
+# Tests that run in the background inherit that SIGINT is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 cli.run(lambda: build.main(sys.argv[1:]))
@@ -172,7 +172,7 @@ cli.run(lambda: build.main(sys.argv[1:]))
 
 
 def await_a_shard(folder: Path, process: subprocess.Popen) -> None:
-    """Wait until a build of `folder`/set has finished its first."""
+    """Wait until a build of `folder`/set has finished its first shard."""
     wait_until(
         lambda: list(folder.glob(".set.partial/parts/*.json")) or process.poll() is not None,
         "a shard is finished",

@@ -1,4 +1,4 @@
-"""What sets share is told by names, with the commands that mend it; and before a training too."""
+"""Shared images are named, with the commands that remove them, also before a training starts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMS = {
 
 
 def photos(folder: Path, first_seed: int, count: int = 6) -> Path:
-    """PNGs of 30 x 20 px in two class folders, one with a name that a shell would take apart."""
+    """Write PNGs of 30 x 20 px in two class folders; one name needs quotes in a shell."""
     for number, pixels in enumerate(smooth_images(count, 30, 3, seed=first_seed)):
         path = folder / ("a cat's" if number % 2 else "dog") / f"{first_seed}-{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def class_set(src: Path, out: Path, **fields: object) -> Path:
 
 
 def sets_that_share(tmp_path: Path, **fields: object) -> tuple[Path, Path, Path]:
-    """The folders of a training and a test set that have two photos in common, and its photos."""
+    """Build a training and a test set with two photos in common; return folders and photos."""
     own, test = photos(tmp_path / "own", 1), photos(tmp_path / "test photos", 2)
     for name in ("dog/1-2.png", "a cat's/1-3.png"):
         shutil.copy(own / name, test / name)
@@ -61,7 +61,7 @@ def sets_that_share(tmp_path: Path, **fields: object) -> tuple[Path, Path, Path]
 
 
 def run_printed(message: str, photos: Path, folder: Path, monkeypatch) -> Path:
-    """Run the commands that a refusal tells; the set that is made."""
+    """Run the commands of an error message, and return the set that they make."""
     told = message.split("build in-dist-test again without them: ")[1].split("; ")[0]
     overlap, rebuild = told.split(", then ")
     monkeypatch.chdir(folder)
@@ -142,7 +142,7 @@ def test_auxiliary_images_are_compared_too(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("other", [{"encoding": "jpg"}, {"resize": "pillow-bilinear"}])
 def test_a_training_refuses_images_of_one_source_in_other_pixels(other, tmp_path: Path) -> None:
-    """As the scorer does afterwards; which of them are shared is known from how they were cut."""
+    """The scorer refuses them too; the test knows the shared images from how the sets were cut."""
     source, folders = photos(tmp_path / "own", 1), []
     files = sorted(str(path.relative_to(source)) for path in source.rglob("*.png"))
     for name, kept, fields in (("train", files[:4], {}), ("test", files[2:], other)):
@@ -195,5 +195,5 @@ def test_a_run_goes_on_with_another_test_set_or_none(tmp_path: Path) -> None:
     run = config_of(in_dist=tmp_path, in_dist_test=tmp_path / "test")
     fields = to_fields(run)
     assert from_fields(fields) == run
-    del fields["in_dist_test"]  # as a run has it that began before there was such a field
+    del fields["in_dist_test"]  # A run of an older version has no such field.
     assert first_difference(run, from_fields(fields)) is None

@@ -1,4 +1,4 @@
-"""Publication: whole or not at all, one builder at a time, and no finished shard made twice."""
+"""A set appears whole or not at all, one process builds it, and no shard is made twice."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ from tests.support.waiting import LIMIT_S
 
 
 def finish(work: Workplace, number: int) -> Part:
-    """A finished shard, of no sense but with right digests."""
+    """Write a finished shard with meaningless content and correct digests."""
     tar, idx = f"tar {number}".encode(), f"idx {number}".encode()
     (work.set_folder / f"s-{number}.tar").write_bytes(tar)
     (work.set_folder / f"s-{number}.idx").write_bytes(idx)
@@ -199,7 +199,7 @@ def test_leftovers_are_removed_only_beside_a_finished_set(tmp_path: Path) -> Non
 
 
 def test_parts_that_cannot_be_removed_keep_their_identity(tmp_path: Path, monkeypatch) -> None:
-    """Without it the next build would take them for those of another request."""
+    """Without the identity, the next build would take them for shards of another request."""
     unlink = os.unlink
 
     def failing(path, *arguments, **options) -> None:
