@@ -1,4 +1,4 @@
-"""Operations of the DALI views against Pillow, torchvision and numpy, in levels.
+"""The operations of the DALI engine against Pillow, torchvision and numpy, in levels.
 
 Each operation and whole views on many draws are in `test_parity.py`; here are their edges.
 """
@@ -36,18 +36,18 @@ ORDERS = np.array(list(itertools.permutations(range(4))), np.uint8)
 
 
 def error(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Mean and largest absolute difference in levels."""
+    """Return the mean and the largest absolute difference, in levels."""
     difference = np.abs(ours.astype(np.float32) - theirs)
     return float(difference.mean()), float(difference.max())
 
 
 def views(images: np.ndarray, params: ViewParams, side_px: int, space: str) -> np.ndarray:
-    """Levels [B, side, side, C]."""
+    """Return the views as levels [B, side, side, C]."""
     return render_by_dali(images, params, side_px, device="cpu", in_source_space=space == "source")
 
 
 def unchanged(images: np.ndarray, **given: np.ndarray) -> ViewParams:
-    """Draws of whole images that change nothing but what is given."""
+    """Return parameters of whole images in which only the given values change something."""
     return replace(neutral(len(images), images.shape[1]), **given)
 
 
@@ -78,7 +78,7 @@ def test_a_flip_mirrors_the_view_left_to_right(images, space) -> None:
 
 
 @SPACES
-def test_nothing_outside_of_the_crop_is_read(space) -> None:
+def test_no_pixel_outside_the_crop_is_read(space) -> None:
     box = {
         "crop_start": np.full((COUNT, 2), 8, np.int32),
         "crop_shape": np.full((COUNT, 2), 16, np.int32),
@@ -98,7 +98,7 @@ def test_nothing_outside_of_the_crop_is_read(space) -> None:
 
 
 def one_by_one(images: np.ndarray, params: ViewParams) -> np.ndarray:
-    """Jitter but for the hue by torchvision, nothing clipped or rounded by us: float levels."""
+    """Return torchvision's jitter without the hue, not clipped or rounded: float levels."""
     results = []
     for i, image in enumerate(torch.from_numpy(images).movedim(-1, 1).float() / 255):
         for operation in params.jitter_order[i]:
@@ -165,7 +165,7 @@ def test_hue_turns_by_degrees(space) -> None:
     right, wrong = (
         tv.adjust_hue(planes, turn).movedim(1, -1).numpy() for turn in (36 / 360, -36 / 360)
     )
-    # YIQ's rotation is not HSV's: size and direction of the change are alike, not each pixel.
+    # A rotation in YIQ differs from HSV's: only the size and the direction of the change agree.
     assert 0.6 < error(ours, RGB)[0] / error(right, RGB)[0] < 1.6
     assert error(ours, right)[0] < 0.7 * error(ours, wrong)[0]
 
@@ -180,7 +180,7 @@ def test_hue_keeps_the_luma() -> None:
 # Blur.
 
 
-def test_a_kernel_has_the_deviation_that_was_asked_for() -> None:
+def test_a_kernel_has_the_requested_deviation() -> None:
     sigma_px = np.array([0.0, 0.1, 0.3, 0.5, 1.0, 2.0])
     kernels = blur_kernels(sigma_px)
     place = np.arange(kernels.shape[-1]) - kernels.shape[-1] // 2

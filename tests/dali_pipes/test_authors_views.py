@@ -1,4 +1,4 @@
-"""Negatives that are turned before their colours change, against the authors' order of steps."""
+"""Negatives that are turned before colour jitter, against the authors' order of operations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENGINES = pytest.mark.parametrize("engine", ["product", "dali"])
 
 
 def levels(views: torch.Tensor) -> np.ndarray:
-    """[..., 3, s, s] -> [..., s, s, 3]."""
+    """Return levels [..., s, s, 3] of views [..., 3, s, s]."""
     return views.float().movedim(-3, -1).numpy() * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
@@ -37,7 +37,7 @@ def negatives(
     order: StreamOrder = ORDER,
     dtype: torch.dtype = torch.float32,
 ) -> list[tuple[GroupParams, np.ndarray]]:
-    """Draws and levels [V, B, s, s, 3] of the negative views of the first step."""
+    """Return parameters and levels [V, B, s, s, 3] of the negative views of the first step."""
     loader = TrainLoader(
         shards, None, spec, strategy, order, torch.device("cpu"), LoaderConfig(engine), dtype
     )
@@ -57,13 +57,13 @@ def images_of(shards: ShardSet, strategy: str, order: StreamOrder = ORDER) -> np
     [
         ("product", SPEC, torch.float32),
         ("product", SPEC, torch.bfloat16),
-        ("dali", NO_HUE, torch.float32),  # whose hue turns in YIQ
+        ("dali", NO_HUE, torch.float32),  # its hue turns in YIQ
         ("dali", dataclasses.replace(NO_HUE, photometric_space="view"), torch.bfloat16),
     ],
     ids=["product", "product bf16", "dali", "dali bf16 in view space"],
 )
 def test_early_turns_make_the_views_of_the_authors(rgb_set, engine, spec, dtype) -> None:
-    """To within what Pillow loses by its whole levels, which are cut off at each operation."""
+    """The tolerance is what Pillow loses, because each of its operations truncates levels."""
     images = images_of(rgb_set, "rot-any-early-in")
     late = negatives(rgb_set, "rot-any-in", spec, engine)
     for number, (group, ours) in enumerate(
@@ -108,8 +108,8 @@ def test_corners_are_as_often_black_as_with_the_authors(rgb_set, engine) -> None
 
 
 @ENGINES
-def test_terms_of_one_source_may_be_early_and_late(rgb_set, engine) -> None:
-    """Each image gets what its own term says, whatever the others of the source are."""
+def test_terms_of_one_branch_may_be_early_and_late(rgb_set, engine) -> None:
+    """Each image is shifted as its own term says, whatever the other terms of the branch are."""
     strategy = "rot-any-early-in|perm-4-in|rot-in"
     images = images_of(rgb_set, strategy)
     for group, ours in negatives(rgb_set, strategy, NO_HUE, engine):
@@ -130,8 +130,8 @@ def test_terms_of_one_source_may_be_early_and_late(rgb_set, engine) -> None:
 
 
 @ENGINES
-def test_an_early_source_leaves_all_other_views_as_they_are(rgb_set, aux_set, engine) -> None:
-    """Bit for bit, before it and behind it in the batch."""
+def test_an_early_branch_leaves_all_other_views_as_they_are(rgb_set, aux_set, engine) -> None:
+    """Views before and after it in the batch are equal bit for bit."""
 
     def batch(strategy: str):
         loader = TrainLoader(
@@ -149,7 +149,7 @@ def test_an_early_source_leaves_all_other_views_as_they_are(rgb_set, aux_set, en
 
 
 @pytest.mark.parametrize("strategy", ["rot-any-early-in", "rot-in+2*rot-any-early-in|rot-in"])
-def test_sources_cannot_be_turned_early(rgb_set, strategy) -> None:
+def test_whole_images_cannot_be_turned_early(rgb_set, strategy) -> None:
     spec = dataclasses.replace(SPEC, shift_space="source")
     with pytest.raises(UserError, match="views.shift_space is source; leave it at view") as told:
         StepPlan(rgb_set, None, spec, strategy, ORDER)

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def levels(views: torch.Tensor) -> np.ndarray:
-    """[B, 3, s, s] -> [B, s, s, 3] in 0..255, rounded."""
+    """Return rounded levels [B, s, s, 3] in 0..255 of images [B, 3, s, s]."""
     return np.rint(views.movedim(1, -1).numpy() * np.array(RGB_STD) + np.array(RGB_MEAN))
 
 

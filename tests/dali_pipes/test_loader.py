@@ -1,4 +1,4 @@
-"""The batch contract, order, draws by rank, resume, and the graph for the GPU."""
+"""The batch contract, the order, the parameters on each rank, and resuming."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BARE = dataclasses.replace(
     blur_p=(0.0, 0.0, 0.0),
     solarize_p=0.0,
 )
-"""Global views are the whole image, resized: they tell which sample they are of."""
+"""A spec whose global views are the whole image, resized, so that they show which sample it is."""
 
 
 def make_loader(
@@ -63,7 +63,7 @@ def take(loader: Iterator[Batch], steps: int) -> list[Batch]:
 
 
 def levels(views: torch.Tensor) -> np.ndarray:
-    """[B, 3, s, s] -> uint8-like [B, s, s, 3]."""
+    """Return rounded levels [B, s, s, 3] of views [B, 3, s, s]."""
     return np.rint(views.movedim(1, -1).numpy() * np.array(RGB_STD) + np.array(RGB_MEAN))
 
 
@@ -108,7 +108,7 @@ def test_views_of_a_png_set_are_those_of_the_raw_set(tmp_path, config) -> None:
     ("config", "space"),
     [(CONFIGS["product-stream"], "auto"), (DALI, "auto"), (DALI, "view")],
 )
-def test_gray_sources_give_three_equal_channels_in_levels(gray_set, config, space) -> None:
+def test_gray_images_give_three_equal_channels_in_levels(gray_set, config, space) -> None:
     spec = dataclasses.replace(SPEC, photometric_space=space)
     batch = next(make_loader(gray_set, strategy="rot-in", spec=spec, config=config))
     for views in (batch.global_views, batch.local_views):
@@ -202,8 +202,8 @@ def test_an_epoch_has_each_id_once_and_the_next_another_order(gray_set) -> None:
 
 @EVERY_CONFIG
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_share_out_the_batch_of_one(rgb_set, aux_set, world_size, config) -> None:
-    """The same images and, view by view, the same pixels."""
+def test_ranks_share_the_batch_of_a_single_rank(rgb_set, aux_set, world_size, config) -> None:
+    """All ranks together have the same images and, view by view, the same pixels."""
     strategy = "rot-in+rot-any-early|rot+perm-4-in|blur"
     whole = take(make_loader(rgb_set, aux_set, strategy, config=config), 2)
     parts = [
@@ -232,8 +232,8 @@ def test_views_of_one_image_differ_and_so_do_steps_ranks_and_seeds(gray_set) -> 
     assert equal(first, same)
 
 
-def test_an_image_is_seen_otherwise_at_the_next_step(tmp_path) -> None:
-    """All images are the same one, so that only the draws tell two steps apart."""
+def test_an_image_has_other_views_at_the_next_step(tmp_path) -> None:
+    """All images are equal, so two steps differ by their parameters only."""
     same = build_npy_set(tmp_path, "same", photographs(1, 32, 3).repeat(48, axis=0))
     spec = dataclasses.replace(BARE, jitter_p=1.0)
     first, second = take(make_loader(ShardSet.open(same), spec=spec), 2)
@@ -243,7 +243,7 @@ def test_an_image_is_seen_otherwise_at_the_next_step(tmp_path) -> None:
 @EVERY_CONFIG
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_resume_is_exact_bit_for_bit(rgb_set, aux_set, config, dtype) -> None:
-    """The state goes through JSON, as it does in a checkpoint."""
+    """The state is written as JSON and read again, as in a checkpoint."""
 
     def start() -> TrainLoader:
         return make_loader(rgb_set, aux_set, "combined", config=config, dtype=dtype)
@@ -252,7 +252,7 @@ def test_resume_is_exact_bit_for_bit(rgb_set, aux_set, config, dtype) -> None:
     stopped = start()
     take(stopped, 4)
     resumed = start()
-    take(resumed, 1)  # one that has begun already can be set back too
+    take(resumed, 1)  # a loader that has already started can be set back too
     resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
     for ours, theirs in zip(take(resumed, 5), through[4:], strict=True):
         assert ours.step == theirs.step and equal(ours, theirs)
@@ -386,7 +386,7 @@ def test_a_tar_cut_under_a_running_loader_is_an_error_that_names_it(
         take(loader, 5)
     for tar in copy.glob("*.tar"):
         tar.write_bytes((gray_dir / tar.name).read_bytes())
-    assert next(loader).global_views.shape[1] == 24  # it goes on when the files are back
+    assert next(loader).global_views.shape[1] == 24  # the loader continues when the files are back
 
 
 def test_a_resident_reader_checks_every_byte_and_then_needs_no_shards(tmp_path, gray_dir) -> None:
@@ -404,7 +404,7 @@ def test_a_resident_reader_checks_every_byte_and_then_needs_no_shards(tmp_path, 
         make_loader(ShardSet.open(copy), config=config)
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+def test_memory_is_reused_only_after_its_last_reference() -> None:
     memory = BatchMemory(CPU)
     first = memory.empty((3, 5), torch.bfloat16)
     kept = first[1:].flatten()[2:]
@@ -444,8 +444,8 @@ def test_an_image_that_cannot_be_decoded_any_more_is_named(tmp_path) -> None:
 
 @pytest.mark.parametrize("space", ["view", "source"])
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_large_images_resume_and_share_out_too(tmp_path, space, world_size) -> None:
-    """JPEG files of more than 64 px: decoded in the graph, their colours after it."""
+def test_large_images_resume_and_are_shared_by_ranks_too(tmp_path, space, world_size) -> None:
+    """JPEG files of more than 64 px are decoded in the graph, and coloured after it."""
     folder = build_npy_set(tmp_path, "set", photographs(48, 72, 3), encoding="jpg")
     spec = dataclasses.replace(SPEC, photometric_space=space)
     with ShardSet.open(folder) as shards:

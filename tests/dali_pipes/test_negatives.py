@@ -1,4 +1,4 @@
-"""Strategies as text, and branches that mix shifts, against the references of each shift."""
+"""Strategies as text, and branches that mix shifts, against the reference of each shift."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def only(text: str) -> NegativeBranch:
 
 
 def mixed(text: str, count: int) -> tuple[NegativeBranch, dict[str, np.ndarray]]:
-    """A branch, and parameters in which each alternative is chosen in turn."""
+    """Return a branch, and parameters that choose its alternatives one after the other."""
     branch = only(text)
     params = dict(branch.draw(np.random.default_rng(3), count, SIDE_PX))
     params[CHOICE] = np.arange(count, dtype=np.int32) % len(branch.alternatives)
@@ -39,7 +39,7 @@ def mixed(text: str, count: int) -> tuple[NegativeBranch, dict[str, np.ndarray]]
 
 
 def check_mix(branch: NegativeBranch, ours: np.ndarray, images: np.ndarray, params) -> None:
-    """Each image equals the reference of its alternative."""
+    """Check that each image equals the reference of its alternative."""
     chosen = params.get(CHOICE, np.zeros(len(images), np.int32))
     for number, (image, view, choice) in enumerate(zip(images, ours, chosen, strict=True)):
         name = branch.alternatives[choice].shift
@@ -69,7 +69,7 @@ def check_mix(branch: NegativeBranch, ours: np.ndarray, images: np.ndarray, para
         ("1e308*rot|1e308*aux", ["aux rot 0.5, aux aux 0.5"]),
     ],
 )
-def test_a_strategy_is_its_sources(text, branches) -> None:
+def test_a_strategy_is_its_branches(text, branches) -> None:
     parsed = [
         ", ".join(f"{term.stream} {term.shift} {term.weight:g}" for term in branch.alternatives)
         for branch in parse_negatives(text)
@@ -122,7 +122,7 @@ def test_every_shift_is_a_term_on_both_streams() -> None:
             assert (term.stream, term.shift, term.name) == ("in-dist", name, f"{name}-in")
 
 
-def test_a_source_tells_its_name_and_streams() -> None:
+def test_a_branch_has_its_name_and_streams() -> None:
     assert only("rot-in|2*pixperm").name == "0.333*rot-in|0.667*pixperm"
     assert only("2*rot-in|2*pixperm").name == "rot-in|pixperm"
     assert only("5*rot").name == "rot"
@@ -204,7 +204,7 @@ def test_black_follows_its_image() -> None:
 
 @pytest.mark.parametrize("text", [MIX, "rot", "rot90x4", "perm-4", "rot|rot90x4-in"])
 def test_quarter_turns_can_be_left_to_others(text) -> None:
-    """Those of `turns`, and all the rest by `tensor`, make the whole."""
+    """The turns of `turns` and the other shifts of `tensor` together make the whole shift."""
     views, black = channels_first(pictures(3, count=24)), torch.zeros(3)
     branch, params = mixed(text, 24)
     terms = [term.shift in ("rot", "rot90x4") for term in branch.alternatives]

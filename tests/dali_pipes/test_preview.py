@@ -31,7 +31,7 @@ def test_a_sheet_has_a_row_for_each_image_and_a_column_for_each_view(rgb_dir, rg
         shown = drawn[::3, ::3]  # each pixel as a square of 3
         assert (drawn == np.kron(shown, np.ones((3, 3, 1), np.uint8))).all()
         assert (images == shown).all((1, 2, 3)).sum() == 1
-    # source, two global, two local, a negative global and two negative locals
+    # The input image, two global, two local, one negative global and two negative local views.
     first_row = sheet[HEAD_PX + TITLE_PX + 8]
     filled = (first_row != 255).any(-1)
     columns = np.count_nonzero(np.diff(filled.astype(int)) == 1)
@@ -47,7 +47,7 @@ def test_no_images_are_refused(rgb_dir, tmp_path) -> None:
 def test_each_transformation_and_augmentation_has_its_column(
     rgb_dir, tmp_path, side_px, missing
 ) -> None:
-    """Those that a side cannot be cut into are left out (perm-16 of 30 px)."""
+    """Permutations that do not divide the side are left out (perm-16 of 30 px)."""
     out = tmp_path / "views.png"
     size = f"--views.global-px {side_px} --views.local-px 16 --views.local-views 1"
     main([str(rgb_dir), "--out", str(out), "--images", "3", *size.split()])
@@ -60,7 +60,7 @@ def test_each_transformation_and_augmentation_has_its_column(
 
 
 def drawn_views(monkeypatch, *argv: str) -> tuple[ViewSpec, str, StreamOrder, ShardSet]:
-    """What the loader of the first sheet is asked for."""
+    """Return the request for the loader of the first sheet."""
     asked = []
 
     class Spy(TrainLoader):
@@ -76,7 +76,7 @@ def drawn_views(monkeypatch, *argv: str) -> tuple[ViewSpec, str, StreamOrder, Sh
 def test_a_recipe_and_a_run_show_the_views_that_they_train_on(
     rgb_dir, rgb_set, tmp_path, monkeypatch
 ) -> None:
-    """`auto` has views of the side of the images, where the loader by itself has 256 px."""
+    """`auto` has views of the images' own side; the loader's default would be 256 px."""
     out = tmp_path / "views.png"
     command = ["auto", "--in-dist", str(rgb_dir), "--seed", "3", "--views.local-views", "2"]
     command += ["--negatives", "rot90x4-in", "--compat.rot-any"]

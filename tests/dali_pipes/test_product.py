@@ -34,7 +34,7 @@ def make(
     spec: ViewSpec = PLAIN,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
-    """All views of the groups, in levels: float [V, B, s, s, 3]."""
+    """Return all views of the groups, in levels: float [V, B, s, s, 3]."""
     group = groups[0].group
     scale = spec.local_scale if group.kind == "local" else spec.global_scale
     maker = ProductViews(spec, group.side_px, scale, images.shape[1:3], dtype, CPU)
@@ -45,7 +45,7 @@ def make(
 
 
 def positive(params: ViewParams, kind: str, side_px: int) -> list[GroupParams]:
-    """The groups [B] of one positive view."""
+    """Return a group with one positive view of each of B images."""
     batch = len(params.flip)
     return [GroupParams(ViewGroup(kind, 1, side_px), params[None], np.zeros(batch, bool), {})]
 
@@ -62,7 +62,7 @@ def test_views_are_those_of_the_reference(channels, dtype, limit) -> None:
     assert np.mean(errors) < limit and max(errors) < 1.2 * limit
 
 
-def test_crops_of_sources_that_are_not_square() -> None:
+def test_crops_of_images_that_are_not_square() -> None:
     images = photographs(COUNT, 40, 3)[:, :24]
     params = draw_view_params(np.random.default_rng(0), PLAIN, "global-1", (COUNT,), (24, 40))
     ours = make(images, positive(params, "global-1", 48))[0]
@@ -85,10 +85,10 @@ def test_blur_is_pillows_to_the_edges(sigma) -> None:
     ours = np.einsum("iy,yxc,jx->ijc", blur, view, blur)
     theirs = np.asarray(Image.fromarray(view).filter(ImageFilter.GaussianBlur(sigma)))
     error = np.abs(ours - theirs)
-    assert error.mean() < 0.6 and error.max() <= 3  # it rounds after each box
+    assert error.mean() < 0.6 and error.max() <= 3  # Pillow rounds after each box
 
 
-def test_tabulated_blurs_are_the_nearest_to_those_drawn() -> None:
+def test_a_drawn_blur_takes_the_nearest_tabulated_blur() -> None:
     table = OperatorTable(40, (10, 20), 2.0, torch.float32, CPU)
     lengths, sigmas = np.array([10, 15, 20]), np.array([0.0, 0.77, 2.0])
     matrices = table.matrices[torch.from_numpy(table.rows(lengths, sigmas))].numpy()
@@ -123,7 +123,7 @@ def test_hue_turns_in_hsv() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_is_torchvisions_in_any_order(channels) -> None:
-    """Whole images as crops, so that nothing but the jitter is compared."""
+    """The crops are whole images, so only the jitter is compared."""
     images = photographs(200, 12, channels).astype(np.float32) / 255
     spec = dataclasses.replace(ViewSpec(), jitter_p=1.0)
     params = draw_view_params(np.random.default_rng(1), spec, "local", (200,), (12, 12))
@@ -169,16 +169,16 @@ def test_solarized_views_are_inverted_where_bright() -> None:
 def negative_params(
     text: str, rng: np.random.Generator, side_px: int, spec: ViewSpec
 ) -> tuple[GroupParams, GroupParams]:
-    """Three negative views of the source of `text`, and the same views unshifted."""
-    (source,) = parse_negatives(text)
+    """Return three negative views of the branch `text`, and the same views without their shift."""
+    (branch,) = parse_negatives(text)
     params = draw_view_params(rng, spec, "local", (3, COUNT), (32, 32))
     shift_px = side_px if spec.shift_space == "view" else 32
     shift = {
         name: values.reshape(3, COUNT, *values.shape[1:])
-        for name, values in source.draw(rng, 3 * COUNT, shift_px).items()
+        for name, values in branch.draw(rng, 3 * COUNT, shift_px).items()
     }
     in_dist = np.zeros(COUNT, bool)
-    shifted = GroupParams(ViewGroup("local", 3, side_px, 0), params, in_dist, shift, source)
+    shifted = GroupParams(ViewGroup("local", 3, side_px, 0), params, in_dist, shift, branch)
     return shifted, GroupParams(ViewGroup("local", 3, side_px), params, in_dist, {})
 
 
@@ -216,7 +216,7 @@ def test_permuted_negatives_are_their_views_permuted(grid) -> None:
         assert np.abs(ours[view, i] - np.concatenate(rows)).max() < 1e-3
 
 
-def test_in_source_space_the_source_is_shifted_before_the_crop() -> None:
+def test_in_source_space_the_image_is_shifted_before_the_crop() -> None:
     images = photographs(COUNT, 32, 3)
     spec = dataclasses.replace(PLAIN, shift_space="source")
     shifted, plain = negative_params("rot-in", np.random.default_rng(6), 48, spec)
@@ -242,7 +242,7 @@ def test_auxiliary_images_come_after_the_in_distribution_ones() -> None:
 
 
 def test_a_view_does_not_depend_on_what_else_is_made() -> None:
-    """Bit for bit, in chunks of any size: what makes ranks and resumed runs equal."""
+    """Views are equal bit for bit in chunks of any size, so ranks and resumed runs agree."""
     images = photographs(200, 32, 3)
     spec = ViewSpec()
     params = draw_view_params(np.random.default_rng(8), spec, "local", (200,), (32, 32))

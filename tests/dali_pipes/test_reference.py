@@ -1,4 +1,4 @@
-"""The oracle itself, against formulas written by hand: other engines are judged by it."""
+"""The slow reference, against formulas written by hand; the engines are compared with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 
 def neutral(side_px: int) -> ViewParams:
-    """The whole image, unchanged."""
+    """Return the parameters of the whole image, unchanged."""
     one = np.float32(1)
     return ViewParams(
         crop_start=np.zeros(2, np.int32),
@@ -41,7 +41,7 @@ def neutral(side_px: int) -> ViewParams:
 
 
 def changed(image: np.ndarray, **values) -> np.ndarray:
-    """The view of a whole image in which only `values` differ from the neutral params."""
+    """Return the view of a whole image whose parameters are neutral except `values`."""
     side_px = image.shape[0]
     return reference.reference_view(image, neutral_with(side_px, **values), side_px)
 
@@ -57,7 +57,7 @@ def worst(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 HALF = 0.52
-"""A rounded level is this near to the exact one, with some room for float32."""
+"""Largest error of a rounded level, with some tolerance for float32."""
 
 
 @BOTH
@@ -73,7 +73,7 @@ def test_neutral_parameters_leave_each_bit(images, arithmetic) -> None:
 
 @BOTH
 def test_a_crop_is_cut_out_before_it_is_resized(images) -> None:
-    """Its pixels are (left, top) as numpy counts them, and none from outside reach the view."""
+    """The crop has the pixels that numpy cuts out, and no pixel outside it changes the view."""
     image = images[0]
     box = {"crop_start": [3, 7], "crop_shape": [10, 16]}
     params = neutral_with(image.shape[0], **box)
@@ -88,7 +88,7 @@ def test_a_crop_is_cut_out_before_it_is_resized(images) -> None:
 
 
 def test_bicubic_is_the_catmull_rom_spline_of_pillow() -> None:
-    """A ramp enlarged twice: each pixel's four neighbours weighed by hand (a = -0.5)."""
+    """A ramp is enlarged by 2; the weights of four neighbours are computed by hand (a = -0.5)."""
     ramp = np.linspace(20, 230, 8).round().astype(np.uint8)[None, :, None].repeat(8, 0)
 
     def cubic(x: float) -> float:
@@ -144,7 +144,7 @@ def test_gray_is_the_luma_in_all_channels() -> None:
 
 
 def test_gray_comes_after_the_jitter() -> None:
-    """A turned hue changes the luma, so that the two do not commute."""
+    """A turned hue changes the luma, so the hue and gray do not commute."""
     first, last = (
         (levels @ LUMA)[..., None].repeat(3, -1)
         for levels in (RGB[2], changed(RGB[2], hue_deg=36.0))
@@ -188,7 +188,7 @@ def test_the_order_matters() -> None:
 
 @BOTH
 def test_blur_spreads_a_point_by_its_sigma(images) -> None:
-    """The variance of a blurred point is sigma squared, in pixels of the view."""
+    """The blur adds sigma squared, in pixels of the view, to the variance of a small square."""
     point = np.zeros((33, 33, images.shape[-1]), np.uint8)
     point[12:21, 12:21] = 255  # a 9 x 9 square: variance (81 - 1) / 12 along each axis
     for sigma_px in (1.0, 2.0):
@@ -274,7 +274,7 @@ def test_a_strong_blur_is_a_true_gaussian_with_mirrored_edges() -> None:
 
 @pytest.mark.parametrize("name", [*SHIFTS, "perm-4", "perm-16"])
 def test_every_shift_has_its_reference(name) -> None:
-    """The parameters that `shifts` draws are understood, and change the view (identities apart)."""
+    """The reference knows the parameters of every shift, and they change the view (except aux)."""
     params = shift_named(name).draw(np.random.default_rng(2), 4, 32)
     views = [
         reference.shifted(view, {key: values[i] for key, values in params.items()})

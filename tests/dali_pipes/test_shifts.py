@@ -1,4 +1,4 @@
-"""Shifting transformations, in their two forms, against numpy, Pillow and scipy."""
+"""The two forms of the shifting transformations, against numpy, Pillow and scipy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ REFERENCES: dict[str, Callable[[np.ndarray, Row], np.ndarray]] = {
 
 
 def pictures(channels: int, count: int = 20, side_px: int = SIDE_PX) -> np.ndarray:
-    """uint8 [B, s, s, C]."""
+    """Return random pictures: uint8 [B, s, s, C]."""
     images = smooth_images(count, side_px, channels, seed=4)
     return images.reshape(count, side_px, side_px, channels)
 
@@ -108,7 +108,7 @@ def expected(name: str, images: np.ndarray, params: Row) -> np.ndarray:
 
 
 def check_pixels(name: str, ours: np.ndarray, reference: np.ndarray, level: float) -> None:
-    """Equal; but a rotation where a source lies between pixels, and a blur within a level."""
+    """Check that pixels are equal: for a rotation nearly all, for a blur to within a level."""
     assert ours.shape == reference.shape
     errors = np.abs(ours.astype(np.float64) - reference)
     if name == "blur":
@@ -142,7 +142,7 @@ def test_the_tensor_form_equals_the_reference_on_levels(name, channels) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tensor_form_equals_the_reference_on_normalised_views(name) -> None:
-    """Black corners included: black is not zero there."""
+    """Black corners are equal too, although black is not zero in normalised views."""
     images, params = pictures(3), drawn(name, 20)
     mean, std = np.array(RGB_MEAN), np.array(RGB_STD)
     normalised = ((images - mean) / std).astype(np.float32)
@@ -194,7 +194,7 @@ def test_each_square_is_there_once(name) -> None:
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_every_view_has_a_draw_of_its_own(name) -> None:
+def test_every_view_has_its_own_parameters(name) -> None:
     rng = np.random.default_rng(0)
     first, second = (shift_named(name).draw(rng, 100, SIDE_PX) for _ in range(2))
     again = drawn(name, 100)
@@ -257,7 +257,7 @@ def test_a_number_of_squares_that_makes_no_square_is_refused(name) -> None:
 @pytest.mark.parametrize(
     "name", ["", "rotate", "perm", "perm-", "perm--4", "perm-04", "perm-4x", "perm-²"]
 )
-def test_an_unknown_name_lists_those_there_are(name) -> None:
+def test_an_unknown_name_is_refused_with_the_known_names(name) -> None:
     with pytest.raises(UserError, match=r"is none of aux, rot, .*blur, perm-N") as caught:
         shift_named(name)
     assert repr(name) in str(caught.value)
@@ -269,8 +269,8 @@ def test_the_gpu_graph_is_valid_without_a_gpu(name) -> None:
     assert bool(operators) == (name != "aux")
 
 
-def gpu_operators(source, params: Row) -> set[str]:
-    """The operators on the view in `source.graph`, checked to have GPU kernels and arguments."""
+def gpu_operators(owner, params: Row) -> set[str]:
+    """Return the operators of `owner.graph` on a view; check that they have GPU kernels."""
     from nvidia.dali import fn
     from nvidia.dali.backend import RegisteredGPUOps
     from nvidia.dali.pipeline import pipeline_def
@@ -279,7 +279,7 @@ def gpu_operators(source, params: Row) -> set[str]:
     def graph():
         view = fn.external_source(name="view", layout="HWC").gpu()
         nodes = {key: fn.external_source(name=key) for key in params}
-        return source.graph(view, nodes, SIDE_PX)
+        return owner.graph(view, nodes, SIDE_PX)
 
     pipeline = graph()
     assert len(pipeline.serialize()) > 0

@@ -1,4 +1,4 @@
-"""The laws of the drawn parameters, against torchvision's own draws."""
+"""The distributions of the drawn parameters, against torchvision's own draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dali_pipes.view_params import JITTER, ViewParams, draw_crops, draw_view_par
 
 DRAWS = 20_000
 ENOUGH = 1e-3
-"""The p-value from which two samples are called alike; all seeds are fixed."""
+"""Smallest p-value at which two samples count as equally distributed; all seeds are fixed."""
 SPEC = ViewSpec()
 ALWAYS_JITTER = dataclasses.replace(SPEC, jitter_p=1.0)
 
@@ -74,7 +74,7 @@ def drawn(
 
 
 def happens(chosen: np.ndarray, probability: float) -> bool:
-    """Whether `chosen` is as frequent as it should be; never and always are exact."""
+    """Return True if `chosen` is as frequent as `probability`; 0 and 1 must be exact."""
     count = int(np.count_nonzero(chosen))
     if probability in (0, 1):
         return count == probability * chosen.size
@@ -131,7 +131,7 @@ def test_blur_is_uniform_in_its_range(kind) -> None:
 
 
 def columns(params: ViewParams) -> np.ndarray:
-    """Every parameter as a number: [parameters, *shape]."""
+    """Return all parameters as numbers: [parameters, *shape]."""
     return np.stack(
         [
             *np.moveaxis(params.crop_start, -1, 0),
@@ -145,7 +145,7 @@ def columns(params: ViewParams) -> np.ndarray:
 
 
 TOLERANCE = 4.5 / math.sqrt(DRAWS)
-"""Correlations of independent samples: 4.5 standard deviations."""
+"""Largest correlation of independent samples: 4.5 standard deviations."""
 
 
 def test_parameters_are_independent_of_each_other() -> None:
@@ -157,15 +157,15 @@ def test_parameters_are_independent_of_each_other() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_views_and_images_have_draws_of_their_own(axis) -> None:
-    """Neighbours along either axis share nothing."""
+def test_views_and_images_have_their_own_parameters(axis) -> None:
+    """Parameters of neighbours along either axis are not correlated."""
     shape = (2, DRAWS) if axis == 0 else (DRAWS, 2)
     spec = dataclasses.replace(ALWAYS_JITTER, blur_p=(0.5, 0.5, 0.5))
     first, second = np.moveaxis(columns(drawn("global-2", spec, shape=shape)), axis + 1, 0)
     assert np.abs(np.corrcoef(first, second)[:16, 16:]).max() < TOLERANCE
 
 
-def test_a_draw_has_its_shape_in_front_and_can_be_cut() -> None:
+def test_parameters_begin_with_their_shape_and_can_be_sliced() -> None:
     params = drawn("global-2", shape=(3, 5))
     for field in dataclasses.fields(ViewParams):
         values, tail = getattr(params, field.name), {"jitter_order": (4,)}
