@@ -1,11 +1,23 @@
-"""Shard sets -> the views of a training step, or the images of an evaluation, on the device.
+"""The data loader: shard sets -> the views of a training step, or the images of an evaluation.
 
-Read in this order: `batch.py` (the contract: what a step gets), `view_params.py` (every random
-parameter, a pure function of seed and step), `negatives.py` and `shifts.py` (the strategies, and
-what they shift images by), `step_plan.py` (what a step is made of) and `readers.py` (where its
-images come from). Then the two engines, which make the same views of it: `product/`, matrix
-products for small images, and `dali/`, a DALI graph for images of any size; DALI is fed by
-`external_source` from our own reader, so that any order, and going on from any step, cost nothing.
-`loader.py` is what the trainer sees, `eval_loader.py` what the scorer does. `parity/` compares both
-engines with Pillow. Importing the package needs no DALI.
+How DALI is fed: through `external_source` (`dali/inputs.py`), by our own reader (`readers.py`),
+which reads samples by id from the shards. DALI's own readers are not used. So any order of samples,
+and resuming at any step, cost nothing.
+
+Read in this order:
+
+    batch.py          the contract: the views that a run asks for, and the batch of a step
+    view_params.py    every random parameter of a view, a pure function of seed and step
+    negatives.py      the strategies for negatives; `shifts/` has their transformations
+    step_plan.py      the sample ids and the parameters of a step
+    readers.py        the images of a step, from the shards or from memory
+    product/          the engine for small images: matrix products
+    dali/             the engine for images of any size: a DALI graph; the same views
+    loader.py         the training loader, which the trainer calls
+    eval_loader.py    the evaluation loader, which the scorer calls
+    parity/           the comparison of both engines with Pillow and torchvision
+    preview.py        a picture of views; `view_sheets.py` draws it
+
+Importing the package needs no DALI. `batch.py`, `config.py`, `negatives.py` and `shifts/` need no
+torch either, because command lines are parsed with them.
 """

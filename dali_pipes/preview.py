@@ -137,7 +137,7 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
         view_pictures,
     )
 
-    sources = parse_negatives(config.negatives)
+    branches = parse_negatives(config.negatives)
     in_dist = ShardSet.open(config.shards)
     aux = ShardSet.open(config.aux) if config.aux else None
 
@@ -161,7 +161,7 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
         negative = first_batch(whole_image(config.views), f"{name}-in").neg_global
         shifted.append((name, view_pictures(negative)[0]))
     sheets = {
-        f"views of a step, negatives {config.negatives}": view_columns(images, batch, sources),
+        f"views of a step, negatives {config.negatives}": view_columns(images, batch, branches),
         "each augmentation by itself": augmented,
         "each transformation of the negatives by itself": shifted,
     }

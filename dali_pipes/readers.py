@@ -25,7 +25,7 @@ READ_AT_ONCE = 4096
 
 
 class Reader(Protocol):
-    """A source of pixels by sample id."""
+    """A reader of pixels by sample id."""
 
     def read(self, ids: np.ndarray) -> Tensor:
         """Return the pixels of the samples `ids` (int64 [B]): uint8 [B, H, W, C]."""

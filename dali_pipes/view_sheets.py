@@ -18,14 +18,14 @@ Column = tuple[str, Sequence[Image.Image]]
 
 
 def view_columns(
-    images: np.ndarray, batch: Batch, sources: Sequence[NegativeBranch]
+    images: np.ndarray, batch: Batch, branches: Sequence[NegativeBranch]
 ) -> list[Column]:
     """Return the input images, uint8 [B, H, W, C], and then all views of `batch`, as columns."""
     columns = [input_column(images, batch.global_views.shape[-1])]
     columns += [(f"global {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_global))]
     columns += [(f"local {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_local))]
-    neg_local = batch.neg_local.unflatten(0, (len(sources), -1)) if sources else []
-    for number, negative in enumerate(sources):
+    neg_local = batch.neg_local.unflatten(0, (len(branches), -1)) if branches else []
+    for number, negative in enumerate(branches):
         columns.append((negative.name, view_pictures(batch.neg_global)[number]))
         columns += [("- local", view) for view in view_pictures(neg_local[number])]
     return columns
