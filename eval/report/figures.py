@@ -148,7 +148,7 @@ def _figure(width_px: int, height_px: int) -> Figure:
     left, bottom, right, top = 54 / width_px, 40 / height_px, 12 / width_px, 10 / height_px
     axis = figure.add_axes((left, bottom, 1 - left - right, 1 - bottom - top))
     for one in (axis.xaxis, axis.yaxis):
-        one.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        one.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     return figure
 
 

@@ -110,8 +110,8 @@ def _add_sets(found: Findings, scoring: Scoring) -> None:
         found.warnings.append("The bank is not the set that the run was trained on")
     of_images = bool(provenance.manifests)
     if not shared:
-        what = "image, pixel by pixel," if of_images else "row of features, number by number,"
-        found.clean.append(f"no {what} of bank or test set is in another set")
+        what, how = ("image", "pixel by pixel") if of_images else ("row of features", "by number")
+        found.clean.append(f"no {what} of bank or test set is in another set, compared {how}")
     if of_images:
         found.notes.append(
             "Copies that were stored in another way were not searched for; "

@@ -27,11 +27,11 @@ def meaning(scoring: Scoring) -> str:
     """Return the headline as one sentence."""
     names = scoring.ood_names
     mean = scoring.headline_columns[MEAN].auroc.value
-    of = f"an image of {names[0]}" if len(names) == 1 else "an OOD image"
+    image = f"An image of {names[0]}" if len(names) == 1 else "An OOD image"
     over = "" if len(names) == 1 else f", on average over {len(names)} OOD sets"
     return (
-        f"Of {of} and an in-distribution test image, the first gets the higher score "
-        f"{percent(mean, 1)} times in 100{over}, equal scores counted half; 50 would be chance."
+        f"{image} gets a higher score than an in-distribution test image {percent(mean, 1)} times "
+        f"in 100{over}. Equal scores count half; 50 would be chance."
     )
 
 

@@ -100,7 +100,7 @@ def test_what_is_not_there_is_left_out(bare) -> None:
         *("warnings", "looked", "sets", "networks", "curves", "images", "provenance")
     ]
     assert "<details" not in page(bare) and "Nearest training images" not in read.text
-    assert "an image of one" in read.text and "id\xa00" in read.text
+    assert "An image of one gets a higher score" in read.text and "id\xa00" in read.text
 
 
 def test_the_same_data_give_the_same_bytes(full, tmp_path) -> None:

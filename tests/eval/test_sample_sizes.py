@@ -85,7 +85,7 @@ def test_neighbours_are_refused_before_the_work_and_told_if_they_are_most_of_the
         check_neighbours((5, 50), 1)
     assert check_neighbours((5, 50), 100) == []
     (line,) = check_neighbours((5, 50), 99)
-    assert line.startswith("--k is 50 of the 99 images")
+    assert line.startswith("--k is 50: more than half of the 99 images")
 
 
 @pytest.mark.parametrize("differs", [None, 1, FIRST, FIRST + 1, 99])
