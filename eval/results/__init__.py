@@ -2,6 +2,6 @@
 
 `scoring.py` is the data (results.json) and `collect.py` makes it. `tables.py` lays it out beside
 the numbers of the paper (`paper_tables.py`), and `table_formats.py` writes the tables. `figures.py`
-draws. `output_folder.py` puts the folder in place. `compare_runs.py` and `compare_figures.py` read
-and draw several scorings together.
+draws. `output_folder.py` puts the folder in place. `comparison.py` compares several scorings, which
+`compare_runs.py` reads and `compare_figures.py` draws.
 """

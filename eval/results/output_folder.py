@@ -18,6 +18,7 @@ TABLE_FILES = "table.md", "table.csv", "table.tex"
 EARLIER_FILE = "table.json"
 """File that earlier versions wrote; a folder that holds it may be replaced."""
 HISTOGRAM_FILE, ROC_FILE = "histogram.png", "roc.png"
+FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 REPORT_FILE = "report.html"
 SCORES_FOLDER = "scores"
 SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
@@ -48,6 +49,12 @@ SCORING = Output(
         }
     ),
     always=RESULTS_FILE,
+)
+COMPARISON = Output(
+    "OUT",
+    "comparison",
+    frozenset({FIGURE_2_FILE, FIGURE_3_FILE, *TABLE_FILES, EARLIER_FILE}),
+    always=FIGURE_3_FILE,
 )
 
 
