@@ -35,12 +35,6 @@ COMMANDS = {
     "-m benchmarks.shards": "--jpegs",
     "-m benchmarks.gpu_check": "make gpu-check",
     "-m tests.faults": "--only",
-    "-m dali_pipes.parity": "--draws",
-    "-m benchmarks.loader": "--skip-scale",
-    "-m benchmarks.step": "--compile",
-    "-m benchmarks.scorer": "--tau",
-    "-m benchmarks.shards": "--jpegs",
-    "-m benchmarks.gpu_check": "make gpu-check",
 }
 """Every command of the project -> a word of its help."""
 MISTYPED = "--no-such-option"
