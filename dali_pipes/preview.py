@@ -12,25 +12,19 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import tyro
 from PIL import Image
 
 from dali_pipes.batch import Batch, ViewSpec
 from dali_pipes.config import LoaderConfig
-from dali_pipes.loader import TrainLoader
 from dali_pipes.negatives import parse_negatives
 from dali_pipes.shifts.table import SHIFTS, shift_named
-from dali_pipes.step_plan import StreamOrder
 from shards.disk.publish import replace_file
 from shards.errors import UserError
 from shards.pixels.decode import encode
 from shards.reader import ShardSet
 from shards.terminal import cli
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SHOWN_PX = 112
 """Smaller views are enlarged by a whole factor, until their global views are nearly this wide."""
@@ -129,6 +123,8 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
     import numpy as np
     import torch
 
+    from dali_pipes.loader import TrainLoader
+    from dali_pipes.step_plan import StreamOrder
     from dali_pipes.view_sheets import (
         draw_columns,
         input_column,

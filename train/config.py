@@ -127,7 +127,7 @@ class CompatConfig:
     """Show the same auxiliary images in the same order in each pass over the in-distribution set. A
     smaller auxiliary set is repeated in that order, without its last incomplete batch."""
     loss_x1_5: bool = False
-    """Multiply the loss L_pos + lambda L_neg by 1.5 if there is one negative source."""
+    """Multiply the loss L_pos + lambda L_neg by 1.5 if there is one negative branch."""
     rot_any: bool = False
     """Read `rot90x4` (0 to 270 degrees in the paper) as `rot-any`: any angle, black corners."""
     rot_any_early: bool = False

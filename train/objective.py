@@ -1,6 +1,6 @@
 """The loss of a micro-batch (paper, Eq. 3-5), and its metrics.
 
-Legend: S negative sources, N local views, B images of a rank, b images of a micro-batch,
+Legend: S negative branches, N local views, B images of a rank, b images of a micro-batch,
 K prototypes, G and L sides of a global and a local view, d feature length.
 """
 

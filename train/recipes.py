@@ -175,7 +175,7 @@ def icann22_code_cifar10() -> RunConfig:
 
     Command and hardware: as for `icann22-paper-cifar10`. Use four ranks as they did, because the
     centre follows two rows of each rank. The defaults are the command of their README, which has
-    both negative sources on: `combined`. Their `--aux_only true` is `--negatives rot` here, their
+    both kinds of negatives on: `combined`. Their `--aux_only true` is `--negatives rot` here, their
     `--indist_only true` is `--negatives rot-in`, and their other values of `--neg_aug` are
     `rot90x4`, `perm-4`, `perm-16`, `pixperm` and `aux`. Every switch of `compat` is on:
     `centre_first_rows`, `aux_replayed`, `loss_x1_5` (no effect on `combined`, as in their code),

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 HELD_PAIRS = 1 << 20
 """Pairs that are added before they are thinned (about 30 MB)."""
@@ -49,6 +51,8 @@ class Matches:
 
         An exact pair is a group of its own; near pairs with a common image are in one group.
         """
+        from scipy.sparse.csgraph import connected_components
+
         labels = np.arange(len(self))
         near = np.flatnonzero(~self.exact)
         if len(near):
@@ -101,6 +105,9 @@ class NearPairs:
 
     def thin(self) -> None:
         """Keep only the minimum spanning forest of the pairs."""
+        # Imported here, because scipy takes half a second to import and --help needs none of it.
+        from scipy.sparse.csgraph import minimum_spanning_tree
+
         pairs = self.pairs()
         ids = [of_set[images] for of_set, images in zip(self._ids, pairs.images.T, strict=True)]
         pairs = pairs.take(np.lexsort((ids[1], ids[0], pairs.hash_bits, pairs.pixel_levels)))
@@ -117,6 +124,8 @@ class NearPairs:
 
 def _graph(images: np.ndarray, weights: np.ndarray) -> csr_matrix:
     """Return a graph: the images of A in any pair, then of B, are nodes, and pairs are edges."""
+    from scipy.sparse import csr_matrix
+
     (a, rows), (b, columns) = (np.unique(side, return_inverse=True) for side in images.T)
     nodes = len(a) + len(b)
     return csr_matrix((weights, (rows, len(a) + columns)), shape=(nodes, nodes))
