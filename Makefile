@@ -36,7 +36,7 @@ $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are ARGS (the options
 $(if $(filter ARGS,$(GIVEN)),$(if $(filter $(TAKES_ARGS),$(MAKECMDGOALS)),,\
     $(error ARGS is for $(TAKES_ARGS), not for $(or $(MAKECMDGOALS),setup))))
 
-.PHONY: setup help demo shards preview parity train score test test-gpu gpu-check reliability \
+.PHONY: setup help demo shards preview parity train score test test-quick test-gpu gpu-check reliability \
     reliability-long minima lint format bench clean
 
 setup: $(READY)  ## .venv with all that is needed; every other target sees to it too
@@ -95,8 +95,14 @@ train: $(READY)  ## Train a detector (ARGS)
 score: $(READY)  ## Score a run, or images by it (ARGS)
 	$(PY) eval/score.py $(ARGS)
 
+# One thread a test process; modules with slow tests first (tests/conftest.py), not the largest.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
+
 test: $(READY)  ## The tests, on all cores
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not gpu" --numprocesses auto --dist loadscope
+	$(PYTEST) -m "not gpu"
+
+test-quick: $(READY)  ## The tests without the slow ones: a minute or two
+	$(PYTEST) -m "not gpu and not slow"
 
 test-gpu: $(READY)  ## The tests that need a GPU
 	nvidia-smi --list-gpus

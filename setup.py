@@ -87,7 +87,7 @@ setup(
         "overlap": OVERLAP,
         "export": EXPORT,
         "dev": [
-            *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "lmdb>=1.4"),
+            *("pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100", "lmdb>=1.4"),
             *("ruff>=0.10", "mypy>=1.13", "faiss-cpu>=1.9", "threadpoolctl>=3.1"),
             *("packaging>=23.2", *OVERLAP, *EXPORT),
         ],

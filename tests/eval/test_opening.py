@@ -134,6 +134,6 @@ def test_a_set_that_is_called_as_a_column_gets_another_name(sets, tmp_path):
 def test_another_image_shape_is_refused(sets, tmp_path):
     gray = npy_set(tmp_path / "gray", 5, seed=9, channels=1)
     with pytest.raises(
-        UserError, match="^gray: images are 8x8x1, those of in-dist-train are 8x8x3"
+        UserError, match="^gray: images are 8x8x1, images of in-dist-train are 8x8x3"
     ):
         opened(sets / "train", sets / "test", sets / "ood-a", gray)

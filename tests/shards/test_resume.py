@@ -235,9 +235,9 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15])
 def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: float) -> None:
-    np.save(tmp_path / "x.npy", random_images(60_000, size_px=4))
+    np.save(tmp_path / "x.npy", random_images(15_000, size_px=4))
     arguments = ["--source", "npy", "--src", "x.npy", "--split", "train", "--size-px", "8"]
-    arguments += ["--out", "set", "--shard-samples", "500"]
+    arguments += ["--out", "set", "--shard-samples", "125"]
     process = subprocess.Popen(
         [sys.executable, "-m", "shards.build", *arguments],
         cwd=tmp_path,
@@ -249,7 +249,7 @@ def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: f
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=LIMIT_S) == -signal.SIGKILL, "it was done before the kill"
     assert not (tmp_path / "set").exists()
-    request = BuildRequest("npy", tmp_path / "x.npy", 8, tmp_path / "set", shard_samples=500)
+    request = BuildRequest("npy", tmp_path / "x.npy", 8, tmp_path / "set", shard_samples=125)
     build(request)
     assert sorted(os.listdir(tmp_path)) == ["set", "x.npy"]
     build(dataclasses.replace(request, out=tmp_path / "whole", name="set"))

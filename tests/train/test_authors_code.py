@@ -281,7 +281,7 @@ def test_other_networks_have_neither_positions_nor_class_token_of_dino() -> None
     with pytest.raises(UserError) as told:
         check_config(parse_run(run))
     assert str(told.value) == (
-        "compat.dino_positions is on, compat.dino_class_token is on, which model.name vit alone "
+        "compat.dino_positions is on, compat.dino_class_token is on, which only model.name vit "
         f"has, and model.name is resnet18; set {' '.join(off)}"
     )
     check_config(parse_run([*run, *off]))
