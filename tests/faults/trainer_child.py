@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+import train.reports.run_notes
 import train.step
 import train.training
 import train.watch.nonfinite_report
@@ -43,6 +44,8 @@ def train_in_drill(job: Job) -> None:
     each step that starts, and, if the job asks for them, digests of the tensors after each step.
     """
     sys.argv = ["train/main.py", *job["argv"]]
+    # Drawing takes as long as twenty steps, and no drill looks at curves.png.
+    train.reports.run_notes.draw_curves = lambda *_: None
     if "folder" not in job:
         cli.run(lambda: train_main(job["argv"]))
         return
