@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.audits.probes import KS, class_probes, sensitivity
+from eval.audits.probes import KS, knn_accuracy, linear_probe
 from eval.intervals import Interval
+from eval.metrics import auroc_interval
 from eval.scores.cosine import score
 from eval.scores.prototypes import occupied
 from eval.sets.opening import BANK, TEST, EvalSets
@@ -40,7 +41,12 @@ class Probes:
     linear_probe: float | None = None
     """Accuracy in [0, 1]."""
     sensitivity: Interval
-    """AUROC of in-distribution training against test images."""
+    """AUROC of in-distribution training against test images by Eq. 6, with test images as the
+    positive class (paper, Fig. 3 bottom). At 0.5 the scores do not tell them apart; above it,
+    training images look less OOD. As in the paper, Eq. 6 is not changed for training images, which
+    are in the bank themselves: the cosine of 1 with itself adds exp(1 / tau) / M to the S of a
+    training image, with M images in the bank. Therefore the value lies above 0.5 even if training
+    and test images are alike."""
     occupied: Occupied | None = None
     """Prototypes that the in-distribution test images occupy."""
 
@@ -73,16 +79,19 @@ def probes(
     bank, test = features[BANK], features[TEST]
     every = -(-len(bank) // MOST_TRAINING_IMAGES)
     train_scores = score(bank[::every], bank, tau, names=(BANK, BANK))
-    of_classes = None
+    knn, linear = None, None
     if _has_same_classes(sets, tell):
         of_bank, of_test = (sets.shards[n].labels(np.arange(sets.counts[n])) for n in (BANK, TEST))
-        of_classes = class_probes(bank, of_bank, test, of_test)
+        if np.ptp(of_bank):
+            ks = [k for k in KS if k <= len(bank)]
+            knn = knn_accuracy(bank, of_bank, test, of_test, ks)
+            linear = linear_probe(bank, of_bank, test, of_test)
         if told := _too_few_labels(of_bank):
             tell(told)
     return Probes(
-        knn_accuracy=of_classes.knn_accuracy if of_classes else None,
-        linear_probe=of_classes.linear_probe if of_classes else None,
-        sensitivity=sensitivity(train_scores.cpu().numpy(), test_scores),
+        knn_accuracy=knn,
+        linear_probe=linear,
+        sensitivity=auroc_interval(train_scores.cpu().numpy(), test_scores),
         occupied=_occupied(bank, test, sets, teacher),
     )
 

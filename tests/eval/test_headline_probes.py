@@ -81,6 +81,11 @@ def test_a_number_that_means_another_class_is_not(tmp_path, classes, difference)
             "than the 10 neighbours that vote",
         ),
         ([3] * 14 + [5] * 10, None),
+        (
+            [3] * 3 + [5] * 9,  # the vote of 20 is left out too
+            "k-NN accuracy and linear probe say little: label 3 has 3 images in the bank, fewer "
+            "than the 10 neighbours that vote",
+        ),
     ],
 )
 def test_labels_that_are_too_few_are_told(bank, expected):
@@ -90,12 +95,14 @@ def test_labels_that_are_too_few_are_told(bank, expected):
     shards = {
         name: SimpleNamespace(manifest=manifest, labels=labels[name].__getitem__) for name in COUNTS
     }
-    features = {BANK: torch.eye(2)[torch.arange(24) % 2], TEST: test}
+    features = {BANK: torch.eye(2)[torch.arange(len(bank)) % 2], TEST: test}
     told: list[str] = []
-    sets = EvalSets(COUNTS, cast(Any, shards))
+    sets = EvalSets({**COUNTS, BANK: len(bank)}, cast(Any, shards))
     found = probes(features, sets, np.arange(12.0), 0.04, None, told.append)
     assert told == ([expected] if expected else [])
     assert (found.linear_probe is not None) == (len({*bank}) > 1)
+    votes = [f"k{k}-t{t}" for k in (10, 20) for t in (0.04, 0.07) if k <= len(bank)]
+    assert [*(found.knn_accuracy or [])] == (votes if len({*bank}) > 1 else [])
 
 
 def test_without_labels_nothing_is_told(tmp_path):

@@ -120,7 +120,8 @@ def polarity_mutants() -> dict[str, Mutant]:
         return mutant
 
     write_scores, open_sets = score_sets.write_scores, score_sets.open_sets
-    measured, mean, sensitivity = collect.measure, collect.mean_of_sets, headline_probes.sensitivity
+    measured, mean = collect.measure, collect.mean_of_sets
+    sensitivity = headline_probes.auroc_interval
     negate = {
         f"negated {name}": (all_scores, "nearest_scores", negated(name, nearest))
         for name in ("eq6", "max-cosine", "knn-5")
@@ -153,7 +154,7 @@ def polarity_mutants() -> dict[str, Mutant]:
         ),
         "labels swapped in the sensitivity": (
             headline_probes,
-            "sensitivity",
+            "auroc_interval",
             lambda one, other: sensitivity(other, one),
         ),
         "test and OOD folders swapped": (score_sets, "open_sets", sets_exchanged(TEST, "ood-a")),
