@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
-from sklearn.cluster import KMeans
 from sklearn.covariance import EmpiricalCovariance
 
 from eval.scores.mahalanobis import SHRINKAGE, Mahalanobis
@@ -36,7 +35,7 @@ def shrunk_distances(bank, test):
     return np.array([mahalanobis(row, fitted.location_, inverse) ** 2 for row in test])
 
 
-def test_one_cluster(monkeypatch):
+def test_distances_are_those_of_scipy(monkeypatch):
     monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # several tiles, the last one shorter
     bank, test = features(300, centre=3), features(150, seed=1)
     scores = Mahalanobis.fit(bank).score(test)
@@ -61,21 +60,9 @@ def test_moments_are_those_of_float64_where_directions_hardly_differ(monkeypatch
     mean = rows.sum(0) / 300
     covariance = (rows - mean).T @ (rows - mean) / 300
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / 8 * np.eye(8)
-    (centre,), (whitening,) = fitted.centres.numpy(), fitted.whitening.numpy()
+    centre, whitening = fitted.centre.numpy(), fitted.whitening.numpy()
     np.testing.assert_allclose(centre, mean, rtol=1e-14)
     np.testing.assert_allclose(whitening.T @ whitening, np.linalg.inv(shrunk), rtol=1e-9)
-
-
-def test_nearest_of_three_clusters(monkeypatch):
-    monkeypatch.setattr("eval.scores.mahalanobis.TILE", 64)  # a cluster has a part of each tile
-    bank = torch.cat([features(n, seed=n, centre=c) for n, c in ((90, 40), (60, -40), (70, 0))])
-    test = features(50, seed=1, centre=20)
-    labels = KMeans(3, n_init=10, random_state=0).fit(unit(bank)).labels_
-    expected = np.min(
-        [shrunk_distances(unit(bank)[labels == c], unit(test)) for c in range(3)], axis=0
-    )
-    scores = Mahalanobis.fit(bank, clusters=3).score(test)
-    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-9)
 
 
 def test_higher_is_more_ood():
@@ -100,16 +87,8 @@ def test_features_without_direction_are_named(value, fault):
         fitted.score(bad, name="test")
 
 
-@pytest.mark.parametrize("clusters", [0, 31])
-def test_clusters_must_fit(clusters):
-    with pytest.raises(UserError, match=f"^bank: clusters is {clusters}, expected 1 to 30"):
-        Mahalanobis.fit(features(30), clusters)
-
-
 def test_equal_features_have_no_covariance():
-    with pytest.raises(
-        UserError, match="^bank: cluster 0 of 1 holds 30 features that do not differ"
-    ):
+    with pytest.raises(UserError, match="^bank: its 30 features do not differ"):
         Mahalanobis.fit(features(1).repeat(30, 1) * torch.arange(1, 31)[:, None])
-    with pytest.raises(UserError, match="holds 1 features"):
+    with pytest.raises(UserError, match="its 1 features do not differ"):
         Mahalanobis.fit(features(1))

@@ -241,8 +241,8 @@ def test_a_collapsed_teacher_has_no_mahalanobis_and_all_else(sets, tmp_path, cap
     main(score_command(run, sets, out, "--baselines"))
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert told == [
-        "Mahalanobis (SSD) is left out: in-dist-train (trained teacher): cluster 0 of 1 holds 30 "
-        "features that do not differ, so it has no covariance"
+        "Mahalanobis (SSD) is left out: in-dist-train (trained teacher): its 30 features do not "
+        "differ, so they have no covariance"
     ]
     results = results_of(out)
     assert list(results["methods"]["teacher"]["scores"]) == [
