@@ -1,9 +1,10 @@
-"""A check that values read from JSON have the types of the fields of a dataclass."""
+"""Dataclasses from JSON: a check of the types of their fields, and the conversion."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
@@ -56,3 +57,27 @@ def is_of_type(value: Any, kind: Any) -> bool:
     if kind is float:
         return type(value) in (int, float)
     return type(value) is kind
+
+
+def from_json(kind: Any, value: Any) -> Any:
+    """Return a value from JSON as the annotated type `kind`, whose types are not checked here.
+
+    An object becomes a dataclass, a list a tuple, and a text a path, where the annotations say so.
+
+    Raises:
+        KeyError: A field is unknown; names it.
+        TypeError: A field is missing, or no value of this type can be made; so does ValueError.
+    """
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        (kind,) = (one for one in args if one is not types.NoneType)
+        return None if value is None else from_json(kind, value)
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        fields = {name: from_json(hints[name], one) for name, one in dict(value).items()}
+        return kind(**fields)  # type: ignore[operator]
+    if origin is dict:
+        return {key: from_json(args[1], one) for key, one in value.items()}
+    if origin is tuple and isinstance(value, list):
+        return tuple(from_json(args[0], one) for one in value)
+    return Path(value) if kind is Path else value

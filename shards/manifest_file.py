@@ -12,7 +12,7 @@ from typing import Any
 
 from shards.disk.reading import read_text
 from shards.errors import UserError
-from shards.json_types import check_types
+from shards.json_types import check_types, from_json
 from shards.manifest import (
     DEFAULTS,
     EXTENSIONS,
@@ -23,8 +23,6 @@ from shards.manifest import (
     MAX_SIZE_PX,
     NAME,
     Manifest,
-    Shard,
-    SourceFile,
 )
 from shards.pixels.levels import is_colour, is_intensity
 from shards.pixels.resize import RESIZES
@@ -68,18 +66,7 @@ def _from_fields(fields: Any) -> Manifest:
     for name, default in DEFAULTS.items():
         if name in fields and fields[name] == default:
             raise ValueError(f"{name} is {default!r}, its default, which is never written")
-    if (intensity := fields.get("intensity")) is not None:
-        fields["intensity"] = tuple(intensity)
-    manifest = Manifest(
-        **{
-            **fields,
-            "classes": tuple(fields["classes"]),
-            "labels": tuple(fields["labels"]),
-            "checks": tuple(fields["checks"]),
-            "sources": tuple(SourceFile(**source) for source in fields["sources"]),
-            "shards": tuple(Shard(**shard) for shard in fields["shards"]),
-        }
-    )
+    manifest = from_json(Manifest, fields)
     _check_ranges(manifest)
     _check_together(manifest)
     if manifest.sha256 != sha256:

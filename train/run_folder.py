@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dali_pipes.batch import ViewSpec
-from dali_pipes.config import LoaderConfig
 from shards.disk.locks import LOCK_FILE_NAME, LOCK_WAIT_S, locked
 from shards.disk.publish import replace_file
 from shards.errors import UserError
-from train.config import CompatConfig, HeadConfig, LossConfig, ModelConfig, OptimConfig, RunConfig
+from shards.json_types import from_json
+from train.config import RunConfig
 
 if TYPE_CHECKING:
     from train.world import World  # imports torch, which reading a configuration does not need
@@ -44,7 +43,7 @@ ELASTIC_FIELDS = frozenset({"micro_batch", "compile"})
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
     """Return the configuration as JSON values, one dictionary for each dataclass."""
-    return _plain(dataclasses.asdict(config))
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def from_fields(fields: dict[str, Any]) -> RunConfig:
@@ -53,43 +52,11 @@ def from_fields(fields: dict[str, Any]) -> RunConfig:
     Raises:
         UserError: a field does not exist in this version of oodino.
     """
-    return _build(RunConfig, fields)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-_PARTS = {
-    "views": ViewSpec,
-    "loader": LoaderConfig,
-    "model": ModelConfig,
-    "head": HeadConfig,
-    "loss": LossConfig,
-    "optim": OptimConfig,
-    "compat": CompatConfig,
-}
-
-
-def _build(kind: Any, fields: dict[str, Any]) -> Any:
-    values = {}
-    known = {field.name for field in dataclasses.fields(kind)}
-    for name in fields:
-        if name not in known:
-            raise UserError(f"{name} is no field of a run: another version of oodino wrote it")
-    for name, value in fields.items():
-        if name in _PARTS:
-            value = _build(_PARTS[name], value)
-        elif name in ("in_dist", "out", "aux", "in_dist_test") and value is not None:
-            value = Path(value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[name] = value
-    return kind(**values)
+    try:
+        return from_json(RunConfig, fields)
+    except KeyError as error:
+        fault = f"{error.args[0]} is no field of a run: another version of oodino wrote it"
+        raise UserError(fault) from None
 
 
 def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:

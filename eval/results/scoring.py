@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from eval.audits.headline_probes import Probes
 from eval.intervals import Interval
@@ -17,7 +16,7 @@ from eval.metrics import Metrics
 from eval.scores.all_scores import HEADLINE
 from eval.sets.opening import BANK, TEST
 from shards.errors import UserError
-from shards.json_types import check_types
+from shards.json_types import check_types, from_json
 
 FORMAT_VERSION = 2
 """Version of results.json, of OOD sets and of --images."""
@@ -194,23 +193,10 @@ class Scoring:
         settings = dict(fields["settings"])
         fields["settings"] = {"training": _taken_out(settings, Training) or None, **settings}
         check_types(cls, fields)
-        return _built(cls, fields)
+        return from_json(cls, fields)
 
 
 def _taken_out(fields: dict[str, Any], part: type) -> dict[str, Any]:
     """Remove the fields of the dataclass `part` from `fields`, and return them."""
     names = [field.name for field in dataclasses.fields(part)]
     return {name: fields.pop(name) for name in names if name in fields}
-
-
-def _built(kind: Any, value: Any) -> Any:
-    """Return a JSON value as the annotated type `kind`; `check_types` has accepted it."""
-    if get_origin(kind) is UnionType:
-        (kind,) = (one for one in get_args(kind) if one is not type(None))
-        return None if value is None else _built(kind, value)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return kind(**{name: _built(hints[name], item) for name, item in value.items()})
-    if get_origin(kind) is dict:
-        return {key: _built(get_args(kind)[1], item) for key, item in value.items()}
-    return tuple(value) if get_origin(kind) is tuple else value
