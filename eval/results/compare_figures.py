@@ -6,106 +6,83 @@ A panel shows the runs that have both of its numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from eval.audits.headline_probes import Occupied
 from eval.intervals import Interval
+from eval.results.compare_runs import Run
 from eval.results.figures import COLOURS, plain
 
-KNN = "k20-t0.07"
-"""Settings of the k-NN accuracy that is drawn: DINO's best k and its temperature."""
 MARKERS = "o", "s", "^", "D", "v", "P"
 """Markers; a colour that is used again gets the next marker."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """The numbers of one run that the figures show; rates are in [0, 1]."""
-
-    name: str
-    strategy: str
-    """Strategy of the negatives."""
-    auroc: Mapping[str, Interval]
-    """AUROC of each column that is drawn."""
-    knn_accuracy: float | None
-    """k-NN accuracy; None without labels."""
-    occupied: Occupied | None
-    """Occupied soft classes; None without a head."""
-    sensitivity: Interval
-    """AUROC of in-distribution training against test images."""
-
-
-def save_figure_2(path: Path, points: Sequence[Point]) -> None:
+def save_figure_2(path: Path, runs: Sequence[Run], column: str) -> None:
     """Write a PNG: the occupied soft classes of each run, and AUROC over them (paper, Fig. 2).
 
     Args:
         path: the PNG file to write.
-        points: one for each run, at least one with occupied soft classes. The AUROC is that of
-            their first column.
+        runs: the runs, at least one with occupied soft classes.
+        column: column whose AUROC is drawn.
     """
-    column = next(iter(points[0].auroc))
-    known = [(p, p.occupied) for p in points if p.occupied is not None]
+    known = [(run, found) for run in runs if (found := run.scoring.probes.occupied)]
     counts = [occupied.count for _, occupied in known]
     figure = _figure(11, 1.6 + max(2.9, 0.32 * len(known)))
     bars, over = figure.subplots(1, 2)
-    styles = _styles(points)
+    styles = _styles(runs)
     places = np.arange(len(known))
-    bars.barh(places, counts, color=[styles[p.strategy][0] for p, _ in known])
-    bars.set_yticks(places, [plain(p.name) for p, _ in known])
+    bars.barh(places, counts, color=[styles[run.strategy][0] for run, _ in known])
+    bars.set_yticks(places, [plain(run.name) for run, _ in known])
     bars.invert_yaxis()  # the first run is on top, as in the table
     bars.bar_label(bars.containers[0], fmt="{:,.0f}", padding=3)
     bars.margins(x=0.12)
     bars.set_xlabel(f"occupied soft classes, of {known[0][1].of:,}")
-    _draw(over, [p for p, _ in known], [*map(_exact, counts)], column, styles)
+    _draw(over, [run for run, _ in known], [*map(_exact, counts)], column, styles)
     over.set_xlabel("occupied soft classes")
-    _finish(figure, points, path)
+    _finish(figure, runs, path)
 
 
-def save_figure_3(path: Path, points: Sequence[Point]) -> None:
+def save_figure_3(path: Path, runs: Sequence[Run], columns: Sequence[str]) -> None:
     """Write a PNG: AUROC over k-NN accuracy, and over AUROC of train against test (paper, Fig. 3).
 
     Args:
         path: the PNG file to write.
-        points: one for each run. Each of their columns gets a column of panels. The upper row,
-            the k-NN accuracy, is left out if no run has one.
+        runs: the runs. The upper row of panels, the k-NN accuracy, is left out if no run has one.
+        columns: columns whose AUROC is drawn, each in a column of panels.
     """
-    columns = list(points[0].auroc)
     rows = []
-    labelled = [(p, p.knn_accuracy) for p in points if p.knn_accuracy is not None]
+    labelled = [(run, run.knn_accuracy) for run in runs if run.knn_accuracy is not None]
     if labelled:
         accuracies = [_percent(_exact(accuracy)) for _, accuracy in labelled]
-        rows.append(("k-NN accuracy in-distribution, %", [p for p, _ in labelled], accuracies))
-    sensitivities = [_percent(p.sensitivity) for p in points]
-    rows.append(("AUROC of in-distribution train vs. test, %", [*points], sensitivities))
+        rows.append(("k-NN accuracy in-distribution, %", [run for run, _ in labelled], accuracies))
+    sensitivities = [_percent(run.scoring.probes.sensitivity) for run in runs]
+    rows.append(("AUROC of in-distribution train vs. test, %", [*runs], sensitivities))
     figure = _figure(1.0 + 4.6 * len(columns), 1.2 + 3.5 * len(rows))
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
-    styles = _styles(points)
+    styles = _styles(runs)
     for row, (label, shown, across) in zip(panels, rows, strict=True):
         for axis, column in zip(row, columns, strict=True):
             _draw(axis, shown, across, column, styles)
             axis.set_xlabel(label)
     for axis, column in zip(panels[0], columns, strict=True):
         axis.set_title(plain(column))
-    _finish(figure, points, path)
+    _finish(figure, runs, path)
 
 
 def _draw(
     axis: Axes,
-    points: Sequence[Point],
+    runs: Sequence[Run],
     across: Sequence[Interval],
     column: str,
     styles: Mapping[str, tuple[str, str]],
 ) -> None:
     """Draw the AUROC of a column over `across`, with 95 % intervals and their correlation r."""
-    for point, x in zip(points, across, strict=True):
-        y = _percent(point.auroc[column])
-        colour, marker = styles[point.strategy]
+    aurocs = [_percent(run.scoring.headline_columns[column].auroc) for run in runs]
+    for run, x, y in zip(runs, across, aurocs, strict=True):
+        colour, marker = styles[run.strategy]
         axis.errorbar(
             x.value,
             y.value,
@@ -118,15 +95,15 @@ def _draw(
         )
     axis.set_ylabel(f"AUROC {plain(column)}, %")
     axis.grid(alpha=0.3)
-    values = [[x.value for x in across], [p.auroc[column].value for p in points]]
-    if len(points) > 2 and all(len(set(each)) > 1 for each in values):
+    values = [[one.value for one in each] for each in (across, aurocs)]
+    if len(runs) > 2 and all(len(set(each)) > 1 for each in values):
         r = np.asarray(np.corrcoef(values))[0, 1]
         axis.set_title(f"r = {r:.2f}", loc="right", size="small", color="dimgray")
 
 
-def _styles(points: Sequence[Point]) -> dict[str, tuple[str, str]]:
+def _styles(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
     """Return the colour and the marker of each strategy."""
-    strategies = dict.fromkeys(point.strategy for point in points)
+    strategies = dict.fromkeys(run.strategy for run in runs)
     return {
         strategy: (
             COLOURS[place % len(COLOURS)],
@@ -137,13 +114,11 @@ def _styles(points: Sequence[Point]) -> dict[str, tuple[str, str]]:
 
 
 def _figure(width_inches: float, height_inches: float) -> Figure:
-    figure = Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width_inches, height_inches), dpi=120, layout="constrained")
 
 
-def _finish(figure: Figure, points: Sequence[Point], path: Path) -> None:
-    styles = _styles(points)
+def _finish(figure: Figure, runs: Sequence[Run], path: Path) -> None:
+    styles = _styles(runs)
     handles = [
         figure.axes[-1].scatter([], [], color=colour, marker=marker)
         for colour, marker in styles.values()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.results.compare_figures import KNN
 from eval.results.scoring import Scoring
 from shards.errors import UserError
+
+KNN = "k20-t0.07"
+"""Settings of the k-NN accuracy that is compared: DINO's best k and its temperature."""
 
 
 @dataclass(frozen=True)

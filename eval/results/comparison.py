@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from eval.results import paper_tables
-from eval.results.compare_figures import KNN, Point, save_figure_2, save_figure_3
-from eval.results.compare_runs import Run, load_runs
+from eval.results.compare_figures import save_figure_2, save_figure_3
+from eval.results.compare_runs import KNN, Run, load_runs
 from eval.results.output_folder import (
     COMPARISON,
     FIGURE_2_FILE,
@@ -104,28 +104,11 @@ def _notes_on_gaps(runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def points(runs: Sequence[Run], columns: Sequence[str]) -> list[Point]:
-    """Return the numbers of each run that the figures show.
-
-    Raises:
-        UserError: a column is not in the results.
-    """
-    known = runs[0].scoring.headline_columns
+def _check_columns(columns: Sequence[str], known: Collection[str]) -> None:
     for column in columns:
         if column not in known:
             hint = did_you_mean(column, known)
             raise UserError(f"--columns is {column}, there are: {', '.join(known)}{hint}")
-    return [
-        Point(
-            name=run.name,
-            strategy=run.strategy,
-            auroc={column: run.scoring.headline_columns[column].auroc for column in columns},
-            knn_accuracy=run.knn_accuracy,
-            occupied=run.scoring.probes.occupied,
-            sensitivity=run.scoring.probes.sensitivity,
-        )
-        for run in runs
-    ]
 
 
 def write_comparison(out: Path, results: Sequence[Path], columns: Sequence[str]) -> None:
@@ -138,15 +121,16 @@ def write_comparison(out: Path, results: Sequence[Path], columns: Sequence[str])
             near) and the mean.
 
     Raises:
-        UserError: see `load_runs` and `points`; nothing is written then.
+        UserError: see `load_runs`; or a column is not in the results. Nothing is written then.
     """
     runs = load_runs(results)
     first = (*runs[0].scoring.groups.get(NEAR, ()), *runs[0].scoring.ood_names)[0]
-    shown = points(runs, columns or (first, MEAN))
+    columns = columns or (first, MEAN)
+    _check_columns(columns, runs[0].scoring.headline_columns)
     sheet = joint_sheet(runs)
     with complete_folder(out, COMPARISON) as folder:
         if any(run.scoring.probes.occupied for run in runs):
-            save_figure_2(folder / FIGURE_2_FILE, shown)
-        save_figure_3(folder / FIGURE_3_FILE, shown)
+            save_figure_2(folder / FIGURE_2_FILE, runs, columns[0])
+        save_figure_3(folder / FIGURE_3_FILE, runs, columns)
         write_sheet(folder, sheet)
     print_sheet(sheet, Terminal())
