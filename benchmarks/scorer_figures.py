@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from benchmarks.options import ScorerOptions
 from benchmarks.rounds import chosen_peers, ratio, time_rounds
 from benchmarks.scorer_peers import SHARED_EVERY, Peers, features, same_threads
-from eval.scores.cosine import eq6, nearest_scores
+from eval.scores.cosine import nearest_scores
 from shards.errors import UserError
 from train.world import pick_device
 
@@ -54,7 +54,7 @@ def errors(peers: Peers, options: ScorerOptions) -> dict[str, float]:
         ours = nearest_scores(rows, peers.bank, options.tau, [options.k])
         exact = (cosines / options.tau).exp().mean(1)
         kth = cosines.topk(options.k).values[:, -1]
-        found[name] = float((eq6(ours["eq6"]) / -exact - 1).abs().max())
+        found[name] = float((torch.exp(-ours["eq6"]) / exact - 1).abs().max())
         error = float((ours[f"knn-{options.k}"] + kth).abs().max())
         found["max_error_knn"] = max(error, found.get("max_error_knn", 0.0))
     return found

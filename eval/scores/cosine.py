@@ -10,7 +10,7 @@ C columns of a tile of cosines, k neighbours.
 
 s is an increasing function of S. Both put images in the same order and give the same AUROC. s lies
 in [-1/tau, 1/tau]. S reaches -e^25 at tau = 0.04: float16 cannot hold it, and the differences
-between images far from the bank vanish beside it. `eq6` computes S from s.
+between images far from the bank vanish beside it.
 
 All scores come from one pass over the cosines, in tiles of R x C. The test features are multiplied
 by log2(e) / tau first, so that a term of Eq. 6 is a power of two of an element of the matrix
@@ -42,7 +42,7 @@ from train.world import World
 NAMES = ("test set", "bank")
 
 TILE_SHAPE = {"cpu": (500, 2048), "cuda": (2048, 8192)}
-"""Default R and C of a tile, by device. On a CPU, a tile fits into the cache (4 MB), and R divides
+"""R and C of a tile, by device. On a CPU, a tile fits into the cache (4 MB), and R divides
 the usual sizes of test sets."""
 BLOCK_ROWS = 16000
 """Test features that are compared with a tile of the bank before the next tile is prepared."""
@@ -59,8 +59,6 @@ def score(
     weights: Tensor | None = None,
     world: World | None = None,
     names: tuple[str, str] = NAMES,
-    tile_rows: int | None = None,
-    tile_bank: int | None = None,
 ) -> Tensor:
     """Return the log form of Eq. 6 alone, in the same way as `nearest_scores`.
 
@@ -72,24 +70,20 @@ def score(
             The mean in Eq. 6 is then a weighted mean. None: all weights are 1.
         world: the ranks that share the bank; None if `bank` is all of it.
         names: names of `test` and `bank` for messages of errors.
-        tile_rows: R, >= 1; None for the default of the device.
-        tile_bank: C, >= 1; None for the default of the device.
 
     Returns:
         float64 [N] on the device of the inputs, in [-1/tau, 1/tau]. Higher = more OOD.
 
     Raises:
         UserError: see `nearest_scores`.
-        ValueError: shapes do not fit, a tile size is below 1, or `weights` are not M positive
-            numbers.
+        ValueError: shapes do not fit, or `weights` are not M positive numbers.
     """
-    tiles = _tiles(test, tile_rows, tile_bank)
     _check(test, bank, tau, 0, world, names)
     if weights is not None and not (
         weights.shape == bank.shape[:1] and bool((weights.isfinite() & (weights > 0)).all())
     ):
         raise ValueError(f"weights {list(weights.shape)} are not {len(bank)} positive numbers")
-    return _sweep(test, bank, tau, 0, weights, world, tiles)[0]
+    return _sweep(test, bank, tau, 0, weights, world)[0]
 
 
 @torch.no_grad()
@@ -101,8 +95,6 @@ def nearest_scores(
     *,
     world: World | None = None,
     names: tuple[str, str] = NAMES,
-    tile_rows: int | None = None,
-    tile_bank: int | None = None,
 ) -> dict[str, Tensor]:
     """Return all scores of this file, each test feature against the whole bank, in one pass.
 
@@ -121,8 +113,6 @@ def nearest_scores(
         world: the ranks that share the bank, in the order of the ranks; every rank must call this
             function. None if `bank` is all of it.
         names: names of `test` and `bank` for messages of errors.
-        tile_rows: R, >= 1; None for the default of the device.
-        tile_bank: C, >= 1; None for the default of the device.
 
     Returns:
         "eq6", "max-cosine" and "knn-K" for each K in `ks` -> float64 [N] on the device of the
@@ -133,28 +123,15 @@ def nearest_scores(
         UserError: a set is empty or has a feature that is NaN, Inf or of zero norm (the message
             names the set and the ids), tau is not a positive number, or a k is below 1 or larger
             than the bank. Raised on every rank.
-        ValueError: shapes do not fit, or a tile size is below 1.
+        ValueError: shapes do not fit.
     """
-    tiles = _tiles(test, tile_rows, tile_bank)
     if ks and min(ks) < 1:
         raise UserError(f"k is {min(ks)}, expected at least 1 neighbour")
     largest = max([1, *ks])
     _check(test, bank, tau, largest, world, names)
-    eq6_scores, cosines = _sweep(test, bank, tau, largest, None, world, tiles)
+    eq6_scores, cosines = _sweep(test, bank, tau, largest, None, world)
     of_k = {"max-cosine": 1} | {f"knn-{k}": k for k in ks}
     return {"eq6": eq6_scores} | {name: -cosines[:, k - 1] for name, k in of_k.items()}
-
-
-def eq6(scores: Tensor) -> Tensor:
-    """Return Eq. 6 itself, S = -exp(-s), from its log form s.
-
-    Args:
-        scores: log form, float64 [N], as `score` returns it.
-
-    Returns:
-        float64 [N], below zero; higher = more OOD.
-    """
-    return -torch.exp(-scores.double())
 
 
 # ---------------------------------------------------------------------------------- the pass
@@ -187,10 +164,9 @@ def _sweep(
     k: int,
     weights: Tensor | None,
     world: World | None,
-    tiles: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
     """Return the log form of Eq. 6, float64 [N], and the k largest cosines, descending, [N, k]."""
-    tile_rows, tile_bank = tiles
+    tile_rows, tile_bank = TILE_SHAPE[test.device.type]
     if test.device.type == "cpu":
         keep_memory()
     scale = math.log2(math.e) / tau
@@ -229,16 +205,6 @@ def _gathered(value: Tensor, world: World | None) -> Tensor:
     values = [torch.empty_like(value) for _ in range(world.world_size)]
     dist.all_gather(values, value)
     return torch.stack(values)
-
-
-def _tiles(test: Tensor, tile_rows: int | None, tile_bank: int | None) -> tuple[int, int]:
-    """Return R and C."""
-    rows, columns = TILE_SHAPE[test.device.type]
-    rows = rows if tile_rows is None else tile_rows
-    columns = columns if tile_bank is None else tile_bank
-    if min(rows, columns) < 1:
-        raise ValueError(f"tile_rows, tile_bank are {rows}, {columns}, expected >= 1")
-    return rows, columns
 
 
 def _check(

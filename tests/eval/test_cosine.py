@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import torch
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
-from eval.scores import neighbours
-from eval.scores.cosine import NAMES, eq6, nearest_scores, score
+from eval.scores import cosine, neighbours
+from eval.scores.cosine import NAMES, nearest_scores, score
 from eval.scores.neighbours import nearest
 from shards.errors import UserError
 from tests.support.largest_tensor import LargestTensor
@@ -19,6 +20,11 @@ from tests.support.largest_tensor import LargestTensor
 
 def features(count, width=16, seed=0):
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def tiles(rows=500, columns=2048):
+    """Make tiles of `rows` x `columns` cosines in a block."""
+    return patch.dict(cosine.TILE_SHAPE, cpu=(rows, columns))
 
 
 def eq6_by_definition(test, bank, tau=0.04):
@@ -34,10 +40,11 @@ def test_equals_eq6(tau):
     test, bank = features(50) * 7, features(83, seed=1) * 0.01
     test[0] = bank[5] * 3  # cosine 1, the largest exponent
     expected = eq6_by_definition(test, bank, tau)
-    scores = score(test, bank, tau, tile_rows=16, tile_bank=32)
+    with tiles(16, 32):
+        scores = score(test, bank, tau)
     assert scores.dtype == torch.float64 and scores.shape == (50,)
     np.testing.assert_allclose(scores.numpy(), -np.log(-expected), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(eq6(scores).numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(-(-scores).exp(), expected, rtol=1e-5)
 
 
 def test_same_order_as_eq6():
@@ -55,11 +62,12 @@ def test_far_from_the_bank_scores_higher():
     assert near < far < opposite
 
 
-@pytest.mark.parametrize("tile_rows", [1, 7, 40, 1024])
-@pytest.mark.parametrize("tile_bank", [1, 13, 61, 8192])
-def test_tiles_do_not_matter(tile_rows, tile_bank):
+@pytest.mark.parametrize("rows", [1, 7, 40, 1024])
+@pytest.mark.parametrize("columns", [1, 13, 61, 8192])
+def test_tiles_do_not_matter(rows, columns):
     test, bank = features(40), features(61, seed=1)
-    tiled = score(test, bank, tile_rows=tile_rows, tile_bank=tile_bank)
+    with tiles(rows, columns):
+        tiled = score(test, bank)
     torch.testing.assert_close(tiled, score(test, bank), rtol=0, atol=1e-5)
 
 
@@ -69,8 +77,8 @@ def test_equal_features_tie_wherever_they_stand():
     test = features(300, width=384)
     places = [0, 1, 2, 63, 64, 65, 127, 200, 255, 256, 299]
     test[places] = one
-    scores = score(test, bank, tile_rows=64, tile_bank=100)[places]
-    alone = score(one, bank, tile_rows=64, tile_bank=100)
+    with tiles(64, 100):
+        scores, alone = score(test, bank)[places], score(one, bank)
     assert scores.unique().tolist() == alone.tolist()
 
 
@@ -85,11 +93,11 @@ def test_rounding_makes_no_ties_where_all_features_are_alike():
 def test_nothing_of_test_times_bank_is_held():
     """A tile has 4,000 elements, the sets have 2,400 and 3,600, all cosines are 540,000."""
     test, bank = features(600, width=4), features(900, width=4, seed=1)
-    with LargestTensor() as traced:
-        score(test, bank, tile_rows=50, tile_bank=80)
+    with tiles(50, 80), LargestTensor() as traced:
+        score(test, bank)
     assert traced.numel == 50 * 80
-    with LargestTensor() as traced:
-        nearest_scores(test, bank, 0.04, [5], tile_rows=50, tile_bank=80)
+    with tiles(50, 80), LargestTensor() as traced:
+        nearest_scores(test, bank, 0.04, [5])
     assert traced.numel <= 50 * (80 + 3 * 5)  # a tile, and the candidates of earlier tiles
 
 
@@ -145,19 +153,20 @@ def cosines_by_definition(test, bank):
 
 # With and without whole groups of 32, with less than k features in a tile, with many tiles.
 @pytest.mark.parametrize("bank_size", [9, 64, 700])
-@pytest.mark.parametrize("tile_bank", [5, 32, 100, 8192])
-def test_all_scores_in_one_pass(bank_size, tile_bank):
+@pytest.mark.parametrize("columns", [5, 32, 100, 8192])
+def test_all_scores_in_one_pass(bank_size, columns):
     test, bank = features(50), features(bank_size, seed=1)
     bank[3::4] = bank[::4][: len(bank[3::4])] * 2  # ties: these cosines occur twice
     test[0] = bank[5] * 3
-    found = nearest_scores(test, bank, 0.04, [1, 4, 9], tile_rows=16, tile_bank=tile_bank)
+    with tiles(16, columns):
+        found = nearest_scores(test, bank, 0.04, [1, 4, 9])
+        assert torch.equal(found["eq6"], score(test, bank))
     assert list(found) == ["eq6", "max-cosine", "knn-1", "knn-4", "knn-9"]
     assert {values.dtype for values in found.values()} == {torch.float64}
     sorted_cosines = -np.sort(-cosines_by_definition(test, bank), axis=1)
     for name, k in (("max-cosine", 1), ("knn-1", 1), ("knn-4", 4), ("knn-9", 9)):
         np.testing.assert_allclose(found[name], -sorted_cosines[:, k - 1], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(eq6(found["eq6"]), eq6_by_definition(test, bank), rtol=1e-5)
-    assert torch.equal(found["eq6"], score(test, bank, tile_rows=16, tile_bank=tile_bank))
+    np.testing.assert_allclose(-(-found["eq6"]).exp(), eq6_by_definition(test, bank), rtol=1e-5)
 
 
 @pytest.mark.parametrize("rising", [True, False])
@@ -166,14 +175,16 @@ def test_neighbours_in_a_sorted_bank(rising):
     order = np.argsort(cosines_by_definition(test, bank)[0])
     bank = bank[torch.from_numpy(order if rising else order[::-1].copy())]
     expected = -np.sort(-cosines_by_definition(test, bank)[0])[29]
-    found = nearest_scores(test, bank, 0.04, [30], tile_bank=128)["knn-30"]
+    with tiles(columns=128):
+        found = nearest_scores(test, bank, 0.04, [30])["knn-30"]
     assert float(found) == pytest.approx(-expected, abs=1e-6)
 
 
 def test_weights_count_features():
     test, bank = features(40), features(90, seed=1)
     counts = torch.arange(90) % 4 + 1
-    found = score(test, bank, weights=counts.float(), tile_bank=16)
+    with tiles(columns=16):
+        found = score(test, bank, weights=counts.float())
     expected = -np.log(-eq6_by_definition(test, bank.repeat_interleave(counts, 0)))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
@@ -184,7 +195,8 @@ def test_powers_beyond_float32(tau):
     test[0] = bank[5]
     exponents = cosines_by_definition(test, bank) / tau
     expected = np.log(90) - logsumexp(exponents, axis=1)
-    found = score(test, bank, tau, tile_rows=16, tile_bank=32)
+    with tiles(16, 32):
+        found = score(test, bank, tau)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -211,11 +223,13 @@ def test_auroc_does_not_depend_on_tiles_or_type():
     test[200:] += 0.1
     is_ood = np.arange(400) >= 200
     for name in ("eq6", "max-cosine", "knn-5"):
-        areas = [
-            roc_auc_score(is_ood, nearest_scores(*sets, 0.04, [5], **tiles)[name])
-            for sets in ((test, bank), (test.double(), bank.half()))
-            for tiles in ({}, {"tile_rows": 7, "tile_bank": 13}, {"tile_bank": 256})
-        ]
+        areas = []
+        for shape in ((500, 2048), (7, 13), (500, 256)):
+            with tiles(*shape):
+                areas += [
+                    roc_auc_score(is_ood, nearest_scores(*sets, 0.04, [5])[name])
+                    for sets in ((test, bank), (test.double(), bank.half()))
+                ]
         areas.append(
             roc_auc_score(
                 is_ood, torch.cat([nearest_scores(t, bank, 0.04, [5])[name] for t in test.split(9)])

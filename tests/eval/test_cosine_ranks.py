@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from eval.scores.cosine import nearest_scores, score
+from eval.scores.cosine import TILE_SHAPE, nearest_scores, score
 from shards.errors import UserError
 from tests.support.commands import on_ranks
 from train.world import World
@@ -31,8 +33,8 @@ def bank():
 def rank_scores(rank: int, slices: list[tuple[int, int]], out: str) -> None:
     world = World(rank, len(slices), CPU)
     ours = bank()[slice(*slices[rank])]
-    tiles = {"tile_rows": 32, "tile_bank": 40}
-    found = nearest_scores(queries(), ours, 0.04, KS, world=world, **tiles)
+    with patch.dict(TILE_SHAPE, cpu=(32, 40)):
+        found = nearest_scores(queries(), ours, 0.04, KS, world=world)
     weights = torch.arange(1.0, 204)[slice(*slices[rank])]
     found["weighted"] = score(queries(), ours, weights=weights, world=world)
     refusals = []
