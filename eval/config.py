@@ -185,15 +185,7 @@ class ScoreConfig(CommonConfig, _Request):
         if self.run is None and not (self.backbone or self.features):
             raise UserError("RUN: give a run, or --backbone timm:NAME, or --features FILE.npz")
         if self.images is None:
-            return SetsConfig(
-                **self._values_of(TablesConfig),
-                run=self.run,
-                in_dist_train=bank,
-                in_dist_test=test,
-                ood=self.ood,
-                baselines=self.baselines,
-                backbone=self.backbone,
-            )
+            return SetsConfig(**self._values_of(SetsConfig))
         if self.run is None:
             raise UserError("--images needs a RUN, whose teacher scores them")
         self._check_no_tables()

@@ -22,7 +22,15 @@ from eval.config import FeaturesConfig, SetsConfig, TablesConfig
 from eval.features.networks import PIXEL, TEACHER, Features, all_features
 from eval.report.page import ReportData, write_report
 from eval.report.page_data import report_data
-from eval.results.collect import Method, Scores, collect, grouped, settings, write_scores
+from eval.results.collect import (
+    Method,
+    Scores,
+    grouped,
+    network_metrics,
+    provenance_of,
+    settings,
+    write_scores,
+)
 from eval.results.figures import save_histogram, save_roc
 from eval.results.output_folder import (
     HISTOGRAM_FILE,
@@ -39,6 +47,7 @@ from eval.scores.all_scores import HEADLINE, all_scores
 from eval.sets.feature_file import FeatureFile, sets_of
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import BANK, TEST, EvalSets, open_sets
+from eval.versions import versions
 from shards.errors import printable
 from shards.terminal.console import Terminal
 from train.teacher import LoadedTeacher, load_teacher
@@ -111,21 +120,21 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
             return
 
         # ------------------------------------------------------------- output
-        scoring = collect(
-            methods,
-            sets,
+        scoring = Scoring(
             headline=headline.key,
             tau=config.tau,
-            groups=groups,
-            teacher=teacher,
+            counts=dict(sets.counts),
+            groups={group: tuple(names) for group, names in groups.items()},
+            methods={key: network_metrics(method, groups) for key, method in methods.items()},
             probes=probes(
                 headline.features, sets, headline.scores[TEST], config.tau, teacher, tell
             ),
             shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
-            overlap=overlap,
-            equal=equal,
+            provenance=provenance_of(sets, teacher, overlap),
+            equal_images=tuple(equal),
             settings=settings(config, run, world, teacher),
-            command=command,
+            versions=versions(),
+            command=tuple(command),
         )
         shown = report_data(scoring, headline.scores, sets, headline.features, run, teacher, tell)
         _write(config, scoring, methods, sets, shown)

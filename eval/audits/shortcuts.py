@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dali_pipes.eval_loader import ImageSource
 from eval.audits.image_statistics import (
     JPEG_PX,
     Batch,
@@ -36,6 +35,7 @@ from eval.audits.image_statistics import (
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
 from shards.errors import few
+from shards.reader import ShardSet
 
 ALONE = 0.9
 """AUROC from which a statistic alone tells a set apart. Detectors in the literature reach 0.9 and
@@ -48,14 +48,6 @@ NAMED_SETS = 3
 """Most sets that a line names."""
 CHUNK_BYTES = 1 << 18
 """Size of the images that are processed together: they and their statistics stay in the cache."""
-
-
-@runtime_checkable
-class SourceSizes(Protocol):
-    """Images that may know their size before they were resized, as the images of a shard set do."""
-
-    def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
-        """Return height and width, px, int64 [B, 2], of images int64 [B]; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +97,12 @@ STATISTICS: Mapping[str, Statistic] = {
 """Key in results.json -> statistic."""
 
 
-def statistics(images: ImageSource) -> dict[str, NDArray[np.float32]]:
+def statistics(images: ShardSet) -> dict[str, NDArray[np.float32]]:
     """Compute every statistic that is defined for these images: key -> float32 [N], in id order."""
     count = len(images)
     first = images.read(np.arange(1))
     _, height, width, channels = first.shape
-    sizes = images.source_sizes(np.arange(count)) if isinstance(images, SourceSizes) else None
+    sizes = images.source_sizes(np.arange(count))
     defined = {
         key: statistic
         for key, statistic in STATISTICS.items()
@@ -128,9 +120,7 @@ def statistics(images: ImageSource) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def audit(
-    in_dist_test: ImageSource, ood: Mapping[str, ImageSource]
-) -> dict[str, dict[str, Interval]]:
+def audit(in_dist_test: ShardSet, ood: Mapping[str, ShardSet]) -> dict[str, dict[str, Interval]]:
     """Compute the AUROC of each statistic on each OOD set, in the direction that is at least 0.5.
 
     Args:

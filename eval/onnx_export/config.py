@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -55,16 +56,8 @@ class ExportConfig:
     @property
     def detector(self) -> DetectorConfig:
         """The configuration of the detector that is exported."""
-        return DetectorConfig(
-            run=self.run,
-            in_dist_train=self.in_dist_train,
-            calibration=self.calibration,
-            allow_overlap=self.allow_overlap,
-            device=self.device,
-            batch=self.batch,
-            tau=self.tau,
-            cache=self.cache,
-        )
+        names = {field.name for field in dataclasses.fields(DetectorConfig)}
+        return DetectorConfig(**{name: vars(self)[name] for name in names & vars(self).keys()})
 
     def centres(self) -> int:
         """Return the number of centres of the bank; 0 for the full bank.

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.audits.headline_probes import Probes
 from eval.config import TablesConfig
-from eval.intervals import Interval
 from eval.metrics import mean_of_sets, measure
 from eval.results.paper_tables import groups_of
 from eval.results.scoring import (
@@ -21,14 +19,12 @@ from eval.results.scoring import (
     Columns,
     NetworkMetrics,
     Provenance,
-    Scoring,
     SetFacts,
     Settings,
     Training,
 )
 from eval.sets.leakage import Shared
 from eval.sets.opening import ALL, BANK, FAR, MEAN, NEAR, TEST, EvalSets, ood_name
-from eval.versions import versions
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reader import ShardSet
@@ -77,63 +73,14 @@ class Method:
     """Key of a score (see `eval.scores.all_scores`) -> scores of each set."""
 
 
-def collect(
-    methods: Mapping[str, Method],
-    sets: EvalSets,
-    *,
-    headline: str,
-    tau: float,
-    groups: Groups,
-    teacher: LoadedTeacher | None,
-    probes: Probes,
-    shortcuts: dict[str, dict[str, Interval]] | None,
-    overlap: Sequence[Shared],
-    equal: Sequence[str],
-    settings: Settings,
-    command: Sequence[str],
-) -> Scoring:
-    """Compute the metrics of all scores and put them together with the facts about the scoring.
-
-    Args:
-        methods: key of a network -> its scores, in the order of the table's rows.
-        sets: the sets that were scored.
-        headline: key of the network of the headline.
-        tau: temperature of Eq. 6.
-        groups: the near and the far OOD sets.
-        teacher: teacher of the run, if a run was scored.
-        probes: see `eval.audits.headline_probes.probes`.
-        shortcuts: see `eval.audits.shortcuts.audit`; None without images.
-        overlap: images that sets share, if that was allowed.
-        equal: names of the sets whose images are all equal.
-        settings: see `settings`.
-        command: the arguments that the scoring was started with.
+def network_metrics(method: Method, groups: Groups) -> NetworkMetrics:
+    """Compute the metrics of all scores of a network.
 
     Raises:
         UserError: see `eval.metrics.measure`.
     """
-    return Scoring(
-        headline=headline,
-        tau=tau,
-        counts=dict(sets.counts),
-        groups={group: tuple(names) for group, names in groups.items()},
-        methods={
-            key: NetworkMetrics(
-                label=method.label,
-                feature_dim=method.feature_dim,
-                scores={
-                    score: columns(of_sets, groups) for score, of_sets in method.scores.items()
-                },
-            )
-            for key, method in methods.items()
-        },
-        probes=probes,
-        shortcuts=shortcuts,
-        provenance=provenance_of(sets, teacher, overlap),
-        equal_images=tuple(equal),
-        settings=settings,
-        versions=versions(),
-        command=tuple(command),
-    )
+    scores = {score: columns(of_sets, groups) for score, of_sets in method.scores.items()}
+    return NetworkMetrics(method.label, method.feature_dim, scores)
 
 
 def provenance_of(

@@ -83,20 +83,6 @@ def name_of(negatives: str, aux: str = "imagenet") -> str | None:
     return {**with_aux, **_WITHOUT_AUX}.get(negatives)
 
 
-def published(in_dist: str, negatives: str, ood: str, aux: str = "imagenet") -> float | None:
-    """Return the paper's AUROC in %; None if it has none.
-
-    Args:
-        in_dist: name of the in-distribution set, for example cifar10 or cifar10-test.
-        negatives: the strategy, as in a run's configuration.
-        ood: name of the OOD set, as in the protocol.
-        aux: see `name_of`.
-    """
-    name = name_of(negatives, aux)
-    row = OURS.get(data_set(in_dist), {}).get(name) if name else None
-    return cell(in_dist, row, ood)
-
-
 def cell(in_dist: str, row: Row | None, ood: str) -> float | None:
     """Return the value of a row of `OURS` or `BASELINES` for an OOD set, in %; None if none."""
     if row is None:

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -39,16 +38,6 @@ class Shared:
     other: str
     ids: np.ndarray
     """Ids of the samples of `other` that are in `one` too: int64, ascending."""
-
-
-class Pixels(Protocol):
-    """Images that are read by number."""
-
-    def __len__(self) -> int:
-        """The number of images."""
-
-    def read(self, ids: np.ndarray) -> np.ndarray:
-        """Read the images of these numbers: int64 [B] -> uint8 [B, H, W, C]."""
 
 
 def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
@@ -81,7 +70,9 @@ def _of_one_source(sets: Mapping[str, ShardSet]) -> list[Pair]:
     ]
 
 
-def shared_images(sets: Mapping[str, Pixels], pairs: Iterable[Pair] | None = None) -> list[Shared]:
+def shared_images(
+    sets: Mapping[str, ShardSet], pairs: Iterable[Pair] | None = None
+) -> list[Shared]:
     """Find the images with equal pixels, for some pairs of sets; by default those of `compared`."""
     pairs = list(dict.fromkeys(compared(sets) if pairs is None else pairs))
     wanted = {*itertools.chain(*pairs)}
@@ -143,7 +134,7 @@ def digests(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return np.array(found, dtype="V16")
 
 
-def _chunks_of(images: Pixels) -> Iterable[np.ndarray]:
+def _chunks_of(images: ShardSet) -> Iterable[np.ndarray]:
     for first in range(0, len(images), CHUNK):
         yield images.read(_ids(first, len(images)))
 

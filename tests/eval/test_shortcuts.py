@@ -22,6 +22,17 @@ from tests.support.shard_cases import folder_request
 SIDE_PX = 32
 
 
+class Images(Pixels):
+    """Images in memory, as a shard set that may know the sizes in the source."""
+
+    def __init__(self, images: np.ndarray, sizes: np.ndarray | None = None) -> None:
+        super().__init__(images)
+        self.sizes = sizes
+
+    def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
+        return None if self.sizes is None else self.sizes[ids]
+
+
 def luma(image: np.ndarray) -> np.ndarray:
     """Float64 [H, W] of uint8 [H, W, C]."""
     if image.shape[2] == 1:
@@ -103,7 +114,7 @@ def pictures(channels: int, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 32, 32), (3, 27, 40), (1, 28, 28)])
 def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> None:
     images = pictures(channels, height, width)
-    found = statistics(Pixels(images))
+    found = statistics(Images(images))
     colours = {"red-green", "yellow-blue", "saturation"}
     of_source = {"original-size", "original-aspect"}
     assert set(found) == set(STATISTICS) - of_source - (colours if channels == 1 else set())
@@ -114,17 +125,17 @@ def test_each_statistic_is_what_a_plain_loop_gives(channels, height, width) -> N
 
 def test_every_image_gets_its_own_value_whatever_the_chunks(monkeypatch) -> None:
     images = smooth_images(50, 16, 3, seed=1)
-    whole = statistics(Pixels(images))
+    whole = statistics(Images(images))
     monkeypatch.setattr("eval.audits.shortcuts.CHUNK_BYTES", 7 * images[0].nbytes)
-    for key, values in statistics(Pixels(images)).items():
+    for key, values in statistics(Images(images)).items():
         np.testing.assert_allclose(values, whole[key], rtol=1e-6, atol=1e-6)
-        alone = statistics(Pixels(images[[33]]))[key]
+        alone = statistics(Images(images[[33]]))[key]
         np.testing.assert_allclose(alone, values[33:34], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(15, 40), (40, 15)])
 def test_images_without_four_blocks_have_no_grid(height, width) -> None:
-    assert "jpeg-grid" not in statistics(Pixels(pictures(3, height, width)))
+    assert "jpeg-grid" not in statistics(Images(pictures(3, height, width)))
 
 
 def halves(channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +183,7 @@ def framed(image: np.ndarray) -> np.ndarray:
 def test_a_changed_copy_is_told_apart_by_what_was_changed(change, told_by) -> None:
     in_dist, ood = halves()
     changed = np.stack([change(image) for image in ood])
-    found = audit(Pixels(in_dist), {"changed": Pixels(changed)})["changed"]
+    found = audit(Images(in_dist), {"changed": Images(changed)})["changed"]
     assert is_shortcut(found[told_by], 1.0)
     colours_of_light = {"jpeg-grid", "saturation", "black-border"}
     for key in colours_of_light - {told_by}:
@@ -181,7 +192,7 @@ def test_a_changed_copy_is_told_apart_by_what_was_changed(change, told_by) -> No
 
 def test_samples_of_one_distribution_are_not_told_apart() -> None:
     in_dist, ood = halves()
-    found = audit(Pixels(in_dist), {"same": Pixels(ood)})
+    found = audit(Images(in_dist), {"same": Images(ood)})
     assert max(statistic.value for statistic in found["same"].values()) < 0.7
     assert tell_apart(found, {"same": 0.8}) == []
 
@@ -191,23 +202,12 @@ def test_the_auroc_is_that_of_the_better_direction(brighter) -> None:
     images = smooth_images(120, 16, 3, seed=5) // 2
     dark, light = images[:60], images[60:] + np.uint8(5)
     in_dist, ood = (dark, light) if brighter else (light, dark)
-    found = audit(Pixels(in_dist), {"other": Pixels(ood)})["other"]["brightness"]
+    found = audit(Images(in_dist), {"other": Images(ood)})["other"]["brightness"]
     values = [float(luma(image).mean()) for image in np.concatenate([in_dist, ood])]
     one_way = roc_auc_score(np.arange(120) >= 60, values)
     assert (one_way > 0.5) == brighter
     assert found.value == pytest.approx(max(one_way, 1 - one_way), abs=1e-12)
     assert found.low < found.value < found.high
-
-
-class OnceLarger(Pixels):
-    """Images that know their original size, or that know that it was not recorded."""
-
-    def __init__(self, images: np.ndarray, sizes: np.ndarray | None) -> None:
-        super().__init__(images)
-        self.sizes = sizes
-
-    def source_sizes(self, ids: np.ndarray) -> np.ndarray | None:
-        return None if self.sizes is None else self.sizes[ids]
 
 
 def better_way(in_dist: list[float], ood: list[float]) -> float:
@@ -247,25 +247,22 @@ def test_original_sizes_are_left_out_where_one_side_does_not_know_them(monkeypat
     images = smooth_images(10, 16, 3, seed=2)
     monkeypatch.setattr("eval.audits.shortcuts.CHUNK_BYTES", 3 * images[0].nbytes)
     sizes = np.stack([np.arange(100, 110), np.full(10, 50)], axis=1)
-    knows = OnceLarger(images, sizes)
+    knows = Images(images, sizes)
     others = {
-        "knows": OnceLarger(images[:4], sizes[[9, 8, 9, 7]]),
-        "nobody-noted": OnceLarger(images, None),
-        "in-memory": Pixels(images),
+        "knows": Images(images[:4], sizes[[9, 8, 9, 7]]),
+        "nobody-noted": Images(images),
     }
     of_source = {"original-size", "original-aspect"}
     found = audit(knows, others)
     assert {name: set(found[name]) & of_source for name in found} == {
         "knows": of_source,
         "nobody-noted": set(),
-        "in-memory": set(),
     }
     areas = [list(np.sqrt(50 * np.arange(100, 110))), list(np.sqrt([5450, 5400, 5450, 5350]))]
     expected = pytest.approx(better_way(*areas), abs=1e-12)
     assert found["knows"]["original-size"].value == expected
     assert found["knows"]["original-aspect"].value == expected
-    for unknown in (OnceLarger(images, None), Pixels(images)):
-        assert not set(audit(unknown, others)["knows"]) & of_source
+    assert not set(audit(Images(images), others)["knows"]) & of_source
 
 
 def interval(value: float, low: float) -> Interval:

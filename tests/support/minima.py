@@ -120,7 +120,7 @@ def steps(out: Path) -> dict[str, list[object]]:
     train, test, bag = (out / name for name in ("train", "test", "bag"))
     run, file, pictures = out / "run", out / "file.onnx", out / "pictures"
     files = (
-        "from pathlib import Path; from tests.source_cases import *; "
+        "from pathlib import Path; from tests.support.source_cases import *; "
         f"out = Path({str(out)!r}); write_lsun(out); write_svhn(out); "
         "write_webdataset(out / 'tars'); write_images(out, 'pictures', packed=False)"
     )
