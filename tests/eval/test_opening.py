@@ -15,12 +15,7 @@ from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.sources.registry import FORMATS
 from tests.support import source_cases
-from tests.support.small_sets import folder_set, npy_request, npy_set, write_sets
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("sets"))
+from tests.support.small_sets import folder_set, npy_request, npy_set
 
 
 def opened(train: Path, test: Path, *ood: Path):

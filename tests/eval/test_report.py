@@ -17,22 +17,10 @@ from tests.support.report_cases import (
     HOSTILE_FILE,
     TEST,
     Reader,
-    bare_report,
-    full_report,
     large,
     report,
 )
 from tests.support.results_cases import with_provenance, with_set
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return full_report(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return bare_report(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.mark.parametrize("which", ["full", "bare"])

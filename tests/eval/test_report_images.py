@@ -14,17 +14,7 @@ from eval.report import gallery
 from eval.report.page import ReportData, page
 from eval.report.views import IMAGES
 from tests.support.image_sets import smooth_images
-from tests.support.report_cases import BANK, COUNTS, HOSTILE, bare_report, full_report
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return full_report(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return bare_report(tmp_path_factory.mktemp("bare"))
+from tests.support.report_cases import BANK, COUNTS, HOSTILE
 
 
 def shown(data: ReportData) -> dict[str, list[tuple[str, np.ndarray, list]]]:

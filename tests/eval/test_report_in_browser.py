@@ -7,19 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eval.report.page import ReportData, write_report
+from eval.report.page import write_report
 from tests.support.browser import Browser, find_browser
-from tests.support.report_cases import bare_report, full_report
-
-
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return full_report(tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
-    return bare_report(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")

@@ -28,21 +28,9 @@ from tests.support.small_sets import (
     results_of,
     score_command,
     write_run,
-    write_sets,
-    write_trained_run,
 )
 from train.networks.model import untrained_backbone
 from train.teacher import load_teacher
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("sets"))
-
-
-@pytest.fixture(scope="module")
-def run(sets, tmp_path_factory):
-    return write_trained_run(tmp_path_factory.mktemp("runs") / "run", sets / "train")
 
 
 def eq6_aurocs(results, method="teacher"):
