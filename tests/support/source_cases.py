@@ -1,6 +1,6 @@
 """Small files in each official format, made from random images.
 
-    write_cifar10(folder, train=20, test=10, seed=0, packed=True) -> {"train": Split, "test": Split}
+    write_cifar10(folder, seed=0, packed=True) -> {"train": Split, "test": Split}
 
 All functions have this form. They write into `folder` the archive that is published, or with
 packed=False its unpacked files, and return the content in the order of a source. `write_all` writes
@@ -129,14 +129,12 @@ def _pickled(value: object) -> bytes:
     return nothing + state + b"b"
 
 
-def write_cifar10(
-    folder: Path, train: int = 20, test: int = 10, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_cifar10(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     rng = np.random.default_rng(seed)
     meta = {"num_cases_per_batch": 10_000, "label_names": CIFAR10_CLASSES, "num_vis": 3072}
     files = {"cifar-10-batches-py/batches.meta": python2_pickle(meta)}
     splits = {}
-    for split, count in (("train", train), ("test", test)):
+    for split, count in (("train", 20), ("test", 10)):
         names = [f"{CIFAR10_CLASSES[i % 10]}_s_{i:06d}.png" for i in range(count)]
         images = list(pixels(rng, count, 32, 32))
         labels = rng.integers(0, 10, count).tolist()
@@ -153,16 +151,14 @@ def write_cifar10(
     return splits
 
 
-def write_cifar100(
-    folder: Path, train: int = 20, test: int = 10, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_cifar100(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write CIFAR-100, where a coarse label is the fine label // 5."""
     rng = np.random.default_rng(seed)
     fine = [f"fine-{i:02d}" for i in range(100)]
     meta = {"fine_label_names": fine, "coarse_label_names": [f"coarse-{i:02d}" for i in range(20)]}
     files = {"cifar-100-python/meta": python2_pickle(meta)}
     splits = {}
-    for split, count in (("train", train), ("test", test)):
+    for split, count in (("train", 20), ("test", 10)):
         images = list(pixels(rng, count, 32, 32))
         labels = rng.integers(0, 100, count).tolist()
         made = Split(images, labels, [f"thing_s_{i:06d}.png" for i in range(count)], fine)
@@ -181,19 +177,13 @@ def _cifar_rows(made: Split, rows: Sequence[int]) -> dict[str, Any]:
 
 
 def write_svhn(
-    folder: Path,
-    train: int = 20,
-    test: int = 10,
-    extra: int = 12,
-    seed: int = 0,
-    packed: bool = True,
-    height_px: int = 32,
+    folder: Path, seed: int = 0, packed: bool = True, height_px: int = 32
 ) -> dict[str, Split]:
     """Write SVHN; images of the official files have 32 x 32 px."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
-    for split, count in (("train", train), ("test", test), ("extra", extra)):
+    for split, count in (("train", 20), ("test", 10), ("extra", 12)):
         images = pixels(rng, count, height_px, 32)
         labels = np.arange(count) % 10
         y = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
@@ -204,18 +194,11 @@ def write_svhn(
     return splits
 
 
-def write_stl10(
-    folder: Path,
-    train: int = 4,
-    test: int = 11,
-    unlabeled: int = 3,
-    seed: int = 0,
-    packed: bool = True,
-) -> dict[str, Split]:
+def write_stl10(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     rng = np.random.default_rng(seed)
     files = {"stl10_binary/class_names.txt": "\n".join(STL10_CLASSES).encode()}
     splits = {}
-    for split, count in (("train", train), ("test", test), ("unlabeled", unlabeled)):
+    for split, count in (("train", 4), ("test", 11), ("unlabeled", 3)):
         images = pixels(rng, count, 96, 96)
         made = Split(list(images), None, [str(i) for i in range(count)])
         files[f"stl10_binary/{split}_X.bin"] = images.transpose(0, 3, 2, 1).tobytes()
@@ -227,20 +210,13 @@ def write_stl10(
     return splits
 
 
-def write_tiny_imagenet(
-    folder: Path,
-    train: int = 8,
-    val: int = 12,
-    test: int = 11,
-    seed: int = 0,
-    packed: bool = True,
-) -> dict[str, Split]:
+def write_tiny_imagenet(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     rng = np.random.default_rng(seed)
     root = "tiny-imagenet-200"
     classes = sorted(TINY_WNIDS)
     files = {f"{root}/wnids.txt": "".join(f"{wnid}\n" for wnid in TINY_WNIDS).encode()}
     labels, lines = {}, []
-    for split, count in (("train", train), ("val", val), ("test", test)):
+    for split, count in (("train", 8), ("val", 12), ("test", 11)):
         for k in range(count):
             wnid = TINY_WNIDS[int(rng.integers(4)) if split == "val" else k % 4]
             name = f"val_{k}.JPEG" if split == "val" else f"{wnid}_{k}.JPEG"
@@ -275,15 +251,13 @@ def _listed(
     return Split([files[name] for name in names], found, shown, classes)
 
 
-def write_lsun(
-    folder: Path, test: int = 10, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_lsun(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write LSUN as an LMDB, which is never packed, of JPEG and WebP images in turn."""
     import lmdb
 
     rng = np.random.default_rng(seed)
     files = {}
-    for i in range(test):
+    for i in range(10):
         files[rng.bytes(20).hex()] = encoded(rng, ("JPEG", "WEBP")[i % 2], (40, 56 + i))
     folder.mkdir(parents=True, exist_ok=True)
     with lmdb.open(str(folder / "test_lmdb"), map_size=1 << 24) as environment:
@@ -295,29 +269,24 @@ def write_lsun(
 
 
 def write_images(
-    folder: Path, name: str, test: int = 10, seed: int = 0, packed: bool = True, kind: str = "PNG"
+    folder: Path, name: str, seed: int = 0, packed: bool = True, kind: str = "PNG"
 ) -> dict[str, Split]:
     """Write LSUN_resize, Imagenet_resize, LSUN_fix or Imagenet_fix: 32 x 32 px, no labels."""
     rng = np.random.default_rng(seed)
     suffix = kind.lower()
-    paths = [f"{name}/{('a', 'b/c')[i % 2]}/{i}.{suffix}" for i in range(test)]
+    paths = [f"{name}/{('a', 'b/c')[i % 2]}/{i}.{suffix}" for i in range(10)]
     files = {path: encoded(rng, kind, (32, 32)) for path in paths}
     put(folder, f"{name}.tar.gz", files, packed)
     return {"test": _listed(files)}
 
 
 def write_places365(
-    folder: Path,
-    val: int = 10,
-    test: int = 3,
-    seed: int = 0,
-    packed: bool = True,
-    lists: bool = True,
+    folder: Path, seed: int = 0, packed: bool = True, lists: bool = True
 ) -> dict[str, Split]:
     """Write Places365, with `lists` also the lists of labels, in their tar or unpacked."""
     rng = np.random.default_rng(seed)
     splits, lines = {}, []
-    for split, count in (("val", val), ("test", test)):
+    for split, count in (("val", 10), ("test", 3)):
         files, labels = {}, {}
         for i in range(1, count + 1):
             name = f"Places365_{split}_{i:08d}.jpg"
@@ -335,19 +304,17 @@ def write_places365(
     return splits
 
 
-def write_dtd(
-    folder: Path, per_class: int = 3, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_dtd(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write DTD: the first image of each class is in train1, then one in val1, one in test1."""
     rng = np.random.default_rng(seed)
     files, labels = {}, {}
     lists: dict[str, list[str]] = {"train1": [], "val1": [], "test1": []}
     for label, name in enumerate(DTD_CLASSES):
-        for i in range(per_class):
+        for i in range(3):
             path = f"{name}/{name}_{i:04d}.jpg"
             files[f"dtd/images/{path}"] = encoded(rng)
             labels[f"dtd/images/{path}"] = label
-            lists[("train1", "val1", "test1")[i % 3]].append(path)
+            lists[("train1", "val1", "test1")[i]].append(path)
     for split, paths in lists.items():
         files[f"dtd/labels/{split}.txt"] = "".join(f"{path}\n" for path in paths).encode()
     put(folder, "dtd-r1.0.1.tar.gz", files, packed)
@@ -358,12 +325,10 @@ def write_dtd(
     return splits
 
 
-def write_imagenet30(
-    folder: Path, train: int = 6, test: int = 9, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_imagenet30(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     rng = np.random.default_rng(seed)
     splits = {}
-    for split, count in (("train", train), ("test", test)):
+    for split, count in (("train", 6), ("test", 9)):
         files, labels = {}, {}
         for i in range(count):
             label = list(IMAGENET30)[i % 3]
@@ -376,17 +341,15 @@ def write_imagenet30(
     return splits
 
 
-def write_imagenet(
-    folder: Path, train: int = 9, val: int = 4, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_imagenet(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write ImageNet; unpacked, train has a folder for each wnid in a folder named like its tar."""
     rng = np.random.default_rng(seed)
     files, labels = {}, {}
-    for i in range(train):
+    for i in range(9):
         wnid = IMAGENET_WNIDS[i % 3]
         files[f"{wnid}/{wnid}_{i}.JPEG"] = encoded(rng)
         labels[f"{wnid}/{wnid}_{i}.JPEG"] = i % 3
-    flat = {f"ILSVRC2012_val_{i:08d}.JPEG": encoded(rng) for i in range(1, val + 1)}
+    flat = {f"ILSVRC2012_val_{i:08d}.JPEG": encoded(rng) for i in range(1, 5)}
     folders = [folder if packed else folder / f"ILSVRC2012_img_{s}" for s in ("train", "val")]
     inner = {
         f"{wnid}.tar": tar_bytes([(n.split("/")[1], d) for n, d in files.items() if wnid in n])
@@ -397,20 +360,17 @@ def write_imagenet(
     return {"train": _listed(files, "", labels, IMAGENET_WNIDS), "val": _listed(flat)}
 
 
-def write_tiny_images(
-    folder: Path, train: int = 20, seed: int = 0, packed: bool = True
-) -> dict[str, Split]:
+def write_tiny_images(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write 300K_random_images.npy."""
-    images = pixels(np.random.default_rng(seed), train, 32, 32)
+    images = pixels(np.random.default_rng(seed), 20, 32, 32)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "300K_random_images.npy", images)
-    return {"train": Split(list(images), None, [str(i) for i in range(train)])}
+    return {"train": Split(list(images), None, [str(i) for i in range(20)])}
 
 
 def write_idx(
     folder: Path,
     train: int = 20,
-    test: int = 10,
     seed: int = 0,
     packed: bool = True,
     size: tuple[int, int] = (28, 28),
@@ -420,7 +380,7 @@ def write_idx(
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}
-    for split, stem, count in (("train", "train", train), ("test", "t10k", test)):
+    for split, stem, count in (("train", "train", train), ("test", "t10k", 10)):
         images = pixels(rng, count, *size, 1)
         labels = (np.arange(count) * 7 % 10).tolist()
         files = {
@@ -436,20 +396,18 @@ def write_idx(
     return splits
 
 
-def write_webdataset(
-    folder: Path, train: int = 7, seed: int = 0, packed: bool = True, per_tar: int = 3
-) -> dict[str, Split]:
+def write_webdataset(folder: Path, seed: int = 0, packed: bool = True) -> dict[str, Split]:
     """Write labelled tars shard-000.tar ... by the webdataset package."""
     import webdataset
 
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     made = Split([], [], [], tuple("0123"))
-    for first in range(0, train, per_tar):
-        name = f"shard-{first // per_tar:03d}.tar"
+    for first in range(0, 7, 3):
+        name = f"shard-{first // 3:03d}.tar"
         with webdataset.TarWriter(str(folder / name)) as out:
-            for i in range(first, min(first + per_tar, train)):
-                data, label, key = encoded(rng), i % 4, f"sub.dir/{train - i:03d}"
+            for i in range(first, min(first + 3, 7)):
+                data, label, key = encoded(rng), i % 4, f"sub.dir/{7 - i:03d}"
                 out.write({"__key__": key, "cls": label, "jpg": data, "txt": "a caption"})
                 made.images.append(data)
                 made.labels.append(label)  # type: ignore[union-attr]
