@@ -57,6 +57,12 @@ def _cifar(*names: str) -> tuple[NamedSet, ...]:
     )
 
 
+def _of_10k(name: str, note: str = "") -> NamedSet:
+    """Return an OOD set of 10,000 test images whose format has its own name."""
+    return NamedSet(name, "ood", name, "test", 10_000, note=note)
+
+
+RESIZED = "its resizing gives it away: it tests a pipeline, not a detector"
 SVHN = NamedSet("svhn", "ood", "svhn", "test", 26_032)
 TEXTURE = NamedSet(
     "texture",
@@ -67,9 +73,7 @@ TEXTURE = NamedSet(
     note="all three splits, as in the public code of SSD and OE; the paper does not say which; "
     "test1 alone has 1,880",
 )
-LSUN = NamedSet(
-    "lsun", "ood", "lsun", "test", 10_000, note="the whole test set, not LSUN_resize or LSUN_fix"
-)
+LSUN = _of_10k("lsun", "the whole test set, not LSUN_resize or LSUN_fix")
 RANDOM_300K = NamedSet("dti", "aux", "tiny-images-300k", "train", 300_000)
 
 ICANN22 = Protocol(
@@ -88,13 +92,9 @@ ICANN22 = Protocol(
             note="as published with CSI; 1,192 of its files are renumbered, so it cannot be made "
             "from the files of ImageNet",
         ),
-        NamedSet(
+        _of_10k(
             "tiny-imagenet",
-            "ood",
-            "tiny-imagenet",
-            "test",
-            10_000,
-            note="val has 10,000 images too, and the paper does not say which split it used; made "
+            "val has 10,000 images too, and the paper does not say which split it used; made "
             "from ImageNet: look for overlap with the auxiliary images",
         ),
         LSUN,
@@ -147,30 +147,12 @@ CSI20 = Protocol(
         *_cifar("cifar10"),
         NamedSet("cifar100", "ood", "cifar100", "test", 10_000),
         SVHN,
-        NamedSet(
-            "lsun-resize",
-            "ood",
-            "lsun-resize",
-            "test",
-            10_000,
-            note="its resizing gives it away: it tests a pipeline, not a detector",
-        ),
-        NamedSet(
-            "imagenet-resize",
-            "ood",
-            "imagenet-resize",
-            "test",
-            10_000,
-            note="its resizing gives it away: it tests a pipeline, not a detector",
-        ),
-        NamedSet("lsun-fix", "ood", "lsun-fix", "test", 10_000),
-        NamedSet(
+        _of_10k("lsun-resize", RESIZED),
+        _of_10k("imagenet-resize", RESIZED),
+        _of_10k("lsun-fix"),
+        _of_10k(
             "imagenet-fix",
-            "ood",
-            "imagenet-fix",
-            "test",
-            10_000,
-            note="made from ImageNet's training images: look for overlap with the auxiliary images",
+            "made from ImageNet's training images: look for overlap with the auxiliary images",
         ),
     ),
     note="two parts of the paper are not here: Interp., a mixture of CIFAR-10's test images, and "

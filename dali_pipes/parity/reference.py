@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ def jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
     """Apply the four operations in their drawn order, then gray; round once: uint8."""
     levels = view.astype(np.float32)
     for name, value in _changes(params):
-        levels = EXACT[name](levels, value)
+        levels = change_levels(name, levels, value)
     if params.gray:
         levels = gray(levels)
     return np.rint(levels).astype(np.uint8)
@@ -120,7 +120,7 @@ def pillow_jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
     """Do the same by Pillow's enhancers, as torchvision calls them for a Pillow image: uint8."""
     picture = _picture(view)
     for name, value in _changes(params):
-        picture = PILLOW[name](picture, value)
+        picture = CHANGES[name](picture, value)
     if params.gray and picture.mode == "RGB":
         picture = picture.convert("L").convert("RGB")
     return _array(picture)
@@ -138,24 +138,10 @@ def _changes(params: ViewParams) -> list[tuple[str, float]]:
     return [(name, values[name]) for name in names if values[name] != NEUTRAL[name]]
 
 
-def brightness(levels: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply the levels by `factor`, and clip."""
-    return _by_torchvision(tv.adjust_brightness, levels, factor)
-
-
-def contrast(levels: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply the distance from the image's mean luma by `factor`, and clip."""
-    return _by_torchvision(tv.adjust_contrast, levels, factor)
-
-
-def saturation(levels: np.ndarray, factor: float) -> np.ndarray:
-    """Multiply the distance from each pixel's luma by `factor`, and clip."""
-    return _by_torchvision(tv.adjust_saturation, levels, factor)
-
-
-def hue(levels: np.ndarray, angle_deg: float) -> np.ndarray:
-    """Turn the hue by an angle in HSV; torchvision takes a fraction of a full turn."""
-    return _by_torchvision(tv.adjust_hue, levels, angle_deg / 360)
+def change_levels(name: str, levels: np.ndarray, value: float) -> np.ndarray:
+    """Apply one of `CHANGES` to levels, and clip them."""
+    image = torch.from_numpy(levels / np.float32(255)).permute(2, 0, 1)
+    return CHANGES[name](image, value).permute(1, 2, 0).numpy() * np.float32(255)
 
 
 def gray(levels: np.ndarray) -> np.ndarray:
@@ -187,13 +173,14 @@ def normalize(view: np.ndarray) -> np.ndarray:
 NEUTRAL = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
 """Values that change nothing: the operation is skipped, so the image stays equal bit for bit."""
 
-EXACT = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+CHANGES: dict[str, Callable[[Any, float], Any]] = {
     "brightness": tv.adjust_brightness,
     "contrast": tv.adjust_contrast,
     "saturation": tv.adjust_saturation,
-    "hue": lambda picture, angle_deg: tv.adjust_hue(picture, angle_deg / 360),
+    "hue": lambda image, angle_deg: tv.adjust_hue(image, angle_deg / 360),
 }
+"""Change -> torchvision's function of an image and a value. It calls Pillow's enhancer for a Pillow
+image, computes a tensor on floats, and clips after each change."""
 
 
 def _row(params: Params, number: int) -> Params:
@@ -254,11 +241,6 @@ def strongly_blurred(view: np.ndarray, sigma_px: float) -> np.ndarray:
     for axis in (0, 1):
         levels = gaussian_filter1d(levels, sigma_px, axis, mode="mirror", radius=radius)
     return np.rint(levels).astype(np.uint8)
-
-
-def _by_torchvision(change: Callable, levels: np.ndarray, value: float) -> np.ndarray:
-    image = torch.from_numpy(levels / np.float32(255)).permute(2, 0, 1)
-    return change(image, value).permute(1, 2, 0).numpy() * np.float32(255)
 
 
 def _picture(image: np.ndarray) -> Image.Image:

@@ -172,7 +172,7 @@ def test_jitter_keeps_its_drawn_order_and_clips_in_between(order) -> None:
             luma = (levels @ LUMA)[..., None]
             levels = (levels - luma) * 1.2 + luma
         else:
-            levels = reference.hue(levels.astype(np.float32), 30.0).astype(float)
+            levels = reference.change_levels("hue", levels.astype(np.float32), 30.0).astype(float)
         levels = np.clip(levels, 0, 255)
     assert worst(changed(RGB[3], jitter_order=np.array(order), **values), levels) < HALF
 

@@ -13,6 +13,7 @@ from eval.audits import probes
 from eval.audits.probes import knn_accuracy, linear_probe
 from eval.scores import neighbours
 from shards.errors import UserError
+from tests.support.score_cases import vote
 
 
 def clouds(seed, count, classes=4, width=6, spread=1.1):
@@ -24,31 +25,18 @@ def clouds(seed, count, classes=4, width=6, spread=1.1):
     return torch.from_numpy(features.astype(np.float32)), labels
 
 
-def by_hand(bank, bank_labels, test, test_labels, k, temperature):
-    """The vote, image by image."""
-    unit = [normalize(features.numpy().astype(np.float64)) for features in (bank, test)]
-    right = 0
-    for feature, truth in zip(unit[1], test_labels, strict=True):
-        cosines = unit[0] @ feature
-        votes = {}
-        for near in np.argsort(-cosines)[:k]:
-            label = bank_labels[near]
-            votes[label] = votes.get(label, 0) + np.exp(cosines[near] / temperature)
-        right += max(votes, key=votes.get) == truth
-    return right / len(test)
-
-
 def test_knn_accuracy_is_the_weighted_vote(monkeypatch):
     monkeypatch.setattr(probes, "VOTES_AT_ONCE", 50)
     monkeypatch.setattr(neighbours, "TILE_ROWS", 64)
     monkeypatch.setattr(neighbours, "TILE_COLUMNS", 130)
     monkeypatch.setattr(neighbours, "GROUP", 4)  # 32 groups and two over; 10 in the last tile
     sets = (*clouds(0, 300), *clouds(1, 200))
+    numpy_sets = [np.asarray(array) for array in sets]
     found = knn_accuracy(*sets)
     assert list(found) == ["k10-t0.04", "k10-t0.07", "k20-t0.04", "k20-t0.07"]
     for k in (10, 20):
         for temperature in (0.04, 0.07):
-            assert found[f"k{k}-t{temperature}"] == by_hand(*sets, k, temperature)
+            assert found[f"k{k}-t{temperature}"] == vote(*numpy_sets, k, temperature)
     assert len(set(found.values())) > 2  # k and T make a difference here
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from dali_pipes.batch import RGB_MEAN, RGB_STD, Batch
 from shards.errors import UserError
 from tests.support.step_cases import plain_feature
-from train.config import HeadConfig, OptimConfig, RunConfig
+from train.config import CompatConfig, HeadConfig, OptimConfig, RunConfig
 from train.config_checks import check_config
 from train.ema import update_teacher
 from train.networks.head import Head
@@ -151,13 +151,7 @@ METHOD = {
     "optim.clip_norm": 3.0,
     "optim.freeze_last_layer_epochs": 1,
     "optim.ema_momentum_start": 0.996,
-    "compat.centre_first_rows": False,
-    "compat.aux_replayed": False,
-    "compat.loss_x1_5": False,
-    "compat.rot_any": False,
-    "compat.rot_any_early": False,
-    "compat.dino_positions": False,
-    "compat.dino_class_token": False,
+    **{f"compat.{switch.name}": False for switch in dataclasses.fields(CompatConfig)},
 }
 """Values on which paper, DINO and the authors' code agree, or which follow the authors' code."""
 
