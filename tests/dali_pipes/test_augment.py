@@ -289,37 +289,3 @@ def test_files_are_decoded_as_pillow_does(mode) -> None:
     pipeline.build()
     (output,) = pipeline.run()
     assert error(np.asarray(output.as_array()), np.stack(expected))[1] <= 1
-
-
-@SPACES
-@pytest.mark.parametrize("channels", [3, 1])
-@pytest.mark.parametrize("encoded", [False, True])
-def test_the_gpu_graph_is_valid_without_a_gpu(channels, encoded, space) -> None:
-    from nvidia.dali import fn
-    from nvidia.dali.backend import RegisteredGPUOps, RegisteredMixedOps
-    from nvidia.dali.pipeline import pipeline_def
-
-    images = RGB[:1] if channels == 3 else GRAY[:1]
-    in_source_space = space == "source"
-    unmoved = unchanged(images)
-    arrays = graph_params(unmoved, "global-2", 64, channels, in_source_space=in_source_space)
-
-    @pipeline_def(enable_conditionals=True, batch_size=1, num_threads=1, device_id=None)
-    def graph():
-        image = fn.external_source(name="image", layout="" if encoded else "HWC")
-        image = augment.decode(image, channels, "gpu") if encoded else image.gpu()
-        nodes = {name: fn.external_source(name=name) for name in arrays}
-        return augment.view_of(image, nodes, in_source_space=in_source_space)
-
-    pipeline = graph()
-    assert len(pipeline.serialize()) > 0
-    kernels = {
-        name.strip("_").rsplit("__", 1)[-1] for name in (*RegisteredGPUOps(), *RegisteredMixedOps())
-    }
-    operators = {
-        operator.name.strip("_").rsplit("_", 1)[0]
-        for operator in pipeline._ops
-        if any(node.device == "gpu" for node in operator.outputs)
-    }
-    assert {"Slice", "Resize", "Filter"} <= operators
-    assert operators - kernels == set()

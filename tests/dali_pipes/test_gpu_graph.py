@@ -68,7 +68,7 @@ def test_the_training_graph(tmp_path, encoding, channels, space, shift_space) ->
     if space == "source":
         expected |= {"CoordTransform", "LookupTable"}
     if shift_space == "source" or space == "source":
-        expected |= {"Rotate", "SequenceRearrange", "Flip", "GaussianBlur"}
+        expected |= {"Rotate", "SequenceRearrange", "Flip", "GaussianBlur", "Merge"}
     else:
         expected |= {"Rotate"}
     assert_runs_on_a_gpu(pipeline, expected)

@@ -15,7 +15,6 @@ from tests.dali_pipes.test_shifts import (
     channels_first,
     channels_last,
     check_pixels,
-    gpu_operators,
     pictures,
     row_of,
     tensors,
@@ -228,9 +227,3 @@ def test_turns_have_the_shape_of_their_parameters() -> None:
     assert (branch.turns(views) == flat.reshape(4, 6)).all() and flat.any()
     alone = {"0.turns": np.array([3, 1], np.int32)}
     assert (only("rot").turns(alone) == [3, 1]).all()
-
-
-def test_the_gpu_graph_of_a_mix_is_valid_without_a_gpu() -> None:
-    branch, params = mixed(MIX, 1)
-    operators = gpu_operators(branch, params)
-    assert {"Split", "Merge", "Rotate", "SequenceRearrange", "GaussianBlur"} <= operators

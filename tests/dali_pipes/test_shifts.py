@@ -261,33 +261,3 @@ def test_an_unknown_name_is_refused_with_the_known_names(name) -> None:
     with pytest.raises(UserError, match=r"is none of aux, rot, .*blur, perm-N") as caught:
         shift_named(name)
     assert repr(name) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_gpu_graph_is_valid_without_a_gpu(name) -> None:
-    operators = gpu_operators(shift_named(name), drawn(name, 1))
-    assert bool(operators) == (name != "aux")
-
-
-def gpu_operators(owner, params: Row) -> set[str]:
-    """Return the operators of `owner.graph` on a view; check that they have GPU kernels."""
-    from nvidia.dali import fn
-    from nvidia.dali.backend import RegisteredGPUOps
-    from nvidia.dali.pipeline import pipeline_def
-
-    @pipeline_def(enable_conditionals=True, batch_size=1, num_threads=1, device_id=None)
-    def graph():
-        view = fn.external_source(name="view", layout="HWC").gpu()
-        nodes = {key: fn.external_source(name=key) for key in params}
-        return owner.graph(view, nodes, SIDE_PX)
-
-    pipeline = graph()
-    assert len(pipeline.serialize()) > 0
-    operators = {
-        operator.name.strip("_").rsplit("_", 1)[0]
-        for operator in pipeline._ops
-        if any(node.device == "gpu" for node in operator.outputs)
-    }
-    kernels = {name.rsplit("__", 1)[-1] for name in RegisteredGPUOps()}
-    assert operators - kernels == set()
-    return operators
