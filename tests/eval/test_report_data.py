@@ -14,8 +14,9 @@ import scipy
 
 from dali_pipes.batch import ViewSpec
 from eval.report.page_data import report_data
-from eval.results.collect import provenance_of, versions
+from eval.results.collect import provenance_of
 from eval.sets.opening import BANK, TEST, EvalSets
+from eval.versions import versions
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
