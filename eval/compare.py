@@ -2,10 +2,10 @@
 
     python -m eval.compare OUT --results A/results.json B/results.json ...
 
-All runs must have scored the same sets. The folder OUT gets fig2.png, fig3.png and table.md, .csv
-and .tex. The name of a run is the folder of its results.json. Numbers that a run lacks (for example
-k-NN accuracy without labels) are left out of its row and of the figures. The steps are in
-`eval/results/comparison.py`.
+All runs must have scored the same sets. The command writes fig2.png, fig3.png, table.md, table.csv
+and table.tex to the folder OUT. The name of a run is the name of the folder that holds its
+results.json. A number that a run lacks (for example k-NN accuracy without labels) is left out of
+its row and of the figures. The steps are in `eval/results/comparison.py`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ class CompareConfig:
     """Compare runs by their results.json: Figures 2 and 3 of the paper, and one table."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """Folder to write; an earlier comparison is replaced once the new one is complete."""
+    """Output folder. If it holds an earlier comparison, that comparison is replaced once the new
+    one is complete."""
     results: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE [FILE ...]")]
-    """Files results.json of the runs, all with the same sets."""
+    """Paths of the runs' results.json files. All runs must have scored the same sets."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET [SET ...]")] = ()
-    """OOD sets to draw, or near, far, mean, all; Figure 2 shows the first one. By default the first
-    near set (or the first OOD set, if none is near) and the mean."""
+    """Columns to draw: names of OOD sets, or near, far, mean, all. Figure 2 shows only the first
+    column. The default is the first near set (or the first OOD set, if none is near) and the mean.
+    """
 
 
 @cli.keeps("--out is as it was")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the scorings, compare them and write the folder.
+    """Read the results of the runs, compare them and write the output folder.
 
     Raises:
-        UserError: see `write_comparison` and `check_replaceable`; nothing is written then.
+        UserError: see `write_comparison` and `check_replaceable`. Nothing is written then.
     """
     config: CompareConfig = cli.parse(CompareConfig, argv)
     check_replaceable(config.out, COMPARISON)

@@ -1,8 +1,9 @@
-"""The options of `python eval/score.py`, and the three kinds of scoring that they can ask for.
+"""The options of `python eval/score.py`, and the configurations of the three kinds of scoring.
 
-`ScoreConfig` is the command line. `ScoreConfig.chosen` checks it and returns the configuration of
-one kind of scoring: `SetsConfig`, `FeaturesConfig` or `ImagesConfig`. This file does not import
-torch, so that --help need not wait for it.
+`ScoreConfig` is the command line. `ScoreConfig.chosen` checks the options and returns the
+configuration of one kind of scoring: `SetsConfig` (shard sets), `FeaturesConfig` (feature files
+alone) or `ImagesConfig` (single images). This file does not import torch, because --help would then
+have to wait for the import.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import tyro
 from shards.errors import UserError
 
 TAU = 0.04
-"""The temperature of Eq. 6 in the paper."""
+"""The default temperature of Eq. 6 in the paper."""
 FPR = 0.05
-"""The false-positive rate of decisions, unless another is asked for."""
+"""The default false-positive rate of decisions."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -29,29 +30,30 @@ OptionalFolder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
-    """The options of every scoring: how features and scores are computed."""
+    """Options that all kinds of scoring have: how features and scores are computed."""
 
     allow_overlap: bool = False
-    """Score sets that share images with each other or with the training set of the run, and record
-    how many."""
+    """True to allow sets that share images with each other or with the training set of the run. The
+    number of shared images is then recorded."""
     device: Device = "auto"
-    """Device that computes features and scores; auto = cuda if there is a GPU, else cpu."""
+    """Device on which features and scores are computed; auto = cuda if there is a GPU, else cpu."""
     precision: Precision = "fp32"
-    """Precision of the network; scores are always computed in fp32."""
+    """Precision in which the network computes features. Scores are always computed in fp32."""
     batch: int = 256
-    """Images in one forward pass."""
+    """Number of images in one forward pass."""
     tau: float = TAU
-    """Temperature of Eq. 6."""
+    """Temperature tau of Eq. 6 in the paper, > 0."""
     num_threads: int = 2
-    """CPU threads that decode and resize images."""
+    """Number of CPU threads that decode and resize images."""
     cache: OptionalFolder = None
-    """Folder that keeps features for the next scoring; by default RUN/features."""
+    """Folder in which features are kept for the next scoring. The default is RUN/features."""
 
     def check(self) -> None:
-        """Refuse values that are out of range.
+        """Check the values of the options.
 
         Raises:
-            UserError: names the option, its value and what is expected.
+            UserError: a value is out of range. The message names the option, its value and what is
+                expected.
         """
         if not (math.isfinite(self.tau) and self.tau > 0):
             raise UserError(f"--tau is {self.tau}, expected a number > 0")
@@ -61,119 +63,125 @@ class CommonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig(CommonConfig):
-    """A detector of OOD images: a run, its bank, and the images that it is calibrated on."""
+    """Options that define a detector: a run, its bank, and the calibration set."""
 
     run: Path
-    """Run directory that train/main.py wrote; its newest complete checkpoint is used."""
+    """Run directory that train/main.py wrote. Its newest complete checkpoint is used."""
     in_dist_train: Path
-    """Shard set of in-distribution training images: the bank."""
+    """Shard set of in-distribution training images. Their features are the bank."""
     calibration: Path
-    """Shard set of other in-distribution images. The p-values and the threshold come from the
-    scores of its images."""
+    """Shard set of in-distribution images that are not in the bank. The p-values and the threshold
+    are computed from the scores of these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesConfig(DetectorConfig):
-    """Scoring of the image files in a folder, with a p-value and a decision for each."""
+    """Options for scoring single image files: each gets a score, a p-value and a decision."""
 
     images: Path
-    """Folder or archive of image files, or one such file."""
+    """Folder or archive of image files, or a single image file."""
     out: Path
-    """Folder to write."""
+    """Output folder."""
     fpr: float = FPR
     """False-positive rate of the decisions, between 0 and 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TablesConfig(CommonConfig):
-    """Scoring of an in-distribution test set against OOD sets: tables, figures and a report."""
+    """Options for scoring a test set against OOD sets, with tables, figures and a report."""
 
     out: Path
-    """Folder to write."""
+    """Output folder."""
     features: tuple[Path, ...] = ()
-    """Feature files (.npz), each a row of the tables."""
+    """Feature files (.npz). Each file becomes a row of the tables."""
     k: tuple[int, ...] = (5, 50)
-    """Numbers of neighbours of the k-NN scores, each >= 1."""
+    """Numbers of neighbours of the k-NN scores. Each number is >= 1."""
     near: tuple[str, ...] = ()
-    """OOD sets that are near to the in-distribution; empty: as the protocol has it."""
+    """Names of the OOD sets that are near to the in-distribution set. Empty means that the protocol
+    of the sets says which are near."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetsConfig(TablesConfig):
-    """Scoring of shard sets, by the teacher of a run, by other networks, by feature files."""
+    """Options for scoring shard sets with a run's teacher, other networks and feature files."""
 
     run: Path | None = None
-    """Run directory; None: without a teacher."""
+    """Run directory. None means that no teacher is scored."""
     in_dist_train: Path
-    """Shard set of in-distribution training images: the bank."""
+    """Shard set of in-distribution training images. Their features are the bank."""
     in_dist_test: Path
     """Shard set of in-distribution test images."""
     ood: tuple[Path, ...]
     """Shard sets of OOD images."""
     baselines: bool = False
-    """True to add raw pixels, and the run's network at its initial weights."""
+    """True to score two baselines as well: raw pixels, and the run's network at its initial
+    weights."""
     backbone: tuple[str, ...] = ()
-    """Networks of timm: timm:NAME or timm:NAME@FILE."""
+    """Names of timm networks that are scored as well, each timm:NAME or timm:NAME@FILE."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig(TablesConfig):
-    """Scoring of feature files alone: the sets are their arrays, and there are no images."""
+    """Options for scoring feature files alone, without images. Each array of the files is a set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """The options that say what is scored; --help shows them before those of every scoring."""
+    """Options that say what is scored. --help shows these before the options of `CommonConfig`."""
 
     run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
-    """Run directory that train/main.py wrote; its newest complete checkpoint is used. Without RUN,
+    """Run directory that train/main.py wrote. Its newest complete checkpoint is used. Without RUN,
     give --backbone or --features."""
     in_dist_train: OptionalFolder = None
-    """Shard set of in-distribution training images: the bank."""
+    """Shard set of in-distribution training images. Their features are the bank."""
     in_dist_test: OptionalFolder = None
-    """Shard set of in-distribution test images. With --images, it is the calibration set: p-values
-    and decisions come from the scores of its images."""
+    """Shard set of in-distribution test images. With --images, this set is the calibration set:
+    p-values and decisions are computed from the scores of its images."""
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
-    """Shard sets of OOD images, one or more."""
+    """One or more shard sets of OOD images."""
     images: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Folder or archive of image files to score, or one such file, instead of --ood."""
+    """Folder or archive of image files to score, or a single image file. Give this instead of
+    --ood."""
     fpr: float = FPR
-    """False-positive rate of --images: the share of normal images that may be called OOD."""
+    """False-positive rate of the decisions with --images: the share of in-distribution images that
+    may be called OOD."""
     out: Folder
-    """Folder to write. The folder of an earlier scoring is replaced once the new one is
+    """Output folder. If it holds an earlier scoring, that scoring is replaced once the new one is
     complete."""
     baselines: bool = False
-    """Also score by raw pixels, and by the run's network at its initial weights."""
+    """True to score two baselines as well: raw pixels, and the run's network at its initial
+    weights."""
     backbone: Annotated[tuple[str, ...], tyro.conf.arg(metavar="timm:NAME [...]")] = ()
-    """Also score by networks of timm: timm:NAME with its pretrained weights, timm:NAME@FILE with
-    the weights in a file."""
+    """Networks of timm that are scored as well. timm:NAME has its pretrained weights;
+    timm:NAME@FILE has the weights in FILE."""
     features: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.npz [...]")] = ()
-    """Also score by features that were made elsewhere: one array [N, d] for each set, under the
-    name of the set (in-dist-train, in-dist-test, and each OOD set's). Without RUN and shard sets,
-    every array is a set."""
+    """Files of features that were made elsewhere, which are scored as well. A file has one array
+    [N, d] per set. The name of an array is the name of its set: in-dist-train, in-dist-test, or the
+    name of an OOD set. Without RUN and shard sets, the arrays themselves define the sets."""
     k: tuple[int, ...] = (5, 50)
-    """Numbers of neighbours of the k-NN scores."""
+    """Numbers of neighbours k of the k-NN scores. Each k gives one score."""
     near: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET [SET ...]")] = ()
-    """OOD sets that are near to the in-distribution; all others are far. By default, the protocol
-    of the sets says which."""
+    """Names of the OOD sets that are near to the in-distribution set; all other OOD sets are far.
+    By default, the protocol of the sets says which sets are near."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(CommonConfig, _Request):
     """Score how out-of-distribution (OOD) images are, with the teacher of a training run.
 
-    Each image of the test set and of the OOD sets is compared with all in-distribution training
-    images (the bank) in feature space (paper, Eq. 6). A higher score is more OOD; AUROC takes OOD
-    as the positive class. An OOD set has the name of its folder. With --images, the files of a
-    folder are scored instead, and each gets a p-value and a decision. --features alone needs no
-    images at all.
+    Each image of the test set and of the OOD sets is compared in feature space with all
+    in-distribution training images, which are called the bank (paper, Eq. 6). A higher score means
+    more OOD. AUROC takes OOD as the positive class. The name of an OOD set is the name of its
+    folder. With --images, the files of a folder are scored instead, and each file gets a p-value
+    and a decision. With --features alone, no images are needed.
     """
 
     def chosen(self) -> SetsConfig | FeaturesConfig | ImagesConfig:
         """Check the options and return the configuration of the scoring that they ask for.
 
         Raises:
-            UserError: an option is out of range, or two do not go together; the message names it.
+            UserError: an option is out of range, or two options cannot be combined. The message
+                names the option.
         """
         self.check()
         if self._is_features_alone():
@@ -200,7 +208,7 @@ class ScoreConfig(CommonConfig, _Request):
         )
 
     def check(self) -> None:
-        """Refuse values that are out of range, whatever is scored."""
+        """Check the values of all options, also those that this kind of scoring does not use."""
         super().check()
         if not 0 < self.fpr < 1:
             raise UserError(f"--fpr is {self.fpr}, expected a number between 0 and 1")
@@ -212,18 +220,18 @@ class ScoreConfig(CommonConfig, _Request):
         self._check_names()
 
     def _values_of(self, kind: type[CommonConfig]) -> dict[str, Any]:
-        """The options that have the names of the fields of `kind`."""
+        """Return the options that are also fields of `kind`, as name -> value."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
 
     def _is_features_alone(self) -> bool:
-        """True if --features is given, and nothing that needs images."""
+        """Return True if --features is given and no option that needs images."""
         needs_images = (
             self.run or self.in_dist_train or self.in_dist_test or self.ood or self.images
         )
         return bool(self.features) and not (needs_images or self.backbone or self.baselines)
 
     def _check_names(self) -> None:
-        """Refuse two networks with one name, because each has one place in results.json."""
+        """Refuse two networks with the same name, because the name is the key in results.json."""
         names = [name.partition("@")[0] for name in self.backbone]
         names += [f"npz:{path.stem}" for path in self.features]
         for name in names:
@@ -231,7 +239,7 @@ class ScoreConfig(CommonConfig, _Request):
                 raise UserError(f"two networks are called {name}; score them one by one")
 
     def _check_no_tables(self) -> None:
-        """Refuse options that --images has no use for."""
+        """Refuse options that have no effect with --images."""
         for option, value in (
             ("--baselines", self.baselines),
             ("--backbone", self.backbone),

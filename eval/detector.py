@@ -1,4 +1,4 @@
-"""Score single images from Python: is an image like those that the run was trained on?
+"""Score single images from Python: is an image like the images that the run was trained on?
 
     from eval.detector import Detector
     detector = Detector.load("out/run", in_dist_train="shards/train", calibration="shards/test")
@@ -49,31 +49,31 @@ IMAGES = "images"
 class Detector:
     """A detector of out-of-distribution (OOD) images: a trained teacher, a bank, a calibration set.
 
-    The score of an image is Eq. 6 of the paper in its log form (`eval/scores/cosine.py`): it
+    The score of an image is Eq. 6 of the paper in its log form (`eval/scores/cosine.py`). It
     compares the teacher's feature of the image with the features of all images of the bank. A
-    higher score is more OOD. The p-value of an image is the probability that an in-distribution
-    image scores as high (`eval/decisions/conformal.py`); it comes from the scores of the
+    higher score means more OOD. The p-value of an image is the probability that an in-distribution
+    image has a score as high (`eval/decisions/conformal.py`). It is computed from the scores of the
     calibration set. Make a detector with `Detector.load`, and score images with `score`.
     """
 
     teacher: LoadedTeacher
     network: Network
-    """The network that makes the teacher's features."""
+    """The network that computes the teacher's features."""
     bank: Tensor
-    """Features of the bank: float32 [M, d] on the device."""
+    """Features of the bank, float32 [M, d] on the device."""
     calibration_ids: NDArray[np.int64]
-    """Ids of the calibration images, [n], ascending; images that are in the bank too are left
-    out."""
+    """Ids of the calibration images, int64 [n], ascending. Images that are also in the bank are
+    left out."""
     calibration_features: Tensor
-    """Features of the calibration images, in the order of their ids: float32 [n, d]."""
+    """Features of the calibration images, float32 [n, d], in the order of `calibration_ids`."""
     calibration_scores: NDArray[np.float64]
-    """Scores of the calibration images, in the order of their ids: [n]."""
+    """Scores of the calibration images, float64 [n], in the order of `calibration_ids`."""
     rule: Target
-    """The rule by which an image of any size becomes the pixels that the network takes."""
+    """The rule that turns an image of any size into the pixels that the network takes."""
     tau: float
-    """Temperature of Eq. 6."""
+    """Temperature tau of Eq. 6 in the paper."""
     provenance: Provenance
-    """The checkpoint, the sets and the images that they share, for results.json."""
+    """Facts for results.json: the checkpoint, the sets, and the images that sets share."""
 
     @classmethod
     def load(
@@ -92,28 +92,31 @@ class Detector:
     ) -> Detector:
         """Load the newest checkpoint of a run, and compute the features of both sets.
 
-        Features that were computed before are read from the cache.
+        The sets are the bank and the calibration set. Features that were computed before are read
+        from the cache.
 
         Args:
             run: directory that train/main.py wrote.
-            in_dist_train: shard set of in-distribution training images: the bank.
-            calibration: shard set of other in-distribution images. n of them can promise a
-                false-positive rate of 1 / (n + 1) or more.
+            in_dist_train: shard set of in-distribution training images. Their features are the
+                bank.
+            calibration: shard set of n in-distribution images that are not in the bank. The
+                smallest false-positive rate that n images allow is 1 / (n + 1).
             allow_overlap: True to accept a calibration set that shares images with the bank, or
                 that the run was trained on. Images of the bank are then left out of the
                 calibration.
-            device: "cuda", "cpu", or "auto" for cuda if there is a GPU.
-            precision: "fp32", or "bf16" for autocast in the network; scores are in fp32.
-            batch: images in one forward pass.
+            device: "cuda", "cpu", or "auto" for cuda if there is a GPU, else cpu.
+            precision: precision of the network: "fp32", or "bf16" for autocast to bfloat16. Scores
+                are always in fp32.
+            batch: number of images in one forward pass.
             tau: temperature of Eq. 6, > 0.
-            num_threads: CPU threads that decode and resize the images of the sets.
-            cache: folder that keeps features; by default RUN/features.
+            num_threads: number of CPU threads that decode and resize the images of the sets.
+            cache: folder in which features are kept. The default is RUN/features.
 
         Raises:
-            UserError: the run or a set is missing or damaged, or an option is out of range. Also
-                if the calibration set is the bank, shares images with it, or is a set that the run
-                was trained on, unless `allow_overlap` is set; with it, if no calibration image is
-                left.
+            UserError: the run or a set is missing or damaged, or an option is out of range. If
+                `allow_overlap` is False, also if the calibration set is the bank, shares images
+                with the bank, or is a set that the run was trained on. If `allow_overlap` is True,
+                also if no calibration image is left.
         """
         return cls.of(
             DetectorConfig(
@@ -132,7 +135,7 @@ class Detector:
 
     @classmethod
     def of(cls, config: DetectorConfig) -> Detector:
-        """Make the detector of a configuration; see `load`, which raises the same errors."""
+        """Return the detector of a configuration. Raises the same errors as `load`."""
         config.check()
         world = World(0, 1, pick_device(config.device))
         with ExitStack() as stack:
@@ -160,13 +163,13 @@ class Detector:
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration scores, which give p-values and thresholds."""
+        """The calibration scores in the form that gives p-values and thresholds."""
         return Calibration(self.calibration_scores)
 
     def score(
         self, images: Sequence[Path | str | Image.Image | np.ndarray] | np.ndarray, fpr: float = FPR
     ) -> Verdicts:
-        """Score N images, and decide for each whether it is OOD.
+        """Score N images, and decide for each image whether it is OOD.
 
         Args:
             images: a list of file names, Pillow images, or uint8 arrays [H, W, C] with C = 1 or 3
@@ -176,7 +179,7 @@ class Detector:
 
         Returns:
             Scores, p-values and decisions, each [N], in the order of `images`. A file that cannot
-            be read has the score NaN, and its reason in `errors`.
+            be read has the score NaN, and the reason is in `errors`.
 
         Raises:
             UserError: the calibration set is too small for `fpr`, no image can be read, or an image
@@ -194,12 +197,12 @@ class Detector:
         return self.judge(reads, fpr, names)
 
     def judge(self, reads: Sequence[Read], fpr: float, names: Sequence[str]) -> Verdicts:
-        """Score N images that are read one after the other; see `score`.
+        """Score N images, which are read in order while they are scored. See `score`.
 
         Args:
-            reads: N functions, each of which returns an image.
+            reads: N functions. Each reads one image.
             fpr: false-positive rate.
-            names: N names of the images, for messages of errors.
+            names: N names of the images, for error messages.
         """
         return judge(reads, self.rule, self.score_pixels, self.calibration, fpr, names)
 
@@ -210,8 +213,8 @@ class Detector:
             pixels: uint8 [N, H, W, C].
 
         Returns:
-            [N]; higher = more OOD; NaN for an image whose feature is NaN, Inf or of zero norm. The
-            caller knows the names of the images and reports them.
+            float64 [N]. A higher score means more OOD. NaN for an image whose feature is NaN, Inf
+            or of zero norm. The caller reports such images, because it knows their names.
         """
         features = self.network.of_images(Pixels(pixels), range(len(pixels)))
         norms = torch.linalg.vector_norm(features, dim=1)
@@ -226,13 +229,13 @@ class Detector:
 
         Args:
             features: float32 [N, d] on the device of the bank.
-            name: what messages of errors call the features.
+            name: name of the features, for error messages.
 
         Returns:
-            [N]; higher = more OOD.
+            float64 [N]. A higher score means more OOD.
 
         Raises:
-            UserError: there are no features, or one is NaN, Inf or of zero norm.
+            UserError: there are no features, or a feature is NaN, Inf or of zero norm.
         """
         return _scores(features, self.bank, self.tau, name)
 
@@ -242,10 +245,17 @@ def _scores(features: Tensor, bank: Tensor, tau: float, name: str) -> NDArray[np
 
 
 def _calibration_ids(count: int, overlap: Sequence[Shared]) -> NDArray[np.int64]:
-    """Return the ids of the calibration images, out of `count`, that are not in the bank too.
+    """Return the ids of the calibration images that are not in the bank.
 
-    An image of the bank has a cosine of 1 with itself. Its score is lower than that of any new
-    image, and says nothing about new images.
+    An image of the bank has a cosine of 1 with itself. Its score is lower than the score of any new
+    image, so it says nothing about new images.
+
+    Args:
+        count: number of images in the calibration set.
+        overlap: the images that sets share.
+
+    Raises:
+        UserError: all images are in the bank.
     """
     in_bank = [shared.ids for shared in overlap if (shared.one, shared.other) == (BANK, TEST)]
     kept = np.setdiff1d(np.arange(count), np.concatenate([*in_bank, np.empty(0, np.int64)]))

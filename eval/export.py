@@ -3,10 +3,10 @@
     python eval/export.py RUN --in-dist-train DIR --calibration DIR --out FILE.onnx
     python -m eval.exported FILE.onnx FOLDER --out scores.csv
 
-The file holds the network, the bank and the calibration scores. With --bank N the bank is N
-weighted centres (`eval/onnx_export/bank_compression.py`), and --ood measures how much AUROC that
-costs. The options are in `eval/onnx_export/config.py`, the steps in
-`eval/onnx_export/detector_file.py`.
+The file holds the network, the bank and the calibration scores. With --bank N, the bank is
+compressed to N weighted centres (`eval/onnx_export/bank_compression.py`). --ood then measures how
+much AUROC drops when the bank is compressed. The options are in `eval/onnx_export/config.py`, and
+the steps are in `eval/onnx_export/detector_file.py`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from shards.terminal import cli
 
 @cli.keeps("nothing was written")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check the options, make the file and put it in place.
+    """Check the options, compute the ONNX file and write it.
 
     Raises:
-        UserError: an option, a set or the run is wrong, or onnxruntime gives other scores; nothing
-            is written then.
+        UserError: an option, a set or the run is wrong, or the scores of onnxruntime differ from
+            the scores of torch. Nothing is written then.
     """
     config: ExportConfig = cli.parse(ExportConfig, argv)
     check_installed("export", "onnx", "onnxscript", "onnxruntime")

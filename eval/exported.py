@@ -2,8 +2,8 @@
 
     python -m eval.exported FILE.onnx FOLDER --out scores.csv
 
-The file has everything that a decision depends on: the network, the bank, the calibration scores,
-and the rule by which images are resized. The command needs numpy, Pillow, tyro and onnxruntime.
+The ONNX file holds everything that a decision depends on: the network, the bank, the calibration
+scores, and the rule for resizing images. The command needs numpy, Pillow, tyro and onnxruntime.
 """
 
 from __future__ import annotations
@@ -30,49 +30,51 @@ from shards.terminal import cli
 
 FORMAT_VERSION = 1
 OPTIONAL = ("background", "intensity")
-"""Fields of the header that files of earlier versions lack."""
+"""Fields of the header that files from earlier versions may lack."""
 INPUT, OUTPUT = "images", "score"
-"""Names of the model's input and output."""
+"""Names of the model's input and of its output."""
 BATCH = 64
-"""Images in one run of the model."""
+"""Number of images in one call of the model."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The metadata of the file: `metadata_props` of the ONNX model, each value as JSON."""
+    """The metadata of an exported file, which `metadata_props` of the ONNX model holds as JSON."""
 
     format_version: int
     fpr: float
-    """False-positive rate of the decisions, unless the command gives another."""
+    """Default false-positive rate of the decisions. The command may give another rate."""
     threshold: float
-    """Threshold at this rate: an image with a score above it is called OOD."""
+    """Threshold at the rate `fpr`. An image with a score above the threshold is called OOD."""
     calibration_scores: list[float]
-    """Scores of the calibration images by onnxruntime on a CPU, in ascending order."""
+    """Scores of the calibration images, computed with onnxruntime on a CPU, in ascending order."""
     size_px: int
-    """Height and width of the images that the model takes."""
+    """Height and width in pixels of the images that the model takes."""
     channels: int
-    """Channels of the images that the model takes: 1 or 3."""
+    """Number of channels of the images that the model takes: 1 or 3."""
     encoding: str
-    """Encoding of the training images; see `shards.pixels.target.Target`."""
+    """Encoding of the training images: a value of `shards.pixels.target.Target.encoding`."""
     resize: str
-    """Rule by which images are resized to `size_px`; see `Target` too."""
+    """Rule for resizing images to `size_px`: a value of `shards.pixels.target.Target.resize`."""
     tau: float
-    """Temperature of Eq. 6."""
+    """Temperature tau of Eq. 6 in the paper."""
     bank: dict[str, Any]
-    """The bank: `features` is the number M of training images, `centres` the number of centres in
-    the file, `auroc` the AUROC of OOD sets with the full and with the kept bank, `overlap` the
-    numbers of images that sets share."""
+    """Facts about the bank: `features` is the number of training images, and `centres` the number
+    of centres in the file. `auroc` has the AUROC of OOD sets with the full bank and with the
+    centres. `overlap` has the numbers of images that sets share."""
     checkpoint: dict[str, Any]
-    """`step` and `sha256` of the checkpoint."""
+    """The `step` and the `sha256` of the checkpoint."""
     manifests: dict[str, Any]
-    """Set -> name, split, sha256 and more of its manifest, for the bank and the calibration set."""
+    """Facts from the manifests of the bank and the calibration set: set -> name, split, sha256 and
+    more."""
     background: str = WHITE
-    """Colour behind transparent images: #rrggbb."""
+    """Colour that is put behind transparent images, as #rrggbb."""
     intensity: tuple[float, float] | None = None
-    """Values that become 0 and 255 in images of more than 8 bits that do not state them."""
+    """Range of values that is mapped to 0 and 255 in images of more than 8 bits that do not state a
+    range. None if the header states no range."""
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the header as `metadata_props`: field -> JSON."""
+        """Return the header as the `metadata_props` of a model: field -> value as JSON."""
         return {name: json.dumps(value) for name, value in vars(self).items()}
 
     @classmethod
@@ -80,7 +82,7 @@ class Header:
         """Read the header of the file `path` from its metadata.
 
         Raises:
-            UserError: the file was not made by eval/export.py, or has another version.
+            UserError: eval/export.py did not make the file, or the file has another format version.
         """
         found = {}
         try:
@@ -105,16 +107,20 @@ class Header:
 
     @property
     def rule(self) -> Target:
-        """The rule by which an image becomes the pixels that the model takes."""
+        """The rule that turns an image into the pixels that the model takes."""
         how = self.resize, self.background, self.intensity
         return Target(self.size_px, self.channels, self.encoding, *how)  # type: ignore[arg-type]
 
 
 class Model:
-    """An ONNX model from pixels to scores, run by onnxruntime on a CPU."""
+    """An ONNX model that turns pixels into scores. It is run with onnxruntime on a CPU."""
 
     def __init__(self, model: bytes | str) -> None:
-        """Load the model from the content of a file (bytes) or from its name (str)."""
+        """Load the model.
+
+        Args:
+            model: content of an ONNX file (bytes), or its path (str).
+        """
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -125,7 +131,14 @@ class Model:
         return self._session.get_modelmeta().custom_metadata_map
 
     def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the scores of images: uint8 [N, H, W, C] -> [N]; higher = more OOD."""
+        """Return the score of each image.
+
+        Args:
+            pixels: uint8 [N, H, W, C].
+
+        Returns:
+            float32 [N]. A higher score means more OOD.
+        """
         return np.concatenate(
             [
                 self._session.run([OUTPUT], {INPUT: pixels[first : first + BATCH]})[0]
@@ -141,11 +154,11 @@ class ExportedConfig:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
     """ONNX file that eval/export.py wrote."""
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
-    """Folder or archive of image files to score, or one such file."""
+    """Folder or archive of image files to score, or a single image file."""
     out: Path
-    """CSV file to write, with the columns file, score, p_value, is_ood; it must not exist yet."""
+    """CSV file to write, with the columns file, score, p_value, is_ood. It must not exist yet."""
     fpr: float | None = None
-    """False-positive rate of the decisions; by default the rate in the ONNX file."""
+    """False-positive rate of the decisions. The default is the rate in the ONNX file."""
 
 
 @cli.keeps("nothing was written")
@@ -153,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Score the images that the command names, and write the CSV file.
 
     Raises:
-        UserError: the file, the folder or the rate is wrong; nothing is written then.
+        UserError: the file, the folder or the rate is wrong. Nothing is written then.
     """
     config = cli.parse(ExportedConfig, argv)
     check_installed("export", "onnxruntime")

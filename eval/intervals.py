@@ -1,32 +1,36 @@
 """95 % intervals of metrics, computed from the contribution of each image to the metric.
 
-Legend: N in-distribution images, M OOD images (M_j in set j of J), A a metric's value.
+Legend: N in-distribution images; J OOD sets with M_j images in set j; A a metric's value.
 
-AUROC and AUPR are averages over images, or nearly so. The contribution of one image is called its
-component: the placement of DeLong, DeLong and Clarke-Pearson (1988) for AUROC, the influence
-function for AUPR. Then
+AUROC and AUPR are averages over images, or nearly so. The contribution of one image to the average
+is called its component. For AUROC, the components are the placements of DeLong, DeLong and
+Clarke-Pearson (1988). For AUPR, they are values of the influence function. Then
 
     variance = var(components of the N) / N + sum over sets of var(components of the M_j) / M_j
 
 If the value is a mean over J sets, all components are divided by J. All sets share the
-in-distribution images, and the components of such an image are first summed over the sets. The
+in-distribution images, so the J components of an in-distribution image are summed first. The
 interval is symmetric in logit(A), which keeps it within 0 and 1.
 
-The variance may be 0 (for example if all scores are equal) or unknown (one image of a kind). Then
-the images are taken as n = min(N, M_j) pairs, no two with an image in common, of which n * A are
-won, and the interval is that of Clopper and Pearson.
+The variance is sometimes 0 (for example if all scores are equal) or unknown (if a kind has only one
+image). Then the images are seen as n = min(N, M_j) pairs of one OOD and one in-distribution image,
+and no two pairs share an image. The OOD image scores higher in n * A of the pairs. The interval is
+the Clopper-Pearson interval of that share.
 
-No interval claims more than n pairs without an exception can show: exceptions may still be a share
-of 1 - 0.025^(1/n) (Clopper and Pearson 1934; about 3.7 / n. The rule of three has 3 / n, with all
-5 % at one end). At A = 1 the lower end is 0.025^(1/n), and no lower end at any A is above it.
-Without that limit an AUROC of 99 % would look surer than one of 100 %. Upper ends are limited in
-the same way where all pairs are lost. For AUROC this is exact: the chance that all OOD images lie
-above all others is at most A^n. For AUPR it covers OOD images that lie below; a few in-distribution
-images above all others, none of which was in the sample, may cost more.
+No interval is narrower than n pairs can justify. After n pairs without an exception, exceptions may
+still have a share of 1 - 0.025^(1/n), which is about 3.7 / n (Clopper and Pearson 1934). The rule
+of three gives 3 / n instead, because it puts all 5 % at one end. The lower end of an interval is
+therefore never above 0.025^(1/n), even at A = 1. Without this limit, an AUROC of 99 % could have a
+higher lower end than an AUROC of 100 %. Upper ends are limited in the same way, for A = 0. For
+AUROC the limit is exact: the chance that all OOD images score above all in-distribution images is
+at most A^n. For AUPR the limit covers OOD images with low scores. It does not cover rare
+in-distribution images that score above all others: if the sample has none of them, the true AUPR
+may be lower.
 
 Measured coverage, for 300 draws of normal scores with an AUROC of 0.5 to 0.999 and 10 to 3,000
-images of each kind: AUROC 93 to 99 %, FPR95 97 to 100 %, AUPR 93 to 100 %; AUPR 90 % with 10 images
-of each kind at an AUROC of 0.5, where its value is biased a little upwards.
+images of each kind: AUROC 93 to 99 %, FPR95 97 to 100 %, AUPR 93 to 100 %. The exception is AUPR
+with 10 images of each kind at an AUROC of 0.5: its coverage is 90 %, because its value is biased a
+little upwards.
 """
 
 from __future__ import annotations
@@ -39,16 +43,17 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, expit, logit, ndtri
 
 TAIL = 0.025
-"""Probability that an interval leaves out at either end."""
+"""Probability that the true value lies below the interval; also the probability that it lies above.
+"""
 DRAWS = 4000
-"""Number of draws behind an interval of FPR95."""
+"""Number of random draws from which an interval of FPR95 is computed."""
 ROUNDING = 1e-12
-"""Largest relative difference that is taken as rounding."""
+"""Largest relative difference between two numbers that is taken as a rounding error."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A rate and its 95 % interval, all in [0, 1]."""
+    """A value with the ends of its 95 % interval. All three are in [0, 1]."""
 
     value: float
     low: float
@@ -57,7 +62,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one OOD set, and the component of each image, up to a constant for each kind."""
+    """A metric of one OOD set, with the component of each image.
+
+    A constant may be added to all components of one kind of image, because only variances are used.
+    """
 
     value: float
     of_in_dist: NDArray[np.float64]
@@ -67,10 +75,11 @@ class Estimate:
 
 
 def mean_interval(estimates: Sequence[Estimate]) -> Interval:
-    """Return the mean of a metric over OOD sets that share their in-distribution images.
+    """Return the mean of a metric over OOD sets, with its 95 % interval.
 
     Args:
-        estimates: one for each set; `of_in_dist` has the same images in the same order in all.
+        estimates: one estimate per OOD set. All sets are compared with the same in-distribution
+            images, so `of_in_dist` has the same order of images in all estimates.
     """
     count = len(estimates)
     value = float(np.mean([estimate.value for estimate in estimates]))
@@ -97,22 +106,24 @@ def rate_interval(
     ood_sets: Sequence[NDArray[np.float64]],
     tpr: float,
 ) -> Interval:
-    """Return the interval of a share of in-distribution scores above a quantile of an OOD set.
+    """Return the interval of FPR95, or of the same rate at another TPR.
 
-    The value is the mean of that share over the OOD sets. Two things are unknown, and both are
-    drawn `DRAWS` times with a fixed seed:
+    For one OOD set, the rate is the share of in-distribution scores at or above a quantile of the
+    OOD scores. `value` is the mean of this share over the OOD sets. Two things are unknown. Both
+    are drawn `DRAWS` times with a fixed seed:
 
-    - The true quantile of a set. The number of its M scores at or above it is binomial (M, tpr), so
-      it lies between two neighbouring scores, and each end of the interval takes the farther of
-      the two. Below 72 scores even the lowest may lie above the 5 % quantile, and the interval
-      then ends near 1.
-    - The true share above it. With k of N in-distribution scores above, it is distributed as Beta
-      (k + 1/2, N - k + 1/2) (Jeffreys); for several sets of the same images, as one Dirichlet.
+    - The true quantile of the OOD scores of a set. The number of the M scores at or above the
+      quantile is binomial (M, tpr), so the quantile lies between two neighbouring scores. Each end
+      of the interval uses the neighbour that makes the interval wider. With fewer than 72 scores,
+      even the lowest score may lie above the 5 % quantile, and the interval then ends near 1.
+    - The true share of in-distribution scores above that quantile. If k of N scores are above, the
+      share is drawn from Beta (k + 1/2, N - k + 1/2) (Jeffreys). Several sets share the
+      in-distribution images, so their shares are drawn from one Dirichlet distribution.
 
     Args:
-        value: mean share that was found.
-        in_dist: float64 [N].
-        ood_sets: float64 [M_j] for each set.
+        value: the measured mean share.
+        in_dist: in-distribution scores, float64 [N].
+        ood_sets: OOD scores of each set, float64 [M_j].
         tpr: share of OOD scores at or above the quantile, in (0, 1).
     """
     rng = np.random.default_rng(0)
@@ -132,24 +143,25 @@ def rate_interval(
 
 
 def share_interval(value: float, count: int) -> Interval:
-    """Return the Clopper-Pearson interval of a share of `count` images."""
+    """Return the Clopper-Pearson interval of a share that was measured on `count` images."""
     return _interval(value, *_clopper_pearson(value * count, count))
 
 
 def _drawn_shares(
     rng: np.random.Generator, counts: NDArray[np.int64], of: int
 ) -> NDArray[np.float64]:
-    """Draw true shares, given that `counts` of `of` images were found.
+    """Draw true shares of images, given the measured counts.
 
-    Shares that contain each other are sums of the same gamma variates.
+    The images of a smaller count are contained in the images of a larger count. The shares are
+    therefore sums over one list of gamma variates.
 
     Args:
-        rng: generator of the draws.
-        counts: [draws, J], ascending along J.
-        of: number of images.
+        rng: random generator.
+        counts: measured numbers of images, int64 [draws, J], ascending along J.
+        of: number of all images.
 
     Returns:
-        [draws, J] in [0, 1].
+        float64 [draws, J] in [0, 1].
     """
     steps = np.diff(counts, axis=1, prepend=0, append=of).astype(np.float64)
     steps[:, [0, -1]] += 0.5

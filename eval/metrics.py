@@ -3,18 +3,18 @@
     A HIGHER SCORE IS MORE OOD. OOD is the positive class.
 
 Legend: N in-distribution scores, M OOD scores. All metrics are in [0, 1] and are computed from the
-exact scores: there is no binning, and images of equal score stand on the same side of any
+exact scores. There is no binning. Images with equal scores are always on the same side of a
 threshold.
 
-    auroc      chance that a random OOD image scores above a random in-distribution image, ties
-               counted half: 1 = every OOD image scores higher, 0.5 = chance, 0 = the sign is wrong
-    aupr_ood   average precision with OOD as the positive class: the mean, over OOD images, of the
-               share of OOD among all images that score at least as high; nothing is interpolated.
-               Chance is M / (N + M)
-    aupr_in    the same with in-distribution as the positive class and negated scores
-    fpr95      share of in-distribution images at or above a threshold: the highest score that at
-               least 95 % of the OOD images reach. The TPR is that of OOD; papers that take
-               in-distribution as the positive class have another FPR95
+    auroc      chance that a random OOD image scores above a random in-distribution image; ties
+               count half. 1 = every OOD image scores higher, 0.5 = chance, 0 = the sign is wrong
+    aupr_ood   average precision with OOD as the positive class. The precision at an OOD image is
+               the share of OOD images among all images that score at least as high; aupr_ood is
+               its mean over the OOD images. Nothing is interpolated. Chance is M / (N + M)
+    aupr_in    average precision with in-distribution as the positive class and negated scores
+    fpr95      share of in-distribution images at or above a threshold. The threshold is the
+               highest score that at least 95 % of the OOD images reach. So the TPR is the TPR of
+               OOD images; papers with in-distribution as the positive class have another FPR95
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ TPR_PERCENT = 95
 
 @dataclass(frozen=True)
 class Metrics:
-    """All metrics of one OOD set, or their means over several sets, with 95 % intervals."""
+    """All metrics of one OOD set, or their means over several sets. Each has a 95 % interval."""
 
     samples: int
-    """Number of OOD images."""
+    """The number of OOD images."""
     auroc: Interval
     aupr_ood: Interval
     aupr_in: Interval
@@ -44,7 +44,7 @@ class Metrics:
 
     @property
     def labelled(self) -> dict[str, Interval]:
-        """Each metric by the name that a reader sees."""
+        """The metrics as name -> value, with the names that tables and figures show."""
         return {
             "AUROC": self.auroc,
             "AUPR-OOD": self.aupr_ood,
@@ -54,23 +54,25 @@ class Metrics:
 
 
 def auroc(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> float:
-    """Return the area under the ROC curve, from the exact scores (no binning, ties counted half).
+    """Return the area under the ROC curve.
+
+    It is computed from the exact scores, without binning. Ties count half.
 
     Args:
-        in_dist_scores: float32 or float64 [N], scores of in-distribution test images.
-        ood_scores: float32 or float64 [M], scores of OOD images, the positive class.
+        in_dist_scores: scores of in-distribution test images, float32 or float64 [N].
+        ood_scores: scores of OOD images (the positive class), float32 or float64 [M].
 
     Returns:
         A value in [0, 1].
 
     Raises:
-        UserError: a set is empty, not one-dimensional, or holds NaN or Inf.
+        UserError: an argument is empty, is not one-dimensional, or holds NaN or Inf.
     """
     return auroc_interval(in_dist_scores, ood_scores).value
 
 
 def auroc_interval(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Interval:
-    """Return `auroc` with its 95 % interval (DeLong, on the logit scale).
+    """Return `auroc` with its 95 % interval (method of DeLong, on the logit scale).
 
     Raises:
         UserError: see `auroc`.
@@ -83,8 +85,8 @@ def measure(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Metrics:
     """Return all metrics of one OOD set, each with its 95 % interval (see `eval.intervals`).
 
     Args:
-        in_dist_scores: float32 or float64 [N].
-        ood_scores: float32 or float64 [M].
+        in_dist_scores: scores of in-distribution test images, float32 or float64 [N].
+        ood_scores: scores of OOD images, float32 or float64 [M].
 
     Raises:
         UserError: see `auroc`.
@@ -93,14 +95,17 @@ def measure(in_dist_scores: ArrayLike, ood_scores: ArrayLike) -> Metrics:
 
 
 def mean_of_sets(in_dist_scores: ArrayLike, ood_sets: Sequence[ArrayLike]) -> Metrics:
-    """Return the mean of each metric over OOD sets, with equal weights, and its 95 % interval.
+    """Return the mean of each metric over OOD sets, with its 95 % interval.
+
+    All sets have the same weight.
 
     Args:
-        in_dist_scores: float32 or float64 [N], shared by all sets.
-        ood_sets: one or more sets, each float32 or float64 [M].
+        in_dist_scores: scores of in-distribution test images, float32 or float64 [N]. All sets are
+            compared with these scores.
+        ood_sets: scores of one or more OOD sets, each float32 or float64 [M].
 
     Returns:
-        The metrics; `samples` is the number of OOD images of all sets.
+        The mean metrics. `samples` is the number of OOD images in all sets together.
 
     Raises:
         UserError: see `auroc`.
@@ -118,7 +123,12 @@ def mean_of_sets(in_dist_scores: ArrayLike, ood_sets: Sequence[ArrayLike]) -> Me
 
 
 def _auroc(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
-    """AUROC; an image's component is the share of images of the other kind on its right side."""
+    """Return AUROC with the component of each image.
+
+    The component of an OOD image is the share of in-distribution images that score lower. The
+    component of an in-distribution image is the share of OOD images that score higher. Ties count
+    half.
+    """
     below = _twice_below(np.sort(in_dist), ood)  # twice the number of in-distribution images
     return Estimate(
         int(below.sum()) / (2 * len(in_dist) * len(ood)),
@@ -128,18 +138,25 @@ def _auroc(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
 
 
 def _twice_below(ascending: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return twice the number of values below each of `of`; equal values count as half below."""
+    """Return, for each value in `of`, twice the number of values in `ascending` below it.
+
+    A value that is equal counts as half below.
+    """
     below = np.searchsorted(ascending, of, side="left")
     return below + np.searchsorted(ascending, of, side="right")
 
 
 def _average_precision(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -> Estimate:
-    """Average precision: the mean over OOD images of P = TP / (TP + FP) at the image's own score.
+    """Return the average precision, with the component of each image.
+
+    The precision at the score of an OOD image is P = TP / (TP + FP). The average precision is the
+    mean of P over the OOD images.
 
     An image counts in TP or FP at every threshold up to its score. Its component is the sum of the
-    changes of P at these thresholds, dP/dTP = FP / (TP + FP)^2 or dP/dFP = -TP / (TP + FP)^2. The
-    component of an OOD image also has its own P. These are derivatives by counts; derivatives by
-    shares differ from them by a constant.
+    changes of P at these thresholds: dP/dTP = FP / (TP + FP)^2 for an OOD image, dP/dFP = -TP / (TP
+    + FP)^2 for an in-distribution image. For an OOD image, the P at its own score is added. These
+    are derivatives with respect to counts. Derivatives with respect to shares would differ by a
+    constant.
     """
     thresholds = np.sort(ood)
     tp = len(ood) - np.searchsorted(thresholds, thresholds, side="left")
@@ -165,7 +182,7 @@ def _average_precision_in(in_dist: NDArray[np.float64], ood: NDArray[np.float64]
 
 
 def _sums_of_first(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sums of the first 0, 1, ... and all values."""
+    """Return the sum of the first 0 values, of the first 1 value, and so on up to all values."""
     return np.concatenate([[0.0], np.cumsum(values)])
 
 

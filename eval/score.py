@@ -5,10 +5,10 @@
     python eval/score.py --features FILE.npz [FILE.npz ...] --out DIR
 
 The first command writes results.json, tables, figures, report.html and scores/<set>.csv. The second
-writes scores.csv with p-values and decisions. The third writes the same files as the first, from
-feature files and without images. The options are in `eval/config.py`. The steps are in
-`eval/score_sets.py` (first and third command) and `eval/score_images.py` (second). Under torchrun,
-the ranks share the images and the bank.
+command writes scores.csv with p-values and decisions. The third command writes the same files as
+the first, but reads feature files and no images. The options are in `eval/config.py`. The steps of
+the first and the third command are in `eval/score_sets.py`; the steps of the second are in
+`eval/score_images.py`. Under torchrun, the images and the bank are divided over the ranks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Score the sets or images that the command names, and write the output folder.
 
     Raises:
-        UserError: an option, a set, the run or the output folder is wrong; nothing is written
-            then.
+        UserError: an option, a set, the run or the output folder is wrong. Nothing is written then.
     """
     options: ScoreConfig = cli.parse(ScoreConfig, argv)
     config = options.chosen()

@@ -1,6 +1,6 @@
 """The steps of `python eval/score.py RUN --images FOLDER`: a decision on each file of a folder.
 
-The output folder gets:
+The command writes these files to the output folder:
 
     scores.csv        file, score, p-value and decision, in the order of the names
     unreadable.csv    the files that cannot be read, with the reasons
@@ -37,7 +37,7 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
 
     Raises:
         UserError: the folder, a set or the run is wrong, the calibration set is too small for the
-            false-positive rate, or no file can be read; nothing is written then.
+            false-positive rate, or no file can be read. Nothing is written then.
     """
     if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")

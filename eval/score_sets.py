@@ -1,7 +1,7 @@
-"""The main path of `python eval/score.py` with OOD sets: every network, every score, every table.
+"""The steps of `python eval/score.py` with OOD sets: every network, every score, every table.
 
-Sets are shard sets, or arrays if only features are there; everything that needs images is then left
-out.
+The sets are shard sets. If only feature files are given, the sets are their arrays, and all steps
+that need images are left out.
 """
 
 from __future__ import annotations
@@ -54,31 +54,30 @@ from train.teacher import LoadedTeacher, load_teacher
 from train.world import World, start_world, stop_world
 
 STALL_S = 600.0
-"""Longest time that ranks wait for each other, s."""
+"""Longest time in seconds that a rank waits for the other ranks."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The network of the headline: the run's teacher; without a run, the last network."""
+    """The network of the headline: the run's teacher, or the last network if there is no run."""
 
     key: str
-    """Key of the network."""
+    """Key of the network in results.json."""
     features: Mapping[str, Tensor]
-    """Set -> its features, float32 [N, d], the bank included."""
+    """Set -> features of the set, float32 [N, d]. The bank is one of the sets."""
     scores: Scores
-    """Eq. 6 of each set that was scored."""
+    """Scores from Eq. 6 for each set that was scored."""
 
 
 def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> None:
-    """Score the sets by every network that is asked for, and write the output folder.
+    """Score the sets with every network that the options ask for, and write the output folder.
 
     Args:
         config: options that were checked.
-        command: the arguments that they came from.
+        command: arguments of the command line, for results.json.
 
     Raises:
-        UserError: a set, a file, the run or the output folder is not as required; nothing is
-            written then.
+        UserError: a set, a file, the run or the output folder is wrong. Nothing is written then.
     """
     world = start_world(config.device, STALL_S)
     stderr = Terminal(stderr=True, quiet=not world.is_main)
@@ -149,7 +148,11 @@ def _scored(
     world: World,
     tell: Callable[[str], None],
 ) -> tuple[dict[str, Method], Headline]:
-    """Return the scores of every network, by its key, and the network of the headline."""
+    """Compute the features and scores of every network.
+
+    Returns:
+        Key of each network -> its scores, and the network of the headline.
+    """
     methods: dict[str, Method] = {}
     headline: Headline | None = None
     count = sum(sets.counts.values())
@@ -180,7 +183,7 @@ def _write(
     sets: EvalSets,
     shown: ReportData,
 ) -> None:
-    """Write the output folder."""
+    """Write all files of the output folder."""
     with complete_folder(config.out) as folder:
         (folder / SCORES_FOLDER).mkdir()
         for name, of_set in shown.scores.items():
@@ -195,10 +198,10 @@ def _write(
 
 
 def _check_equal_sets(sets: EvalSets, files: Sequence[FeatureFile], world: World) -> None:
-    """Make sure that all ranks have the same images and features; every rank must call it.
+    """Check that all ranks read the same images and features. Every rank must call this function.
 
     Raises:
-        UserError: on every rank, if one rank has others; names the set or the file.
+        UserError: one rank reads others. It is raised on every rank, and names the set or the file.
     """
     if world.world_size == 1:
         return  # computing digests of files takes a while

@@ -1,4 +1,4 @@
-"""Versions of the packages that make pixels, features and numbers."""
+"""Versions of the packages on which pixels, features and numbers depend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("oodino", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Return package -> version; a package that is not installed is left out."""
+    """Return package -> version. A package that is not installed is left out."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The probes of one scoring: measurements of the headline's features besides the scores."""
+"""The probes of one scoring: measurements on the features of the headline's network."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from train.schedules import values_at
 from train.teacher import LoadedTeacher
 
 MOST_TRAINING_IMAGES = 10_000
-"""Most training images that are scored for the sensitivity, evenly spaced by id."""
+"""Largest number of training images that are scored for the sensitivity. They are evenly spaced by
+id."""
 
 
 @dataclass(frozen=True)
 class Occupied:
-    """Number of prototypes (soft classes) in use."""
+    """The number of occupied prototypes (soft classes)."""
 
     count: int
     of: int
-    """Number of all prototypes, K."""
+    """The number K of all prototypes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Results of the probes; None where a probe could not be made."""
+    """The results of the probes. A result is None if the probe could not be made."""
 
     knn_accuracy: dict[str, float] | None = None
     """Settings of the vote -> accuracy in [0, 1]; see `eval.audits.probes.knn_accuracy`."""
     linear_probe: float | None = None
-    """Accuracy in [0, 1]."""
+    """Accuracy of the linear probe, in [0, 1]."""
     sensitivity: Interval
-    """AUROC of in-distribution training against test images by Eq. 6, with test images as the
-    positive class (paper, Fig. 3 bottom). At 0.5 the scores do not tell them apart; above it,
-    training images look less OOD. As in the paper, Eq. 6 is not changed for training images, which
-    are in the bank themselves: the cosine of 1 with itself adds exp(1 / tau) / M to the S of a
-    training image, with M images in the bank. Therefore the value lies above 0.5 even if training
-    and test images are alike."""
+    """AUROC of Eq. 6 between in-distribution training images and test images, with test images as
+    the positive class (paper, Fig. 3 bottom). At 0.5, the scores do not tell training images from
+    test images. Above 0.5, training images look less OOD. Training images are in the bank
+    themselves. As in the paper, Eq. 6 is not changed for them: the cosine of 1 of a training image
+    with itself adds exp(1 / tau) / M to the mean of Eq. 6, where M is the number of images in the
+    bank. Therefore the value lies above 0.5 even if training and test images are alike."""
     occupied: Occupied | None = None
-    """Prototypes that the in-distribution test images occupy."""
+    """The number of prototypes that the in-distribution test images occupy."""
 
 
 def probes(
@@ -61,17 +62,18 @@ def probes(
 ) -> Probes:
     """Make all probes that are possible.
 
-    Probes of classes need labels, of the same classes in bank and test set. `occupied` needs a
-    teacher, and the bank must be its training set: the teacher's temperature depends on the length
-    of an epoch.
+    The probes of classes need labels, and the bank and the test set must have the same classes.
+    `occupied` needs a teacher, and the bank must be the training set of the teacher. The reason is
+    that the teacher's temperature depends on the length of an epoch.
 
     Args:
-        features: set -> float32 [N, d] of the headline's network.
+        features: set -> features of the headline's network, float32 [N, d].
         sets: the sets.
-        test_scores: Eq. 6 of the in-distribution test images, float64 [N].
+        test_scores: scores of the in-distribution test images from Eq. 6, float64 [N].
         tau: temperature of Eq. 6.
-        teacher: the teacher that made the features; None if another network did.
-        tell: receives one line for each probe of classes that is left out or says little.
+        teacher: the teacher that computed the features. None if another network did.
+        tell: function that shows a line of text to the user. It is called if a probe of classes is
+            left out or says little.
 
     Raises:
         UserError: features cannot be scored.
@@ -108,7 +110,10 @@ def _occupied(
 
 
 def _too_few_labels(of_bank: NDArray[np.int64]) -> str:
-    """Return a line if the bank's labels allow no probe, or one that says little; else ""."""
+    """Return a line of text if the bank has too few labels for probes of classes, otherwise "".
+
+    With one class, there are no probes of classes. With few images in a class, they say little.
+    """
     labels, counts = np.unique(of_bank, return_counts=True)
     if len(labels) == 1:
         return "k-NN accuracy and linear probe are left out: the bank has one class"
@@ -122,7 +127,10 @@ def _too_few_labels(of_bank: NDArray[np.int64]) -> str:
 
 
 def _has_same_classes(sets: EvalSets, tell: Callable[[str], None]) -> bool:
-    """Return True if every label stands for the same class in the bank and in the test set."""
+    """Return True if every label stands for the same class in the bank and in the test set.
+
+    Returns False if a set has no images or no classes. If classes differ, `tell` gets the reason.
+    """
     if not sets.shards:
         return False
     of_bank, of_test = (sets.manifests[name].classes for name in (BANK, TEST))

@@ -1,9 +1,11 @@
-"""Probes of features: how well they tell classes. Only these probes use labels; no score does.
+"""Probes of features: how well they tell classes apart.
 
-Legend: M bank features (in-distribution training), N test features, d their width.
+Legend: M bank features (in-distribution training), N test features, d feature width. Only these
+probes use labels. No score uses them.
 
-    k-NN accuracy    each test image is given the class with the largest sum of exp(cos / T) over
-                     its k nearest bank features, as in DINO's evaluation (paper, Fig. 3 top)
+    k-NN accuracy    accuracy of a weighted vote of the k nearest bank features: the test image gets
+                     the class with the largest sum of exp(cos / T), as in DINO's evaluation
+                     (paper, Fig. 3 top)
     linear probe     accuracy of multinomial logistic regression
 
 The third probe, the sensitivity, needs no labels: see `eval.audits.headline_probes.Probes`.
@@ -26,16 +28,18 @@ from eval.scores.neighbours import nearest
 from shards.errors import UserError
 
 KS = (10, 20)
-"""Numbers of neighbours that vote, k."""
+"""Numbers k of neighbours that vote."""
 TEMPERATURES = (0.04, 0.07)
-"""Temperatures of the weight of a vote, T."""
+"""Temperatures T in the weight of a vote, exp(cos / T)."""
 VOTES_AT_ONCE = 512
 """Number of test images whose votes are counted together."""
 PENALTY = 1.0
-"""Weight of the L2 penalty of the linear probe. Its loss is the sum over images of the cross
-entropy, in nats, plus `PENALTY` / 2 times the squared weights; biases have no penalty."""
+"""Weight of the L2 penalty in the loss of the linear probe. The loss is the sum of the cross
+entropy over the images, in nats, plus `PENALTY` / 2 times the sum of the squared weights. Biases
+have no penalty."""
 TOLERANCE, MAX_ITERATIONS = 1e-6, 500
-"""Largest element of the gradient at the end of the linear probe's fit, and its most iterations."""
+"""The fit of the linear probe ends when no element of the gradient is larger than the tolerance, or
+after this number of iterations."""
 
 
 def knn_accuracy(
@@ -51,18 +55,18 @@ def knn_accuracy(
     If classes have equal votes, the lowest label wins.
 
     Args:
-        bank: float32 [M, d].
+        bank: features of the bank, float32 [M, d].
         bank_labels: int64 [M], 0 or more.
-        test: float32 [N, d], on the same device.
+        test: features of the test images, float32 [N, d], on the same device.
         test_labels: int64 [N].
         ks: numbers of neighbours that vote.
-        temperatures: T in the weight of a vote, exp(cos / T).
+        temperatures: temperatures T in the weight of a vote, exp(cos / T).
 
     Returns:
         Settings of the vote ("k10-t0.04" and so on) -> accuracy in [0, 1].
 
     Raises:
-        UserError: a k is larger than the bank; features hold NaN, Inf or a zero norm.
+        UserError: a k is larger than the bank, or features hold NaN, Inf or a zero norm.
     """
     if not ks:
         return {}
@@ -86,19 +90,19 @@ def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: 
     """Return the test accuracy of multinomial logistic regression on the bank's features.
 
     Features are L2-normalised and then standardised with the bank's mean and standard deviation.
-    The loss (see `PENALTY`) is convex and L-BFGS finds its minimum, without any randomness.
+    The loss (see `PENALTY`) is convex, and L-BFGS finds its minimum without any randomness.
 
     Args:
-        bank: float32 [M, d].
+        bank: features of the bank, float32 [M, d].
         bank_labels: int64 [M].
-        test: float32 [N, d], on the same device.
-        test_labels: int64 [N]; a class that the bank lacks is always counted as wrong.
+        test: features of the test images, float32 [N, d], on the same device.
+        test_labels: int64 [N]. An image of a class that the bank lacks always counts as wrong.
 
     Returns:
-        Accuracy in [0, 1].
+        The accuracy, in [0, 1].
 
     Raises:
-        UserError: the bank has fewer than two classes; features hold NaN, Inf or a zero norm.
+        UserError: the bank has fewer than two classes, or features hold NaN, Inf or a zero norm.
     """
     classes = np.unique(bank_labels)
     if len(classes) < 2:

@@ -1,6 +1,6 @@
 """Sample sizes: how precise an AUROC can be with a number of images, before any score is known.
 
-The command line tells it before the work, and the results tell it first.
+The command line prints such warnings before the work starts. The results show them first.
 
 Legend: N in-distribution test images, M OOD images, A an AUROC.
 
@@ -9,8 +9,8 @@ Hanley and McNeil (1982) give the variance of A from the numbers of images alone
     (A (1 - A) + (M - 1) (Q1 - A^2) + (N - 1) (Q2 - A^2)) / (N M),  Q1 = A / (2 - A),
                                                                    Q2 = 2 A^2 / (1 + A)
 
-evaluated here at A = 0.9, the order of published results. As in `intervals.py`, the interval is
-symmetric in logit(A), and never claims more than min(N, M) pairs without a loss can show.
+It is evaluated at A = 0.9, which is typical of published results. As in `intervals.py`, the
+interval is symmetric in logit(A), and is never narrower than min(N, M) pairs of images can justify.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ from shards.reader import ShardSet
 from shards.similarity.equal import all_equal
 
 LIKELY_AUROC = 0.9
-"""AUROC for which intervals are computed in advance."""
+"""AUROC for which intervals are computed before the scores are known."""
 WIDE, HOPELESS = 0.05, 0.2
-"""Widths of an interval: above the first it is mentioned, above the second it is a warning."""
+"""Widths of a 95 % interval. Above the first width, a result says little. Above the second width, a
+result is hopeless."""
 MOST_IMAGES = 1 << 20
-"""Largest number of images that a line asks for."""
+"""Largest number of images that a warning may ask for."""
 NAMED_SETS = 3
-"""Most sets that a line names."""
+"""Largest number of sets that a warning names."""
 
 
 def expected_interval(in_dist: int, ood: int, auroc: float = LIKELY_AUROC) -> tuple[float, float]:
     """Return both ends of the 95 % interval that an AUROC would have, in [0, 1].
 
     Args:
-        in_dist: N, at least 1.
-        ood: M, at least 1.
+        in_dist: number N of in-distribution images, at least 1.
+        ood: number M of OOD images, at least 1.
         auroc: A, in (0, 1).
     """
     q1, q2 = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
@@ -63,19 +64,28 @@ def expected_width(in_dist: int, ood: int) -> float:
 
 
 def ood_images_needed(in_dist: int) -> int | None:
-    """Return the smallest number of OOD images with an interval of at most `WIDE`; None if none."""
+    """Return the smallest number of OOD images that makes the interval at most `WIDE`.
+
+    None means that no number of OOD images up to `MOST_IMAGES` is enough.
+    """
     if expected_width(in_dist, MOST_IMAGES) > WIDE:
         return None
     return _fewest(lambda count: expected_width(in_dist, count) <= WIDE)
 
 
 def images_needed() -> int:
-    """Return the smallest number of images of each kind with an interval of at most `WIDE`."""
+    """Return the smallest number of images per kind that makes the interval at most `WIDE`.
+
+    There are two kinds, in-distribution and OOD, with the same number of images.
+    """
     return _fewest(lambda count: expected_width(count, count) <= WIDE)
 
 
 def _fewest(is_enough: Callable[[int], bool]) -> int:
-    """Return the smallest number from 1 to `MOST_IMAGES` that is enough; larger ones are too."""
+    """Return the smallest number from 1 to `MOST_IMAGES` for which `is_enough` is True.
+
+    If a number is enough, all larger numbers must be enough too.
+    """
     low, high = 1, MOST_IMAGES
     while low < high:
         middle = (low + high) // 2
@@ -86,11 +96,15 @@ def _fewest(is_enough: Callable[[int], bool]) -> int:
 def sizes_that_say_little(
     counts: Mapping[str, int], equal: Collection[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Return lines about sets that are too small: hopelessly small ones, then small ones.
+    """Return warnings about sets that are too small.
 
     Args:
-        counts: number of images of each set, the bank included.
-        equal: sets whose images are all equal and therefore count as one image.
+        counts: set -> number of its images. The bank is one of the sets.
+        equal: sets whose images are all equal. Such a set counts as one image.
+
+    Returns:
+        Warnings about hopelessly small sets, then warnings about other small sets (see `WIDE` and
+        `HOPELESS`).
     """
     hopeless: list[str] = []
     little: list[str] = []
@@ -129,11 +143,11 @@ def _images(count: int) -> str:
 
 
 def sets_of_equal_images(sets: EvalSets, files: Sequence[FeatureFile] = ()) -> list[str]:
-    """Return the sets whose images are all equal, pixel by pixel.
+    """Return the names of the sets whose images are all equal, pixel by pixel.
 
     Args:
-        sets: the sets; each is read until two images differ.
-        files: files of features. If there are no images, the features are compared instead.
+        sets: the sets. Each set is read only until two images differ.
+        files: feature files. If there are no images, the features are compared instead.
     """
     if sets.shards:
         return [name for name, shards in sets.shards.items() if all_equal(len(shards), shards.read)]
@@ -145,12 +159,12 @@ def sets_of_equal_images(sets: EvalSets, files: Sequence[FeatureFile] = ()) -> l
 
 
 def check_calibration(directory: Path, fpr: float) -> list[str]:
-    """Return lines about a calibration set that is too small, before anything is computed.
+    """Return warnings about a calibration set that is too small, before anything is computed.
 
     Images that are also in the bank are left out later, and the rate is then checked again.
 
     Args:
-        directory: the calibration set.
+        directory: folder of the calibration set.
         fpr: false-positive rate, in (0, 1).
 
     Raises:
@@ -174,14 +188,14 @@ def check_calibration(directory: Path, fpr: float) -> list[str]:
 
 
 def check_neighbours(ks: Sequence[int], bank: int) -> list[str]:
-    """Return lines about numbers of neighbours that are most of the bank.
+    """Return a warning for each number of neighbours that is more than half of the bank.
 
     Args:
         ks: numbers of neighbours.
         bank: number of images in the bank.
 
     Raises:
-        UserError: a number is larger than the bank.
+        UserError: a number of neighbours is larger than the bank.
     """
     fit = " ".join(str(k) for k in ks if k <= bank) or "1"
     for k in ks:

@@ -1,9 +1,10 @@
 """Shortcuts: trivial statistics of images that tell an OOD set apart without looking at content.
 
 An OOD set may have been resized, compressed or exposed in another way than the in-distribution
-images. That alone tells it apart, and a detector's AUROC on it then says little (in the literature,
-the resized LSUN and ImageNet sets are such sets). Each statistic is one number per image. `audit`
-computes the AUROC of each statistic on each set, with the same code as the AUROC of the detector.
+images. This alone can tell the set apart from the in-distribution images, and a detector's AUROC on
+it then says little. In the literature, the resized LSUN and ImageNet sets are examples. Each
+statistic is one number per image. `audit` computes the AUROC of each statistic on each set, with
+the same code as the AUROC of the detector.
 """
 
 from __future__ import annotations
@@ -39,34 +40,36 @@ from shards.reader import ShardSet
 
 ALONE = 0.9
 """AUROC from which a statistic alone tells a set apart. Detectors in the literature reach 0.9 and
-more on sets that are called easy: a statistic that reaches it could pass for such a detector."""
+more on sets that are called easy, so such a statistic could pass for a detector."""
 CHANCE = 0.5
 TELLING = 0.7
-"""AUROC from which a statistic tells sets apart at all: acceptable discrimination begins there
-(Hosmer, Lemeshow and Sturdivant 2013, section 5.2.4)."""
+"""Smallest AUROC at which a statistic tells sets apart at all. Acceptable discrimination begins at
+this value (Hosmer, Lemeshow and Sturdivant 2013, section 5.2.4)."""
 NAMED_SETS = 3
-"""Most sets that a line names."""
+"""Largest number of sets that a line names."""
 CHUNK_BYTES = 1 << 18
-"""Size of the images that are processed together: they and their statistics stay in the cache."""
+"""Size in bytes of the images that are processed together. It is small, so that the images and
+their statistics stay in the cache of the CPU."""
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """A statistic: one number per image."""
+    """A statistic: a function that computes one number per image."""
 
     label: str
-    """Name that a reader sees."""
+    """Name of the statistic in reports and tables."""
     of: Callable[[Batch], Float]
-    """Function from B images to their statistics, [B]."""
+    """Function that takes a batch of B images and returns their statistics, float32 [B]."""
     tells_of: str
-    """Possible causes of a difference: the content of the images, or how files were made."""
+    """Possible causes of a difference between two sets: the content of the images, or how the files
+    were made."""
     channels: int = 1
-    """Smallest number of channels for which it is defined."""
+    """Smallest number of channels for which the statistic is defined."""
     side_px: int = 3
-    """Smallest height and width for which it is defined."""
+    """Smallest height and width in pixels for which the statistic is defined."""
     of_source: bool = False
-    """True if it is computed from the size in the source, which must be known. The pixels do not
-    show that size."""
+    """True if the statistic is computed from the original size of an image, which must then be
+    known. The pixels do not show this size."""
 
 
 LIGHT = "the light of the scene, or the exposure"
@@ -98,7 +101,11 @@ STATISTICS: Mapping[str, Statistic] = {
 
 
 def statistics(images: ShardSet) -> dict[str, NDArray[np.float32]]:
-    """Compute every statistic that is defined for these images: key -> float32 [N], in id order."""
+    """Compute every statistic that is defined for these images.
+
+    Returns:
+        Key of `STATISTICS` -> float32 [N], in the order of the ids.
+    """
     count = len(images)
     first = images.read(np.arange(1))
     _, height, width, channels = first.shape
@@ -121,16 +128,19 @@ def statistics(images: ShardSet) -> dict[str, NDArray[np.float32]]:
 
 
 def audit(in_dist_test: ShardSet, ood: Mapping[str, ShardSet]) -> dict[str, dict[str, Interval]]:
-    """Compute the AUROC of each statistic on each OOD set, in the direction that is at least 0.5.
+    """Compute the AUROC of each statistic on each OOD set.
+
+    A statistic may be higher or lower in OOD images. The direction with an AUROC of at least 0.5 is
+    used.
 
     Args:
         in_dist_test: in-distribution test images.
-        ood: the OOD sets, at least one image each, all of the same image size.
+        ood: OOD set -> its images, at least one. All sets have the same image size.
 
     Returns:
         Set -> key of `STATISTICS` -> AUROC, with a value in [0.5, 1]. Statistics of the original
-        size are left out for a set unless both its images and the in-distribution test images
-        know their original size.
+        size are left out for a set if the original sizes of its images or of the test images are
+        unknown.
     """
     normal = statistics(in_dist_test)
     found = {}
@@ -141,25 +151,26 @@ def audit(in_dist_test: ShardSet, ood: Mapping[str, ShardSet]) -> dict[str, dict
 
 
 class Told(NamedTuple):
-    """A line about a statistic that tells sets apart as well as the detector does."""
+    """A line of text about a statistic that tells sets apart as well as the detector does."""
 
     value: float
-    """Highest AUROC of the statistic."""
+    """The highest AUROC of the statistic."""
     text: str
 
     @property
     def weighs(self) -> bool:
-        """True if the statistic tells a set apart; if not, neither does the detector."""
+        """True if the statistic tells a set apart well. If False, the detector is weak too."""
         return self.value >= TELLING
 
 
 def tell_apart(
     shortcuts: Mapping[str, Mapping[str, Interval]], detector: Mapping[str, float]
 ) -> list[Told]:
-    """Return a line for each statistic that tells sets apart (`is_shortcut`), highest AUROC first.
+    """Return a line for each statistic that tells sets apart, with the highest AUROC first.
 
-    Each set is named once, with its best statistic. A statistic of the original size, which pixels
-    do not show, is named only if no other one tells the set apart.
+    `is_shortcut` decides which statistics tell a set apart. Each set is named once, with its best
+    statistic. A statistic of the original size, which pixels do not show, is named only if no other
+    statistic tells the set apart.
 
     Args:
         shortcuts: the result of `audit`.
@@ -197,7 +208,12 @@ def tell_apart(
 def is_shortcut(statistic: Interval, detector: float) -> bool:
     """Return True if a statistic tells a set apart as well as a detector does.
 
-    Its interval must lie above chance, and its AUROC must reach `ALONE` or the detector's AUROC.
+    The interval of the statistic must lie above chance, and its AUROC must reach `ALONE` or the
+    detector's AUROC.
+
+    Args:
+        statistic: AUROC of the statistic with its interval.
+        detector: AUROC of the detector, in [0, 1].
     """
     return statistic.low > CHANCE and statistic.value >= min(ALONE, detector)
 

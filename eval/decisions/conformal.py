@@ -1,15 +1,16 @@
 """Conformal prediction: p-values and thresholds from the scores of a calibration set.
 
 If an image is in-distribution, its score s and the n calibration scores are exchangeable: every
-order of them is equally likely. The rank of s among them is therefore uniform, and the p-value
+order of these n + 1 scores is equally likely. The rank of s among them is therefore uniform, and
+the p-value
 
     p = (1 + number of calibration scores >= s) / (n + 1)
 
 is at most f with a probability of at most f. This holds for any network and with any number of ties
 (Vovk, Gammerman and Shafer 2005; Laxhammar and Falkman 2010). An image is called OOD if p <= f,
-where f is the false-positive rate that was asked for. The guarantee is an average over calibration
-sets: with k = floor(f (n + 1)), the rate of one set has the distribution Beta(k, n + 1 - k), whose
-mean is k / (n + 1).
+where f is the chosen false-positive rate. The guarantee is an average over calibration sets. For a
+single calibration set, the false-positive rate has the distribution Beta(k, n + 1 - k) with k =
+floor(f (n + 1)). The mean of this distribution is k / (n + 1).
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ class Calibration:
     """Scores of n in-distribution images that are neither in the training set nor in the bank."""
 
     def __init__(self, scores: ArrayLike) -> None:
-        """Keep the scores, float32 or float64 [n], in any order.
+        """Store the calibration scores.
+
+        Args:
+            scores: float32 or float64 [n], in any order.
 
         Raises:
-            UserError: there are no scores, or one is not finite.
+            UserError: there are no scores, or a score is not finite.
         """
         self.scores: NDArray[np.float64] = np.sort(np.asarray(scores, np.float64).reshape(-1))
-        """The scores in ascending order: float64 [n]."""
+        """The calibration scores in ascending order, float64 [n]."""
         if not len(self.scores):
             raise UserError("calibration: no scores; it needs at least one in-distribution image")
         bad = int((~np.isfinite(self.scores)).sum())
@@ -41,10 +45,10 @@ class Calibration:
         """Return p-values: the probability that an in-distribution image has a score as high.
 
         Args:
-            scores: [N]; NaN for an image that has no score.
+            scores: [N]. NaN means that an image has no score.
 
         Returns:
-            float64 [N], in [1 / (n + 1), 1]; NaN where the score is NaN.
+            float64 [N], in [1 / (n + 1), 1]. NaN where the score is NaN.
         """
         asked = np.asarray(scores, np.float64)
         count = len(self.scores)
@@ -52,7 +56,7 @@ class Calibration:
         return np.where(np.isnan(asked), np.nan, (1 + count - below) / (count + 1))
 
     def threshold(self, fpr: float) -> float:
-        """Return the threshold: a score above it has a p-value of at most `fpr`.
+        """Return the threshold. A score above the threshold has a p-value of at most `fpr`.
 
         The threshold is one of the calibration scores.
 
@@ -64,7 +68,7 @@ class Calibration:
         return float(self.scores[count - _allowed(fpr, count)])
 
     def check_fpr(self, fpr: float) -> None:
-        """Refuse a false-positive rate that n is too small for; see the function `check_fpr`."""
+        """Refuse a false-positive rate for which n is too small. See the function `check_fpr`."""
         check_fpr(fpr, len(self.scores))
 
 
@@ -72,7 +76,7 @@ def check_fpr(fpr: float, count: int) -> None:
     """Refuse a false-positive rate that `count` calibration images cannot guarantee.
 
     Raises:
-        UserError: the rate is not between 0 and 1, or is below the smallest p-value.
+        UserError: the rate is not between 0 and 1, or is below the smallest possible p-value.
     """
     if not 0 < fpr < 1:
         raise UserError(f"--fpr is {fpr}, expected a number between 0 and 1")
@@ -84,12 +88,13 @@ def check_fpr(fpr: float, count: int) -> None:
 
 
 def rate_of_one_set(fpr: float, count: int) -> tuple[float, float]:
-    """Return the mean and the standard deviation of the rate that a calibration set gives.
+    """Return the mean and the standard deviation of the false-positive rate of a calibration set.
 
-    The mean and the deviation are over calibration sets of n images.
+    Each calibration set gives another rate. The mean and the deviation are over random calibration
+    sets of n images.
 
     Args:
-        fpr: the false-positive rate that is asked for; `check_fpr` must accept it.
+        fpr: the chosen false-positive rate. `check_fpr` must accept it.
         count: n, the number of calibration images.
     """
     allowed = _allowed(fpr, count)
@@ -98,6 +103,11 @@ def rate_of_one_set(fpr: float, count: int) -> tuple[float, float]:
 
 
 def _allowed(fpr: float, count: int) -> int:
-    """Return k: how many of the n possible p-values below 1 are at most `fpr`."""
+    """Return k, the number of p-values 1 / (n + 1), ..., n / (n + 1) that are at most `fpr`.
+
+    Args:
+        fpr: the chosen false-positive rate.
+        count: n, the number of calibration images.
+    """
     # Counted, because fpr * (n + 1) may be rounded to just below a whole number.
     return int(np.searchsorted(np.arange(1, count + 1) / (count + 1), fpr, side="right"))

@@ -1,4 +1,4 @@
-"""Image files, Pillow images and arrays -> pixels, by the rule that a shard set was built with.
+"""Image files, Pillow images and arrays -> pixels, with the conversion rule of a shard set.
 
 An image therefore has the same pixels and the same score whether it comes from a folder or from a
 shard set. This file needs neither torch nor DALI.
@@ -26,20 +26,20 @@ from shards.sources.archives import open_files
 from shards.sources.kinds import HEAD_BYTES, tell, why_no_image
 
 CHUNK_BYTES = 64 << 20
-"""Bytes of pixels that are in memory at a time."""
+"""Largest size in bytes of the pixels of a chunk of images. One chunk is in memory at a time."""
 
 Read = Callable[[], Item]
-"""A function that reads one image, called only when the image is needed."""
+"""A function that reads one image. It is called only when the image is needed."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images in a row; each has its number in the whole sequence."""
+    """Some consecutive images of a sequence. Each image has a number, its place in the sequence."""
 
     numbers: list[int]
     """Numbers of the images that can be read."""
     pixels: np.ndarray
-    """Pixels of these images: uint8 [len(numbers), H, W, C]."""
+    """Pixels of the images that can be read, uint8 [len(numbers), H, W, C]."""
     unreadable: dict[int, str]
     """Number of each image that cannot be read -> the reason."""
 
@@ -49,7 +49,7 @@ class Pixels:
     """Images in memory, with the interface that the evaluation loader expects."""
 
     images: np.ndarray
-    """Pixels: uint8 [N, H, W, C]."""
+    """Pixels of the images, uint8 [N, H, W, C]."""
 
     @property
     def channels(self) -> int:
@@ -61,15 +61,22 @@ class Pixels:
         return len(self.images)
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return the images with these ids: int64 [B] -> uint8 [B, H, W, C]."""
+        """Return the images with the given ids.
+
+        Args:
+            ids: int64 [B].
+
+        Returns:
+            uint8 [B, H, W, C].
+        """
         return self.images[ids]
 
 
 def rule_of(calibration: Manifest, bank: Manifest) -> Target:
     """Return the rule that makes an image comparable with the images of the calibration set.
 
-    A set has no resize rule if none of its images was resized. The rule of the bank is used then,
-    or, if the bank has none either, the default of `shards.build`.
+    If no image of the calibration set was resized, its manifest has no resize rule. Then the resize
+    rule of the bank is used. If the bank has none either, the default of `shards.build` is used.
     """
     rules: dict[str, Resize] = {rule: rule for rule in RESIZES}
     resize = rules.get(calibration.resize) or rules.get(bank.resize) or RESIZES[0]
@@ -85,16 +92,17 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
-    """List the files below a folder or in an archive, sorted by name; or one image file.
+    """List the files in a folder or an archive, sorted by name. An image file is a list of one.
 
-    A file that is no image by its name or content is listed too: reading it raises `BadImage`.
-    Hidden files, links and the like are left out, and a note on stderr tells their number.
+    A file that is no image by its name or content is in the list too. When such a file is read,
+    `BadImage` is raised. Hidden files and links are left out, and a note on stderr tells how many
+    files were left out.
 
     Returns:
         Names relative to the folder, and functions that read the files, in the same order.
 
     Raises:
-        UserError: there is no such folder, archive or image, or no image in it.
+        UserError: there is no such folder, archive or image, or it holds no image.
     """
     if folder.is_file() and why_no_image(folder.name, partial(_head, folder)) is None:
         return [folder.name], [partial(read_picture, folder)]
@@ -116,7 +124,10 @@ def _head(path: Path) -> bytes:
 
 
 def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:
-    """Read images in threads, a chunk at a time; an image that cannot be read is no error."""
+    """Read images in threads, and yield them in chunks.
+
+    An image that cannot be read raises no error. The chunk lists it as unreadable.
+    """
     size = max(1, CHUNK_BYTES // rule.sample_bytes)
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(reads), size):
@@ -134,10 +145,13 @@ def read_chunks(reads: Sequence[Read], rule: Target) -> Iterator[Chunk]:
 
 
 def prepare(item: Item, rule: Target) -> np.ndarray:
-    """Return the pixels that an image would have in a set of this rule: uint8 [size, size, C].
+    """Return the pixels that an image would have in a shard set with this rule.
+
+    Returns:
+        uint8 [size_px, size_px, C].
 
     Raises:
-        BadImage: the image cannot be used; the message says why.
+        BadImage: the image cannot be used. The message says why.
     """
     image, _ = fitted(item, rule)
     if rule.encoding == "jpg" and not keeps_file(item, rule):

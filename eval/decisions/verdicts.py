@@ -1,7 +1,7 @@
-"""Verdicts on single images: the score, the p-value and the decision of each, as CSV and as text.
+"""Verdicts on single images (score, p-value and decision), and their output as CSV and as text.
 
-This file needs neither torch nor DALI, so that an exported ONNX file gives the same verdicts as the
-run.
+This file needs neither torch nor DALI. An exported ONNX file is used without them, and has to give
+the same verdicts as the run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shards.errors import UserError, few, printable
 from shards.pixels.target import Target
 
 MOST_SHOWN = 10
-"""Images that the summary lists at most."""
+"""Largest number of images that the summary lists."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Verdicts:
     """Verdicts on N images, in the order in which the images were given."""
 
     score: NDArray[np.float64]
-    """Scores, [N]; higher = more OOD; NaN for an image that cannot be read."""
+    """Scores, [N]. A higher score means more OOD. NaN for an image that cannot be read."""
     p_value: NDArray[np.float64]
-    """Probabilities that an in-distribution image has a score as high, [N]; NaN for an unreadable
-    image."""
+    """P-values, [N]: the probability that an in-distribution image has a score as high. NaN for an
+    image that cannot be read."""
     is_ood: NDArray[np.bool_]
-    """Decisions, [N]: true if the p-value is at most the false-positive rate; false for an
-    unreadable image."""
+    """Decisions, [N]: True if the p-value is at most the false-positive rate. False for an image
+    that cannot be read."""
     errors: dict[int, str]
     """Number of each image that cannot be read -> the reason."""
 
@@ -47,16 +47,16 @@ def judge(
     fpr: float,
     names: Sequence[str],
 ) -> Verdicts:
-    """Score images and decide.
+    """Score images, and decide for each image whether it is OOD.
 
     Args:
-        reads: N functions, each of which reads one image.
-        rule: how an image becomes the pixels that `score` takes.
-        score: function from images, uint8 [n, H, W, C], to scores [n]; NaN or Inf if an image has
-            no score.
-        calibration: scores of in-distribution images by the same function.
+        reads: N functions. Each reads one image.
+        rule: rule that turns an image into the pixels that `score` takes.
+        score: function from images, uint8 [n, H, W, C], to scores [n]. It returns NaN or Inf for an
+            image that has no score.
+        calibration: scores of in-distribution images, computed with the same function.
         fpr: false-positive rate: the share of in-distribution images that may be called OOD.
-        names: N names of the images, for messages of errors.
+        names: N names of the images, for error messages.
 
     Raises:
         UserError: the calibration set is too small for `fpr`, scores are not finite (the message
@@ -84,10 +84,10 @@ def judge(
 
 
 def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
-    """Return the CSV file of the verdicts: a line `file,score,p_value,is_ood` for each image.
+    """Return the CSV file of the verdicts, with one line `file,score,p_value,is_ood` per image.
 
-    The images are in the order given; unreadable ones are left out. Numbers are written with all
-    their digits.
+    The images are in the given order. Images that cannot be read are left out. Numbers are written
+    with all their digits.
     """
     columns = verdicts.score.tolist(), verdicts.p_value.tolist(), verdicts.is_ood.tolist()
     rows = enumerate(zip(names, *columns, strict=True))
@@ -102,14 +102,21 @@ def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
 
 
 def unreadable_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
-    """Return the CSV file of the unreadable images: a line `file,reason` for each."""
+    """Return the CSV file of the images that cannot be read: one line `file,reason` per image."""
     return _csv(
         ("file", "reason"), ((names[number], why) for number, why in verdicts.errors.items())
     )
 
 
 def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: float) -> str:
-    """Return a summary in a few lines, for a terminal."""
+    """Return a summary of a few lines, for a terminal.
+
+    Args:
+        names: names of the images.
+        verdicts: verdicts on these images.
+        calibrated_on: number of calibration images.
+        fpr: false-positive rate of the decisions.
+    """
     scored = len(names) - len(verdicts.errors)
     mean, deviation = rate_of_one_set(fpr, calibrated_on)
     lines = [
@@ -131,7 +138,10 @@ def summary(names: Sequence[str], verdicts: Verdicts, calibrated_on: int, fpr: f
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return a CSV file. All texts are quoted, and bytes that are not UTF-8 are kept."""
+    """Return a CSV file as bytes. All texts are quoted.
+
+    Bytes in file names that are not UTF-8 are kept.
+    """
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     text.write(",".join(header) + "\n")

@@ -1,9 +1,9 @@
-"""A cache of features on disk, beside the run: one file for each network and set.
+"""A cache of features on disk, in the run folder: one file per network and set.
 
 The name of a file is a digest of everything that its features depend on: the checkpoint, the
-manifest of the set, the size of the views, the precision, the kind of device, versions. Features of
-a damaged file are computed again. If the folder cannot be written (for example in a read-only run),
-scoring works without the cache.
+manifest of the set, the size of the views, the precision, the kind of device, and versions of
+packages. If a file is damaged, its features are computed again. If the folder cannot be written
+(for example in a read-only run), scoring works without the cache.
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ Key = Mapping[str, str | int]
 
 
 class FeatureCache:
-    """A folder of features; without a folder, every feature is computed again."""
+    """A folder of stored features. Without a folder, features are computed each time."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Keep features in `folder`, which is made when the first features are stored."""
+        """Use `folder` for the files. It is made when the first features are stored.
+
+        If `folder` is None, nothing is stored.
+        """
         self._folder = folder
         self._is_writable = True  # until shown otherwise
 
     def get(self, key: Key, make: Callable[[], Tensor], world: World) -> Tensor:
-        """Return stored features, or compute and store them.
+        """Return stored features. If there are none, compute and store them.
 
         Args:
-            key: everything that the features depend on; empty for features that are never stored,
-                because computing them is as fast as reading them.
+            key: everything that the features depend on. An empty key means that the features are
+                never stored, because computing them is as fast as reading them.
             make: function that computes the features, float32 [N, d]. Either all ranks call it, or
-                none does.
-            world: the ranks; every rank must call this method.
+                no rank does.
+            world: the ranks. Every rank must call this method.
 
         Returns:
             float32 [N, d] on the rank's device.
@@ -66,7 +69,12 @@ class FeatureCache:
 
 
 def _read(path: Path, described: str) -> Tensor | None:
-    """Return the features in a file; None if it cannot be read, or was changed or damaged."""
+    """Return the features in a file. None if the file cannot be read, or was changed or damaged.
+
+    Args:
+        path: the file.
+        described: the key that the file must have, as JSON.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata, features = file.metadata() or {}, file.get_tensor("features")

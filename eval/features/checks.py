@@ -8,15 +8,19 @@ from torch import Tensor
 from shards.errors import UserError, few
 
 MIN_NORM = 1e-12
-"""Smallest norm of a feature that has a direction: `F.normalize` does not bring a shorter one to
-unit length."""
+"""Smallest norm at which a feature counts as nonzero. `F.normalize` does not bring a feature with a
+smaller norm to unit length."""
 
 
 def check_features(name: str, features: Tensor) -> None:
-    """Make sure that there are features [N, d], and that all are finite and of nonzero norm.
+    """Check that there are features, and that all of them are finite and of nonzero norm.
+
+    Args:
+        name: name of the set, for error messages.
+        features: [N, d].
 
     Raises:
-        UserError: names the set, and the ids of the features that are not so.
+        UserError: a check fails. The message names the set and the ids of the bad features.
     """
     if len(features) == 0:
         raise UserError(f"{name}: no features; a score needs at least one image")
@@ -26,7 +30,13 @@ def check_features(name: str, features: Tensor) -> None:
 
 
 def fault_of(name: str, features: Tensor, first_id: int = 0) -> str | None:
-    """Return the fault of features [N, d], or None. The first feature has the id `first_id`."""
+    """Return a text that says what is wrong with the features. None if nothing is.
+
+    Args:
+        name: name of the set, for the text.
+        features: [N, d].
+        first_id: id of the first feature. The following features have the following ids.
+    """
     at_least_float32 = torch.promote_types(features.dtype, torch.float32)
     # A norm is NaN or Inf if its row has one.
     norms = torch.linalg.vector_norm(features, dim=1, dtype=at_least_float32)

@@ -1,4 +1,4 @@
-"""Images -> features: one row for each image, in the order of the ids.
+"""Images -> features: one row per image, in the order of the ids.
 
 Legend: B batch size, G side of a view in pixels, N images of the set, d feature width.
 """
@@ -17,7 +17,7 @@ from eval.features.full_float32 import full_float32
 from shards.errors import UserError, few
 
 PIXEL_CHUNK = 4096
-"""Images that are read at a time."""
+"""Number of images that are read at a time."""
 
 
 @torch.inference_mode()
@@ -29,22 +29,23 @@ def embed(
     *,
     ids: range,
 ) -> Tensor:
-    """Return the features of the images that the loader yields, each id exactly once.
+    """Return the features of the images that the loader yields. Each id must come exactly once.
 
     Args:
-        backbone: network, float32 [B,3,G,G] -> [B,d]; it is put into eval mode.
+        backbone: network from float32 [B,3,G,G] to [B,d]. It is put into eval mode.
         loader: yields ids (int64 [B], CPU) and images (float32 [B,3,G,G], normalised, on `device`),
             in any order.
         device: device of the backbone and the images.
-        precision: "fp32" for float32 without TF32 (`full_float32.py`), or "bf16" for autocast in
-            the backbone.
+        precision: "fp32" means float32 without TF32 (`full_float32.py`). "bf16" means autocast to
+            bfloat16 in the backbone.
         ids: the N consecutive ids that the loader must yield.
 
     Returns:
-        float32 [N,d] on `device`; row i is the feature of ids[i]. [0,0] if N = 0.
+        float32 [N,d] on `device`. Row i is the feature of ids[i]. The shape is [0,0] if N = 0.
 
     Raises:
-        UserError: the loader left out an id, yielded one more than once, or one outside `ids`.
+        UserError: the loader left out an id, yielded an id more than once, or yielded an id outside
+            `ids`.
         ValueError: the backbone does not return [B,d], or the precision is unknown.
     """
     if precision not in ("fp32", "bf16"):
@@ -70,13 +71,16 @@ def embed(
 def pixel_features(images: ImageSource, ids: range) -> Tensor:
     """Return raw pixels as features, for the pixel-cosine baseline.
 
+    An all-black image would have no direction, and its cosines would be undefined. Such an image
+    gets the feature of a uniformly gray image.
+
     Args:
-        images: images of H x W x C pixels.
-        ids: ids of N of the images.
+        images: source of images with H x W x C pixels.
+        ids: ids of the N images to read.
 
     Returns:
-        float32 [N, H*W*C] on the CPU, in [0, 1], in the order of `ids`; [0,0] if N = 0. The cosine
-        of an all-black image is undefined; the image counts as a uniform gray one.
+        float32 [N, H*W*C] on the CPU, in [0, 1], in the order of `ids`. The shape is [0,0] if N =
+        0.
     """
     parts = [torch.empty((0, 0))]
     for first in range(0, len(ids), PIXEL_CHUNK):

@@ -1,8 +1,9 @@
 """Full float32 precision in matrix products and convolutions, whatever torch's settings are.
 
-By default, torch uses TF32 in convolutions and not in matrix products. A program that asks for TF32
-("high", `allow_tf32`) gets it in both. The error of TF32 in a cosine is 1e-3, and Eq. 6 multiplies
-it by 1/tau. On a CPU, the same settings allow oneDNN to use bfloat16 if the processor has it.
+By default, torch uses TF32 in convolutions but not in matrix products. A program that asks for TF32
+("high", `allow_tf32`) gets TF32 in matrix products as well. TF32 causes an error of 1e-3 in a
+cosine, and Eq. 6 multiplies this error by 1/tau. On a CPU, the same settings allow oneDNN to use
+bfloat16 if the processor has it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch
 def full_float32() -> Iterator[None]:
     """Switch off TF32 and bfloat16 in float32 products and convolutions inside a `with` block.
 
-    Autocast stays as it is. The settings are global to the process; they are restored at the end.
+    Autocast stays as it is. The settings are global to the process. They are restored at the end of
+    the block.
     """
     parts = _parts()
     before = [part.fp32_precision for part in parts]
@@ -42,7 +44,10 @@ def full_float32() -> Iterator[None]:
 
 
 def _parts() -> list[Any]:
-    """Return the parts of torch that have a setting of their own; none before torch 2.9."""
+    """Return the parts of torch that have their own precision setting.
+
+    The list is empty for torch versions before 2.9, which have no such parts.
+    """
     backends: Any = torch.backends
     cuda, cpu = backends.cudnn, backends.mkldnn
     if not hasattr(cuda, "conv"):

@@ -1,4 +1,4 @@
-"""The networks that make features: a run's teacher, the same network untrained, raw pixels, timm.
+"""The networks that compute features: a run's teacher, this network untrained, raw pixels, timm.
 
 Legend: N images, d feature width.
 """
@@ -35,11 +35,11 @@ from train.world import World, over_ranks
 TEACHER, UNTRAINED, PIXEL = "teacher", "untrained", "pixel"
 LABELS = {PIXEL: "pixel cosine", UNTRAINED: "untrained network", TEACHER: "trained teacher"}
 CACHE_FOLDER = "features"
-"""Folder of the feature cache in a run, unless --cache names another."""
+"""Default folder of the feature cache, relative to the run folder."""
 
 
 class Features(Protocol):
-    """One way to make features: a network or a feature file. It is one row of the tables."""
+    """A source of features: a network or a feature file. Each source is one row of the tables."""
 
     @property
     def key(self) -> str:
@@ -47,38 +47,40 @@ class Features(Protocol):
 
     @property
     def label(self) -> str:
-        """The name in tables and figures."""
+        """The name that tables and figures show."""
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
-        """Return the features of every set; all ranks must call this method.
+        """Return the features of every set. All ranks must call this method.
 
         Returns:
-            Set -> float32 [N, d] on the device of the rank; row i belongs to id i.
+            Set -> float32 [N, d] on the device of the rank. Row i is the feature of the image with
+            id i.
         """
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network (or raw pixels), which makes features from images; it implements `Features`."""
+    """A network (or raw pixels) that computes features from images. It implements `Features`."""
 
     key: str
     label: str
     of_images: Callable[[ImageSource, range], Tensor]
-    """Function from images and N consecutive ids to float32 [N, d] on the device."""
+    """Function that takes a source of images and N consecutive ids, and returns the features of
+    these images, float32 [N, d] on the device."""
     cache: FeatureCache
-    """Cache of the features of whole sets."""
+    """Cache for the features of whole sets."""
     world: World
-    """The ranks, which divide the images of a set among themselves."""
+    """The ranks. Each rank computes the features of its share of a set."""
     depends_on: dict[str, str | int] = field(default_factory=dict)
-    """Everything but the images that the features depend on; empty for features that are not
-    cached, because computing them is as fast as reading them."""
+    """Everything except the images on which the features depend. Empty means that the features are
+    not cached, because computing them is as fast as reading them."""
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
         """Return the features of every set; see `Features.of_sets`."""
         return {name: self.of_shards(shards) for name, shards in sets.shards.items()}
 
     def of_shards(self, shards: ShardSet) -> Tensor:
-        """Return the features of one set, float32 [N, d]; all ranks must call this method."""
+        """Return the features of one set, float32 [N, d]. All ranks must call this method."""
         key = self.depends_on and {**self.depends_on, "set": shards.manifest.sha256}
         make = partial(over_ranks, len(shards), self.world, partial(self.of_images, shards))
         return self.cache.get(key, make, self.world)
@@ -92,16 +94,18 @@ def all_features(
 ) -> Iterator[Features]:
     """Yield the networks and files that the options ask for, in the order of the tables' rows.
 
-    The teacher comes last. A network is built only when it is asked for, one at a time.
+    The teacher comes last. A network is built only when the caller takes it, so only one is built
+    at a time.
 
     Args:
         config: options that were checked.
-        teacher: the teacher of the run, if there is a run.
+        teacher: the teacher of the run. None if there is no run.
         files: the files of `config.features`.
         world: the ranks.
 
     Raises:
-        UserError: a network cannot be loaded, or two have one label; names the option.
+        UserError: a network cannot be loaded, or two rows would have the same label. The message
+            names the option.
     """
     _check_labels(config, files)
     cache = cache_of(config)
@@ -121,7 +125,7 @@ def all_features(
 def teacher_network(
     teacher: LoadedTeacher, config: CommonConfig, world: World, cache: FeatureCache
 ) -> Network:
-    """Return the network that makes the features of a run's teacher."""
+    """Return the network that computes the features of a run's teacher."""
     crop_px = teacher.config.views.global_px
     label, weights = LABELS[TEACHER], teacher.sha256
     network = teacher.backbone
@@ -129,7 +133,10 @@ def teacher_network(
 
 
 def cache_of(config: SetsConfig | DetectorConfig) -> FeatureCache:
-    """Return the cache of --cache, by default in RUN/features; without both, nothing is kept."""
+    """Return the cache in the folder of --cache, or in RUN/features by default.
+
+    Without --cache and RUN, the cache stores nothing.
+    """
     return FeatureCache(config.cache or (config.run and config.run / CACHE_FOLDER))
 
 
@@ -163,7 +170,15 @@ def _network(
 ) -> Network:
     """Return the `Network` of a torch module that takes views of `crop_px` x `crop_px` pixels.
 
-    `weights` is the digest of its weights; "" to compute it here.
+    Args:
+        key: key in results.json.
+        label: name in tables and figures.
+        network: the torch module.
+        crop_px: side of a view in pixels.
+        config: the options of the scoring.
+        cache: cache for the features.
+        world: the ranks.
+        weights: digest of the module's weights. "" means that the digest is computed here.
     """
 
     def features(images: ImageSource, ids: range) -> Tensor:
@@ -189,7 +204,7 @@ def _timm_name(given: str) -> str:
 def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
     """Return the network timm:NAME, or timm:NAME@FILE with the weights of a file.
 
-    The size and the normalisation of its views are those of its configuration in timm.
+    The size of the views and the normalisation are taken from the network's configuration in timm.
     """
     name, file = _timm_name(given), given.partition("@")[2]
     check_name(name, f"--backbone is {given}")
@@ -211,7 +226,7 @@ def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: 
 
 
 class _Normalised(nn.Module):
-    """A layer that changes the normalisation of images from ImageNet's to that of a network."""
+    """A layer that changes images from ImageNet's normalisation to another normalisation."""
 
     scale: Tensor
     shift: Tensor

@@ -1,12 +1,13 @@
-"""Compression of a bank: M features become a few weighted centres, so that the file is small.
+"""Compression of a bank: M features are replaced with a few weighted centres, for a small file.
 
     full         s(x) = -log(sum_m  1/M  exp(cos(f(x), f_m) / tau))
     compressed   s(x) = -log(sum_j  w_j  exp(cos(f(x), c_j) / tau))
 
-c_j is the direction of the mean of a cluster, and w_j is the share of the bank that is in the
-cluster. The mean of exponentials is not the exponential of the mean, so the scores shift, all by
-about the same amount. Decisions stay valid, because the calibration scores come from the compressed
-bank too. What remains is a loss of AUROC, which `detector_file.py` measures.
+c_j is the direction of the mean of cluster j. w_j is the share of the bank's features that are in
+cluster j. The mean of exponentials is not the exponential of the mean, so the compression shifts
+all scores by about the same amount. Decisions stay valid, because the calibration scores are
+computed with the compressed bank too. The remaining cost is a lower AUROC. `detector_file.py`
+measures how much AUROC drops.
 """
 
 from __future__ import annotations
@@ -27,40 +28,44 @@ from shards.errors import UserError
 SEED = 0
 """Seed of k-means."""
 STARTS = 3
-"""Random starts of k-means; the best one is used."""
+"""Number of random starts of k-means. The best result is used."""
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A bank, full or compressed: N weighted centres of width d."""
+    """A full or compressed bank: N weighted centres of width d."""
 
     centres: Tensor
-    """Unit vectors: float32 [N, d]."""
+    """Centres as unit vectors, float32 [N, d]."""
     weights: Tensor
-    """Number of features that each centre stands for: float32 [N]."""
+    """Number of features that each centre stands for, float32 [N]."""
 
     def scores(self, features: Tensor, tau: float, name: str) -> NDArray[np.float64]:
-        """Return the log form of Eq. 6 for features; see `eval/scores/cosine.py`.
+        """Return the score of each feature, in the log form of Eq. 6 (see `eval/scores/cosine.py`).
 
         Args:
             features: float32 [n, d] on the device of the bank.
             tau: temperature, > 0.
-            name: name of `features` for messages of errors.
+            name: name of `features` for error messages.
 
         Returns:
-            [n]; higher = more OOD.
+            float64 [n]. A higher score means more OOD.
         """
         names = (name, BANK)
         return score(features, self.centres, tau, weights=self.weights, names=names).cpu().numpy()
 
 
 def full_bank(features: Tensor) -> Bank:
-    """Return a bank of all features, float32 [M, d]."""
+    """Return a bank of all features, each with weight 1.
+
+    Args:
+        features: float32 [M, d].
+    """
     return Bank(F.normalize(features, dim=1), torch.ones(len(features), device=features.device))
 
 
 def compressed_bank(features: Tensor, count: int) -> Bank:
-    """Return a bank of at most `count` centres, by k-means on the directions of the features.
+    """Compress a bank to at most `count` centres, with k-means on the directions of the features.
 
     Args:
         features: float32 [M, d].

@@ -13,45 +13,49 @@ from eval.config import FPR, TAU, DetectorConfig, Device, Folder, OptionalFolder
 from shards.errors import UserError
 
 FULL = "full"
-"""Value of --bank that keeps all features."""
+"""The value of --bank that keeps all features."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Export a run as one ONNX file, from pixels to scores, with the threshold for decisions.
 
-    The file is checked before it is written: onnxruntime must give the calibration images the same
+    Before the file is written, it is checked: onnxruntime must give the calibration images the same
     scores as the run.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """Run directory that train/main.py wrote; its newest complete checkpoint is used."""
+    """Run directory that train/main.py wrote. Its newest complete checkpoint is used."""
     in_dist_train: Folder
-    """Shard set of in-distribution training images: the bank."""
+    """Shard set of in-distribution training images. Their features are the bank."""
     calibration: Folder
-    """Shard set of other in-distribution images: the calibration set. p-values and the threshold
-    come from the scores of its images."""
+    """Shard set of in-distribution images that are not in the bank: the calibration set. The
+    p-values and the threshold are computed from the scores of these images."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.onnx")]
-    """File to write; it must not exist yet."""
+    """ONNX file to write. It must not exist yet."""
     ood: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]")] = ()
-    """Shard sets of OOD images; the loss of AUROC by a compressed bank is measured on them."""
+    """Shard sets of OOD images. They are used to measure how much AUROC drops when the bank is
+    compressed."""
     fpr: float = FPR
-    """False-positive rate of the file's decisions, unless the user of the file gives another."""
+    """Default false-positive rate of decisions with this file. The user of the file may give
+    another rate."""
     bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
-    """Features to keep: full = all features of the bank, N = N weighted centres of them."""
+    """Size of the bank in the file: full = all features of the bank, N = at most N weighted
+    centres."""
     device: Device = "cpu"
-    """Device that computes features; auto = cuda if there is a GPU, else cpu. cuda is faster for a
-    large bank. But the file is checked on a CPU, and a GPU may round resized images differently:
-    the check may fail then."""
+    """Device on which features are computed; auto = cuda if there is a GPU, else cpu. cuda is
+    faster for a large bank. The file is always checked on a CPU, and this check may fail with cuda,
+    because a GPU may round resized images differently."""
     batch: int = 256
-    """Images in one forward pass."""
+    """Number of images in one forward pass."""
     tau: float = TAU
-    """Temperature of Eq. 6."""
+    """Temperature tau of Eq. 6 in the paper, > 0."""
     allow_overlap: bool = False
-    """Accept sets that share images with each other or with the training set of the run, and record
-    how many. Images of the bank are left out of the calibration."""
+    """True to accept sets that share images with each other or with the training set of the run.
+    The number of shared images is then recorded. Images of the bank are left out of the
+    calibration."""
     cache: OptionalFolder = None
-    """Folder that keeps features for the next time; by default RUN/features."""
+    """Folder in which features are kept for the next scoring. The default is RUN/features."""
 
     @property
     def detector(self) -> DetectorConfig:
@@ -60,7 +64,7 @@ class ExportConfig:
         return DetectorConfig(**{name: vars(self)[name] for name in names & vars(self).keys()})
 
     def centres(self) -> int:
-        """Return the number of centres of the bank; 0 for the full bank.
+        """Return the number of centres of the bank. 0 means the full bank.
 
         Raises:
             UserError: --bank is neither "full" nor a number >= 1.

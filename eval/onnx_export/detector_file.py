@@ -1,4 +1,4 @@
-"""The steps of `python eval/export.py`: make the ONNX file of a detector, check it and write it.
+"""The steps of `python eval/export.py`: compute the ONNX file of a detector, check and write it.
 
 The file is written only if onnxruntime gives the calibration images the same scores as torch and
 DALI.
@@ -30,17 +30,19 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 
 TOLERANCE = 1e-4
-"""Largest allowed difference between a score by torch and DALI and the score by onnxruntime."""
+"""Largest allowed difference between the score from torch and DALI and the score from onnxruntime.
+"""
 MOST_BYTES = 2**31 - 2**26
-"""Largest size of weights and bank: the limit of protobuf, less room for graph and metadata."""
+"""Largest size in bytes of the weights and the bank together: the limit of protobuf, minus room for
+the graph and the metadata."""
 
 
 def write_detector_file(config: ExportConfig) -> None:
-    """Make the ONNX file that the options ask for, check it and put it in place.
+    """Compute the ONNX file that the options ask for, check it and write it.
 
     Raises:
-        UserError: a set or the run is wrong, the bank is too large or too small, or onnxruntime
-            gives other scores; nothing is written then.
+        UserError: a set or the run is wrong, the bank is too large or too small, or the scores of
+            onnxruntime differ from the scores of torch and DALI. Nothing is written then.
     """
     centres = config.centres()
     _warn_of_sizes(config)
@@ -93,7 +95,7 @@ def write_detector_file(config: ExportConfig) -> None:
 
 
 def _warn_of_sizes(config: ExportConfig) -> None:
-    """Warn if there are too few images for reliable numbers.
+    """Print a warning if there are too few images for reliable numbers.
 
     Raises:
         UserError: there are too few calibration images for the false-positive rate.
@@ -112,7 +114,7 @@ def _overlap(config: ExportConfig, detector: Detector) -> dict[str, int]:
     """Return the numbers of images that sets share, for the header.
 
     Raises:
-        UserError: sets share images, and that is not allowed.
+        UserError: sets share images, and --allow-overlap is not set.
     """
     if not config.ood:
         return detector.provenance.overlap  # of the bank and the calibration set
@@ -139,7 +141,11 @@ def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
 def _aurocs(
     config: ExportConfig, detector: Detector, bank: Bank
 ) -> dict[str, tuple[Interval, float]]:
-    """Return the AUROC of each OOD set against the calibration set, by the full bank and `bank`."""
+    """Compute the AUROC of each OOD set against the calibration set.
+
+    Returns:
+        OOD set -> AUROC with the full bank, and AUROC with `bank`.
+    """
     found = {}
     of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
     with ExitStack() as stack:
@@ -156,10 +162,13 @@ def _aurocs(
 def _checked_scores(
     config: ExportConfig, detector: Detector, bank: Bank, model: bytes
 ) -> NDArray[np.float32]:
-    """Return the scores of the calibration images by onnxruntime, in the order of their ids: [n].
+    """Return the scores that onnxruntime computes for the calibration images.
+
+    Returns:
+        float32 [n], in the order of the calibration ids.
 
     Raises:
-        UserError: a score is not the same as by torch and DALI.
+        UserError: a score differs from the score of torch and DALI.
     """
     expected = bank.scores(detector.calibration_features, config.tau, TEST)
     runtime = Model(model)

@@ -1,7 +1,8 @@
 """The network from pixels to scores, and its ONNX graph.
 
-The network does the same as the evaluation pipeline, the teacher and `eval/scores/cosine.py` in
-turn: it resizes with the same rounding, normalises, computes features, and Eq. 6 in log form.
+The network repeats the steps of the evaluation pipeline, the teacher and `eval/scores/cosine.py`.
+It resizes the image with the same rounding, normalises it, computes the feature, and then Eq. 6 in
+log form.
 Legend: B images of side H with C channels, G side of a view, N centres of the bank, d feature
 width.
 """
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     import onnx
 
 EXAMPLES = 2
-"""Batch size for tracing the graph; torch would make a batch of 1 a constant."""
+"""Batch size for tracing the graph. With a batch size of 1, torch would make the size a constant.
+"""
 
 
 class PixelsToScore(nn.Module):
-    """The network from pixels, uint8 [B, H, H, C], to scores, float32 [B]."""
+    """A network from pixels, uint8 [B, H, H, C], to scores, float32 [B]."""
 
     resize: Tensor
     mean: Tensor
@@ -41,14 +43,14 @@ class PixelsToScore(nn.Module):
     def __init__(
         self, backbone: nn.Module, bank: Bank, tau: float, size_px: int, view_px: int
     ) -> None:
-        """Copy backbone and bank to the CPU.
+        """Copy the backbone and the bank to the CPU.
 
         Args:
-            backbone: float32 [B, 3, G, G] -> [B, d].
+            backbone: network from float32 [B, 3, G, G] to [B, d].
             bank: N centres of width d.
             tau: temperature of Eq. 6.
-            size_px: H.
-            view_px: G, the view size that the backbone was made for.
+            size_px: H, the side of the images.
+            view_px: G, the side of the views that the backbone takes.
         """
         super().__init__()
         self.backbone = copy.deepcopy(backbone).cpu()
@@ -64,7 +66,14 @@ class PixelsToScore(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the log form of Eq. 6: uint8 [B, H, H, C] -> float32 [B]; higher = more OOD."""
+        """Return the score of each image, in the log form of Eq. 6.
+
+        Args:
+            images: uint8 [B, H, H, C].
+
+        Returns:
+            float32 [B]. A higher score means more OOD.
+        """
         levels = images.permute(0, 3, 1, 2).float()  # [B, C, H, H]
         if self._resizes:
             # The width is resized first, as DALI does. Many results end on .5, and the last bit
@@ -81,7 +90,9 @@ class PixelsToScore(nn.Module):
 def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
     """Return the network as an ONNX model that takes batches of any size.
 
-    `rule` gives the size and the channels of the images.
+    Args:
+        network: the network.
+        rule: rule with the size and the channels of the images.
     """
     example = torch.zeros(EXAMPLES, rule.size_px, rule.size_px, rule.channels, dtype=torch.uint8)
     program = torch.onnx.export(
@@ -102,7 +113,7 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
 
 
 def with_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Return the content of an ONNX file: the model with these metadata and no others."""
+    """Return the content of an ONNX file: the model with this metadata, and no other metadata."""
     del model.metadata_props[:]
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)

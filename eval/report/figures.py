@@ -1,7 +1,8 @@
 """Figures of the report: matplotlib drawings as SVG in the page, in the colours of the style sheet.
 
-matplotlib draws with the colours of the light page. In the SVG each becomes a variable of page.css,
-so that a drawing follows the page: light, dark or printed.
+matplotlib draws with the colours of the light page. In the SVG, each colour is replaced with a
+variable of page.css. A drawing therefore has the colours of the page, which may be light, dark or
+printed.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ LINE_COLOURS = (
     *("#0072b2", "#c44e00", "#00805c", "#a6428a"),
     *("#8a6d00", "#5b3fb5", "#5f6b76", "#b3123b"),
 )
-"""Colours of lines, used in turn: `--c0` to `--c7` of the style sheet."""
+"""Colours of lines, used in turn. They are `--c0` to `--c7` in the style sheet."""
 LINES = "-", "--"
-"""Line styles; lines after the last colour are dashed."""
+"""Line styles. When the colours are used up, they begin again with the next line style."""
 WARNING, MUTED, GRID = LINE_COLOURS[7], "#565e66", "#d9dde1"
 VARIABLES = {
     **{colour: f"var(--c{number})" for number, colour in enumerate(LINE_COLOURS)},
     MUTED: "var(--muted)",
     GRID: "var(--line)",
 }
-"""Colour in a drawing -> the same in the style sheet."""
+"""Colour in a drawing -> the variable of the style sheet that replaces it."""
 BINS = 48
-"""Bins of a histogram."""
+"""Number of bins in a histogram."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 11,
@@ -57,23 +58,23 @@ STYLE: Any = {
     "lines.dotted_pattern": (2, 4),
     "lines.linewidth": 1.8,
 }
-"""Settings of matplotlib; sizes are CSS pixels of a drawing at its full width."""
+"""Settings of matplotlib. Sizes are in CSS pixels of a drawing at its full width."""
 PX_PER_INCH = 72
 
 
 def line_class(number: int) -> str:
-    """Return the CSS class of line `number`, from 0, for a legend."""
+    """Return the CSS class of a line, for a legend. Lines are numbered from 0."""
     colours = len(LINE_COLOURS)
     return f"c{number % colours}" + (" dashed" if number // colours % len(LINES) else "")
 
 
 @matplotlib.rc_context(STYLE)
 def roc_chart(scores: Scores, part: float = 1.0) -> Markup:
-    """Draw the ROC curves of all OOD sets; see `eval.results.figures.draw_roc`.
+    """Draw the ROC curves of all OOD sets as SVG. See `eval.results.figures.draw_roc`.
 
     Args:
         scores: scores of each set.
-        part: side of the upper left part that is drawn, in (0, 1].
+        part: side of the upper left part that is drawn, in (0, 1]. 1 means the whole curves.
     """
     figure = _figure(400, 380)
     axis = figure.axes[0]
@@ -90,7 +91,7 @@ def roc_chart(scores: Scores, part: float = 1.0) -> Markup:
 
 
 def histogram_edges(scores: Scores) -> NDArray[np.float64]:
-    """Return edges of bins that all sets share: float64 [BINS + 1]."""
+    """Return the edges of histogram bins that all sets share, float64 [BINS + 1]."""
     return np.histogram_bin_edges(np.concatenate(list(scores.values())), BINS)
 
 
@@ -101,7 +102,16 @@ def histogram(
     in_dist: NDArray[np.float64],
     ood: NDArray[np.float64],
 ) -> Markup:
-    """Draw the scores of a set and of the in-distribution test set, each in % of its images."""
+    """Draw histograms of the scores of an OOD set and of the in-distribution test set, as SVG.
+
+    The height of a bar is in % of the images of its set.
+
+    Args:
+        title: text for screen readers.
+        edges: edges of the bins.
+        in_dist: scores of in-distribution test images.
+        ood: scores of the images of the OOD set.
+    """
     figure = _figure(360, 190)
     axis = figure.axes[0]
     draw_histogram(axis, edges, in_dist, ood, LINE_COLOURS)
@@ -116,13 +126,13 @@ def training_chart(
     marks: Sequence[float],
     level: float | None,
 ) -> Markup:
-    """Draw values over training steps.
+    """Draw values over training steps, as SVG.
 
     Args:
-        label: what the values are, for readers who cannot see the drawing.
-        lines: steps [R] and values [R] of each line, all finite.
-        marks: steps of warnings.
-        level: height of a dotted horizontal line.
+        label: name of the values, as a text for screen readers.
+        lines: steps and values of each line, two arrays [R]. All values are finite.
+        marks: steps of warnings. A vertical line is drawn at each step.
+        level: height of a dotted horizontal line. None means that there is no such line.
     """
     figure = _figure(360, 220)
     axis = figure.axes[0]
@@ -143,7 +153,7 @@ def training_chart(
 
 
 def _figure(width_px: int, height_px: int) -> Figure:
-    """Return a figure with one pair of axes, which leave room for labels."""
+    """Return a figure with one pair of axes, and margins that leave room for labels."""
     figure = Figure(figsize=(width_px / PX_PER_INCH, height_px / PX_PER_INCH), dpi=PX_PER_INCH)
     left, bottom, right, top = 54 / width_px, 40 / height_px, 12 / width_px, 10 / height_px
     axis = figure.add_axes((left, bottom, 1 - left - right, 1 - bottom - top))
@@ -153,9 +163,12 @@ def _figure(width_px: int, height_px: int) -> Figure:
 
 
 def _svg(figure: Figure, title: str) -> Markup:
-    """Return a figure as an element of the page; `title` is its text for screen readers.
+    """Return a figure as an SVG element of the page.
 
-    Titles of a page differ, and with them the ids in the drawings.
+    Args:
+        figure: the figure.
+        title: text for screen readers. No two figures of a page may have the same title, because
+            the ids in the SVG are computed from it.
     """
     file = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

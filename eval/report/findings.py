@@ -1,7 +1,7 @@
-"""Findings of a report: facts that speak against the headline, by importance, and other checks.
+"""Findings of a report: facts that speak against the headline, and the results of other checks.
 
-A reader must be able to trust each line. Something that was not checked is reported as unchecked,
-never as clean.
+A reader must be able to trust each line. If something was not checked, the report says that it was
+not checked, and does not count it as clean.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from shards.errors import few
 from train.watch.collapse import looked_for_collapse
 
 NAMED_SETS = 3
-"""Most names in a line."""
+"""Largest number of names in a line."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """The health monitor's view of the training."""
+    """Facts from the health monitor of the training."""
 
     warnings: Sequence[str]
-    """One line for each kind of warning, with the text of its last warning."""
+    """Warnings of the monitor, one line per kind of warning. A line has the text of the last
+    warning of this kind."""
     has_looked: bool
     """True if the monitor looked for collapse in at least one report."""
     text: str
-    """Sentence that says from which step on the monitor looked, without a full stop."""
+    """Sentence that says after which step the monitor looked for collapse. It has no full stop."""
 
     @classmethod
     def of(cls, reports: Sequence[Mapping[str, Any]], unseen_steps: int | None) -> Watch:
@@ -41,7 +42,7 @@ class Watch:
 
         Args:
             reports: lines of the run's metrics.jsonl.
-            unseen_steps: see `train.watch.collapse.looks_after_step`; None if it is not known.
+            unseen_steps: see `train.watch.collapse.looks_after_step`. None if it is not known.
         """
         if not reports or unseen_steps is None:
             text = "It is not known whether the health monitor looked"
@@ -65,7 +66,7 @@ def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass
 class Findings:
-    """Lines of the report about its headline, without a full stop."""
+    """Findings about the headline. Each finding is a line of text without a full stop."""
 
     warnings: list[str] = field(default_factory=list)
     """Facts that a reader must know before relying on the headline."""
@@ -130,7 +131,7 @@ def _add_training(
     reports: Sequence[Mapping[str, Any]],
     unseen_steps: int | None,
 ) -> None:
-    """Add the warnings of the health monitor, or that it did not look."""
+    """Add the warnings of the health monitor. If it did not look, add a note that says so."""
     if not scoring.provenance.checkpoint:
         return
     watch = Watch.of(reports, unseen_steps)
@@ -146,7 +147,7 @@ def _add_training(
 
 
 def _add_chance(found: Findings, scoring: Scoring) -> None:
-    """Add the sets on which the headline is below chance, or may be at chance."""
+    """Add a warning for sets whose AUROC is below chance, or whose interval contains chance."""
     in_doubt = []
     for name in scoring.ood_names:
         auroc = scoring.headline_columns[name].auroc
@@ -212,12 +213,12 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
 
 
 def _is_as_good(columns: Mapping[str, Metrics], own: Mapping[str, Metrics], name: str) -> bool:
-    """Return True if a score is at least as good as the headline on the set `name`."""
+    """Return True if the score with metrics `columns` is as good as the headline, or better."""
     return columns[name].auroc.value >= own[name].auroc.value
 
 
 def _add_shortcuts(found: Findings, scoring: Scoring, hopeless: bool) -> None:
-    """Add trivial statistics that tell sets apart; sets of `hopeless` sizes are never clean."""
+    """Add trivial statistics that tell sets apart. If `hopeless`, the check is never clean."""
     if scoring.shortcuts is None:
         return
     own = {name: scoring.headline_columns[name].auroc.value for name in scoring.ood_names}
@@ -232,7 +233,7 @@ def _add_shortcuts(found: Findings, scoring: Scoring, hopeless: bool) -> None:
 
 
 def _stored_otherwise(scoring: Scoring) -> list[str]:
-    """Return a line for each way of making pixels that differs from that of the test set."""
+    """Return warnings about OOD sets that were resized or stored otherwise than the test set."""
     manifests = scoring.provenance.manifests
     if not manifests:
         return []
@@ -249,7 +250,7 @@ def _stored_otherwise(scoring: Scoring) -> list[str]:
 
 
 def _understood_otherwise(scoring: Scoring) -> list[str]:
-    """Return a line for each OOD set whose files were read by another rule than the test set's."""
+    """Return warnings about OOD sets with another background or intensity than the test set."""
     manifests = scoring.provenance.manifests
     if not manifests:
         return []
@@ -278,6 +279,9 @@ def _understood(name: str, field: str, what: str, its: object, own: object) -> s
 
 
 def _stored(facts: SetFacts) -> str:
-    """Return the changes that were made to pixels; PNG keeps them as raw images do."""
+    """Return a text that says how images were resized, and if they were stored as JPEG.
+
+    PNG and raw images are not named, because both keep the pixels unchanged.
+    """
     resized = "not resized" if facts.resize == "none" else f"resized by {facts.resize}"
     return resized + (" and stored as JPEG" if facts.encoding == "jpg" else "")

@@ -1,6 +1,6 @@
-"""The images of the report, as data in the page, each with its nearest training images.
+"""The images of the report, stored in the page itself, each with its nearest training images.
 
-Small images are kept pixel by pixel (PNG); larger ones are reduced and stored as JPEG.
+Small images are kept pixel by pixel (PNG). Larger images are reduced and stored as JPEG.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from shards.pixels.resize import to_image
 from shards.reader import ShardSet
 
 SHOWN = 6
-"""Most images that are shown at each end of a set."""
+"""Largest number of images that are shown at each end of a set's scores."""
 NEIGHBOURS = 5
-"""Nearest training images of each image."""
+"""Number of nearest training images that are shown for each image."""
 SMALL_PX = 64
-"""Longest side of an image that is shown pixel by pixel."""
+"""Largest side in pixels of an image that is shown pixel by pixel."""
 THUMBNAIL_PX = 112
-"""Longest side of a reduced image; a screen with double pixel density shows it at 56 px."""
+"""Longest side in pixels of a reduced image. A screen with double pixel density shows it at 56 px.
+"""
 JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the page."""
+    """An image that is stored in the page."""
 
     uri: str
     """The image as a data URI."""
@@ -45,18 +46,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image of a set, with its facts."""
+    """An image of a set, with facts about it."""
 
     picture: Picture
     id: int
     name: str
-    """Name in the source."""
+    """Name of the image in its source."""
     of_class: str
-    """Name of the class; "" if the set is unlabelled."""
+    """Name of the class of the image. "" if the set has no labels."""
     value: float
-    """Score of the image; for a neighbour, its cosine to the image whose neighbour it is."""
+    """Score of the image. If the image is shown as a neighbour of another image, the cosine between
+    the two."""
     neighbours: tuple[Sample, ...] = ()
-    """Nearest training images, the nearest first."""
+    """The nearest training images, beginning with the nearest."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ class Ends:
     """The images at the two ends of a set's scores."""
 
     most: list[Sample]
-    """Images with the highest scores, the highest first."""
+    """Images with the highest scores, in descending order."""
     least: list[Sample]
-    """Images with the lowest scores, the lowest first."""
+    """Images with the lowest scores, in ascending order."""
 
 
 def picture(image: Image.Image) -> Picture:
-    """Return an image as a data URI, reduced if it is large."""
+    """Return an image as a data URI. An image of more than `SMALL_PX` is reduced."""
     is_small = max(image.size) <= SMALL_PX
     data = io.BytesIO()
     if is_small:
@@ -86,27 +88,27 @@ def picture(image: Image.Image) -> Picture:
 
 
 class Gallery:
-    """Reads the images of sets that are shown; the names of a set are read once."""
+    """Reads the images to show. The image names of a set are read only once."""
 
     def __init__(self, sets: Mapping[str, ShardSet], features: Mapping[str, Tensor] | None) -> None:
-        """Set the sets to show.
+        """Store the sets from which images are shown.
 
         Args:
-            sets: the bank and the sets that were scored, by name.
-            features: features of each set, float32 [N, d]; None if no neighbours are shown.
+            sets: name -> set, for the bank and the sets that were scored.
+            features: features of each set, float32 [N, d]. None if no neighbours are shown.
         """
         self._sets = sets
         self._features = features
         self._names: dict[str, list[str]] = {}
 
     def ends(self, name: str, scores: NDArray[np.float64]) -> Ends:
-        """Return the images with the highest and the lowest scores, none of them twice.
+        """Return the images with the highest and the images with the lowest scores.
 
-        Images of equal score are in the order of their ids.
+        No image is in both lists. Images with equal scores are in the order of their ids.
 
         Args:
             name: name of the set.
-            scores: float64 [N], higher = more OOD.
+            scores: float64 [N]. A higher score means more OOD.
         """
         count = min(SHOWN, -(-len(scores) // 2))
         order = np.argsort(scores, kind="stable")

@@ -1,9 +1,10 @@
-"""report.html: one scoring on one page that needs only a browser, and no network.
+"""report.html: one scoring on one page, which needs a browser and no network connection.
 
-The page shows the headline and what speaks against it, the tables, the curves, images at both ends
-of each set with their nearest training images, the training, the shortcuts, and the provenance.
-Style, drawings and images are in the file. There are no scripts, and a policy in the page forbids
-it to load or run anything. Every text from outside (names of files, classes, folders) is escaped.
+The page shows the headline and the facts that speak against it, the tables, and the curves. For
+each set it shows the images with the highest and the lowest scores, with their nearest training
+images. Training, shortcuts and provenance follow. Style, drawings and images are in the file. There
+are no scripts, and the page has a content security policy that forbids to load or run anything.
+Every text from outside (names of files, classes, folders) is escaped.
 """
 
 from __future__ import annotations
@@ -38,29 +39,31 @@ TEMPLATE = "page.html.jinja"
 LEARNING_RATE = {"learning rate": (Metric("lr", label=""),)}
 """Panel of the learning rate, in the form of `PANELS`."""
 ROC_CORNER = 0.25
-"""Side of the upper left part of the ROC curves that is drawn again, larger."""
+"""Side of the upper left part of the ROC curves, in [0, 1]. This part is drawn a second time,
+enlarged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Everything that a report shows; the page leaves out parts whose data is missing."""
+    """Everything that a report shows. The page leaves out a part if its data is missing."""
 
     scoring: Scoring
     scores: Scores
-    """Eq. 6 by the headline's network: in-dist-test, then each OOD set."""
+    """Scores of the headline (its network with Eq. 6): in-dist-test, then each OOD set."""
     sets: Mapping[str, ShardSet]
-    """The bank and the sets of `scores`, open; empty if only features are there."""
+    """The open shard sets: the bank and the sets of `scores`. Empty if there are only features."""
     features: Mapping[str, Tensor] | None = None
-    """Features of each of `sets` by the headline's network: float32 [N, d], on one device."""
+    """Features of each set in `sets` from the headline's network, float32 [N, d], on one device.
+    None if no neighbours are shown."""
     reports: Sequence[Mapping[str, Any]] = ()
     """Lines of the run's metrics.jsonl."""
     unseen_steps: int | None = None
-    """The last step at which the monitor did not look for collapse (`train/watch/collapse.py`);
+    """The last step at which the monitor did not look for collapse (`train/watch/collapse.py`).
     None if it is not known."""
     run_config: Mapping[str, Any] | None = None
-    """Content of the run's config.json."""
+    """Content of the run's config.json. None if no run was scored."""
     views: Sequence[Column] = field(default_factory=list)
-    """Views and negatives as the network saw them; see `eval.report.views`."""
+    """Views and negatives as the network saw them in training. See `eval.report.views`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Panel:
 
 
 def write_report(path: Path, data: ReportData) -> None:
-    """Write the page; equal data gives equal bytes.
+    """Write the page. Equal data gives equal bytes.
 
     Raises:
         UserError: an image cannot be read.
@@ -163,7 +166,12 @@ def page(data: ReportData) -> str:
 def training_panels(
     reports: Sequence[Mapping[str, Any]], run_config: Mapping[str, Any] | None
 ) -> list[Panel]:
-    """Return the charts of the training; metrics that no report has are left out."""
+    """Return the charts of the training. Metrics that no report has are left out.
+
+    Args:
+        reports: lines of the run's metrics.jsonl.
+        run_config: content of the run's config.json. None if it is not known.
+    """
     warned = [report["step"] for report in reports if report.get("warnings")]
     ln_k = math.log(run_config["head"]["prototypes"]) if run_config else None
     panels = []
@@ -187,6 +195,6 @@ def training_panels(
 
 
 def view_rows(columns: Sequence[Column]) -> tuple[list[str], list[list[Picture]]]:
-    """Return the titles of the columns of views, and the pictures in rows, one row per image."""
+    """Return titles of the columns of views, and rows of pictures, one row per image."""
     pictures = [[picture(image) for image in images] for _, images in columns]
     return [title for title, _ in columns], [list(row) for row in zip(*pictures, strict=True)]

@@ -1,4 +1,4 @@
-"""Gathers the data of a report: the scoring, its images, and the training of the run."""
+"""Collects the data of a report: the scoring, its images, and the training of the run."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def report_data(
 
     Args:
         scoring: the scoring.
-        scores: Eq. 6 of the headline.
-        sets: the sets; without shards, the report has no images.
-        features: set -> float32 [N, d] of the headline's network.
-        run: folder of the run, if one was scored.
-        teacher: teacher of the run.
-        tell: receives a line if a part is left out because of an error.
+        scores: scores of the headline from Eq. 6, per set.
+        sets: the sets. If they have no shards, the report has no images.
+        features: set -> features of the headline's network, float32 [N, d].
+        run: folder of the run. None if no run was scored.
+        teacher: teacher of the run. None if no run was scored.
+        tell: function that shows a line of text to the user. It is called if a part is left out
+            because of an error.
     """
     if run is None or teacher is None:
         return ReportData(scoring=scoring, scores=scores, sets=sets.shards, features=features)
@@ -60,16 +61,20 @@ def report_data(
 
 
 def _unseen_steps(config: RunConfig, reports: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return `ReportData.unseen_steps`; the last report gives the length of an epoch."""
+    """Return the last step at which the monitor did not look for collapse.
+
+    The length of an epoch is computed from the last report. None if there is no such report.
+    """
     if not (reports and reports[-1].get("epoch")):
         return None
     return looks_after_step(config, round(reports[-1]["step"] / reports[-1]["epoch"]))
 
 
 def _views(sets: EvalSets, teacher: LoadedTeacher, tell: Callable[[str], None]) -> list[Column]:
-    """Return views of the run's training images; [] if these images are not available.
+    """Return views of the run's training images. Empty if these images are not available.
 
-    An error in them is told and not raised, because a report without views is better than none.
+    An error in the images is shown to the user but not raised, because a report without views is
+    better than no report.
     """
     aux = teacher.config.aux
     if not sets.bank_is_training_set(teacher) or (aux is not None and not aux.is_dir()):

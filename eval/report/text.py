@@ -10,21 +10,21 @@ from eval.results.scoring import Scoring
 from eval.sets.opening import ALL, FAR, MEAN, NEAR
 
 DECIMALS = 2
-"""Decimals of percentages, as in the tables of the paper, if no other number is asked for."""
+"""Default number of decimals of percentages, as in the tables of the paper."""
 
 
 def percent(rate: float, decimals: int = DECIMALS) -> str:
-    """Return a rate in [0, 1] in %, without the sign."""
+    """Return a rate in [0, 1] as a percentage, without the % sign."""
     return f"{100 * rate:.{decimals}f}"
 
 
 def between(rate: Interval, decimals: int = DECIMALS) -> str:
-    """Return both ends of an interval, in %."""
+    """Return both ends of an interval as percentages, without the % sign."""
     return f"{percent(rate.low, decimals)}\N{EN DASH}{percent(rate.high, decimals)}"
 
 
 def meaning(scoring: Scoring) -> str:
-    """Return the headline as one sentence."""
+    """Return a sentence that says what the headline means."""
     names = scoring.ood_names
     mean = scoring.headline_columns[MEAN].auroc.value
     image = f"An image of {names[0]}" if len(names) == 1 else "An OOD image"
@@ -36,7 +36,7 @@ def meaning(scoring: Scoring) -> str:
 
 
 def column_label(column: str) -> str:
-    """Return the header of a column."""
+    """Return the header that the report shows for a column."""
     return {
         NEAR: "near, mean",
         FAR: "far, mean",
@@ -46,7 +46,7 @@ def column_label(column: str) -> str:
 
 
 def probe_facts(probes: Probes, tested: int) -> list[tuple[str, str]]:
-    """Return label and value of each probe that was made.
+    """Return the label and the value of each probe that was made.
 
     Args:
         probes: the probes.
@@ -76,7 +76,7 @@ def probe_facts(probes: Probes, tested: int) -> list[tuple[str, str]]:
 
 
 def provenance_facts(scoring: Scoring) -> list[tuple[str, str]]:
-    """Return label and value of each fact about bank, checkpoint, features, settings, versions."""
+    """Return facts as (label, value): bank, checkpoint, features, settings and versions."""
     checkpoint = scoring.provenance.checkpoint
     facts = [
         ("bank", f"{scoring.provenance.bank_size:,} images"),
@@ -98,5 +98,5 @@ def provenance_facts(scoring: Scoring) -> list[tuple[str, str]]:
 
 
 def score_text(score: float) -> str:
-    """Return a score with two decimals."""
+    """Return a score as text, with two decimals."""
     return f"{score:.2f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(score) else str(score)

@@ -19,12 +19,14 @@ IMAGES = 4
 
 
 def views_of_run(config: RunConfig, in_dist: ShardSet, aux: ShardSet | None) -> list[Column]:
-    """Return columns of `IMAGES` images: the source, each view, and each view of the negatives.
+    """Return columns of images: the source images, each view, and each view of the negatives.
+
+    Each column has `IMAGES` images.
 
     Args:
         config: configuration of the run.
         in_dist: training images of the run.
-        aux: auxiliary images; None if the negatives are not made of them.
+        aux: auxiliary images. None if the negatives are not made from auxiliary images.
 
     Raises:
         UserError: the sets do not fit the run, or cannot be read.

@@ -1,4 +1,4 @@
-"""Collects the result of one scoring: scores become metrics, sets and settings become facts."""
+"""Collects the result of one scoring: metrics from scores, and facts about sets and settings."""
 
 from __future__ import annotations
 
@@ -34,19 +34,23 @@ from train.teacher import LoadedTeacher
 from train.world import World
 
 Scores = Mapping[str, NDArray[np.float64]]
-"""Set name -> scores, float64 [N] in id order: `in-dist-test` and each OOD set. Higher = more
-OOD."""
+"""Name of each scored set (`in-dist-test` and each OOD set) -> scores, float64 [N], in the order of
+the ids. A higher score means more OOD."""
 Groups = Mapping[str, Sequence[str]]
-"""`near` and `far` -> names of OOD sets; empty if no set is called near."""
+"""`near` and `far` -> names of OOD sets. Empty if no set is called near."""
 
 
 def pooled_ood(scores: Scores) -> NDArray[np.float64]:
-    """Return the scores of all OOD sets, one set after the other: float64 [sum of their sizes]."""
+    """Return the scores of all OOD sets in one array, one set after the other.
+
+    Returns:
+        float64 [n], where n is the number of images in all OOD sets.
+    """
     return np.concatenate([values for name, values in scores.items() if name != TEST])
 
 
 def columns(scores: Scores, groups: Groups) -> Columns:
-    """Compute all metrics of every column.
+    """Compute all metrics for every column of the tables.
 
     Raises:
         UserError: see `eval.metrics.measure`.
@@ -67,7 +71,7 @@ class Method:
     """All scores of one network."""
 
     label: str
-    """Name that a reader sees."""
+    """Name of the network in tables and figures."""
     feature_dim: int
     scores: Mapping[str, Scores]
     """Key of a score (see `eval.scores.all_scores`) -> scores of each set."""
@@ -86,7 +90,7 @@ def network_metrics(method: Method, groups: Groups) -> NetworkMetrics:
 def provenance_of(
     sets: EvalSets, teacher: LoadedTeacher | None, overlap: Sequence[Shared]
 ) -> Provenance:
-    """Return the facts about bank, checkpoint, sets, and the images that sets share."""
+    """Return the facts about the bank, the checkpoint, the sets, and the images that sets share."""
     return Provenance(
         protocol=protocol_name(sets),
         bank_size=sets.counts[BANK],
@@ -112,13 +116,17 @@ def _facts(manifest: Manifest) -> SetFacts:
 
 
 def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
-    """Return the near and the far OOD sets, as given by the user or else by the protocol.
+    """Return the near and the far OOD sets.
+
+    Args:
+        near: names of the near sets. If empty, the protocol of the sets says which are near.
+        sets: the sets.
 
     Returns:
-        `near` and `far` -> names; empty if no set is near.
+        `near` and `far` -> names. Empty if no set is near.
 
     Raises:
-        UserError: a name is not that of an OOD set, or all OOD sets are named.
+        UserError: a name is not the name of an OOD set, or all OOD sets are named.
     """
     near = [ood_name(name) for name in near]
     for name in near:
@@ -138,7 +146,7 @@ def grouped(near: Sequence[str], sets: EvalSets) -> dict[str, list[str]]:
 def settings(
     config: TablesConfig, run: Path | None, world: World, teacher: LoadedTeacher | None
 ) -> Settings:
-    """Return the options that shape the numbers, and how the teacher was trained."""
+    """Return the options that influence the numbers, and how the teacher was trained."""
     training = None
     if run is not None and teacher is not None:
         aux = teacher.config.aux
@@ -158,19 +166,29 @@ def settings(
 
 
 def protocol_name(sets: EvalSets) -> str:
-    """Return the protocol of the sets: "mixed: ..." if they differ, "custom" if no set has one."""
+    """Return the protocol of the sets.
+
+    Returns:
+        The name of the protocol. "mixed: ..." if the sets have different protocols. "custom" if no
+        set has a protocol.
+    """
     names = sorted({manifest.protocol or "custom" for manifest in sets.manifests.values()})
     names = names or ["custom"]
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names)
 
 
 def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | None) -> None:
-    """Write one line per image: `id`, `score`, `class` if it is known, and `name` in the source.
+    """Write a CSV file of scores, with one line per image.
+
+    The columns are `id`, `score`, `class` and `name`. `class` is left out if the set has no
+    classes. `name` is the name of the image in its source.
 
     Args:
         path: the CSV file to write.
-        scores: float64 [N] in id order; reading the file gives exactly these numbers back.
-        shards: the set that was scored; None if only its features are known, which have no names.
+        scores: float64 [N], in the order of the ids. The digits in the file give exactly these
+            numbers when they are read.
+        shards: the set that was scored. None if only its features are known. Then `class` and
+            `name` are left out.
     """
     header = ["id", "score"]
     columns: list[list[Any]] = [list(range(len(scores))), scores.tolist()]

@@ -1,6 +1,6 @@
-"""Figures 2 and 3 of the paper, drawn for several runs, with one colour for each strategy.
+"""Figures 2 and 3 of the paper, drawn for several runs, with one colour per strategy of negatives.
 
-A panel shows the runs that have both of its numbers.
+A panel shows the runs that have both numbers of the panel.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from eval.results.compare_runs import Run
 from eval.results.figures import COLOURS, plain
 
 MARKERS = "o", "s", "^", "D", "v", "P"
-"""Markers; a colour that is used again gets the next marker."""
+"""Markers of the points. When the colours are used up, they begin again with the next marker."""
 
 
 def save_figure_2(path: Path, runs: Sequence[Run], column: str) -> None:
-    """Write a PNG: the occupied soft classes of each run, and AUROC over them (paper, Fig. 2).
+    """Write Figure 2 of the paper as PNG: occupied soft classes per run, and AUROC over them.
 
     Args:
         path: the PNG file to write.
-        runs: the runs, at least one with occupied soft classes.
+        runs: the runs. At least one must have occupied soft classes.
         column: column whose AUROC is drawn.
     """
     known = [(run, found) for run in runs if (found := run.scoring.probes.occupied)]
@@ -46,12 +46,15 @@ def save_figure_2(path: Path, runs: Sequence[Run], column: str) -> None:
 
 
 def save_figure_3(path: Path, runs: Sequence[Run], columns: Sequence[str]) -> None:
-    """Write a PNG: AUROC over k-NN accuracy, and over AUROC of train against test (paper, Fig. 3).
+    """Write Figure 3 of the paper as PNG: AUROC over k-NN accuracy, and over sensitivity.
+
+    The sensitivity is the AUROC of in-distribution test images against training images.
 
     Args:
         path: the PNG file to write.
-        runs: the runs. The upper row of panels, the k-NN accuracy, is left out if no run has one.
-        columns: columns whose AUROC is drawn, each in a column of panels.
+        runs: the runs. The upper row of panels, the k-NN accuracy, is left out if no run has a k-NN
+            accuracy.
+        columns: columns whose AUROC is drawn. Each has a column of panels.
     """
     rows = []
     labelled = [(run, run.knn_accuracy) for run in runs if run.knn_accuracy is not None]
@@ -79,7 +82,11 @@ def _draw(
     column: str,
     styles: Mapping[str, tuple[str, str]],
 ) -> None:
-    """Draw the AUROC of a column over `across`, with 95 % intervals and their correlation r."""
+    """Draw the AUROC of a column over the values `across`, one point per run.
+
+    95 % intervals are drawn as error bars. The correlation r is printed if there are at least three
+    points.
+    """
     aurocs = [_percent(run.scoring.headline_columns[column].auroc) for run in runs]
     for run, x, y in zip(runs, across, aurocs, strict=True):
         colour, marker = styles[run.strategy]
@@ -102,7 +109,7 @@ def _draw(
 
 
 def _styles(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
-    """Return the colour and the marker of each strategy."""
+    """Return the colour and the marker of each strategy of negatives."""
     strategies = dict.fromkeys(run.strategy for run in runs)
     return {
         strategy: (
@@ -145,5 +152,5 @@ def _percent(rate: Interval) -> Interval:
 
 
 def _arms(interval: Interval) -> list[list[float]]:
-    """Return the lengths of an error bar for matplotlib: [[below], [above]]."""
+    """Return the lengths of an error bar as matplotlib expects them: [[below], [above]]."""
     return [[interval.value - interval.low], [interval.high - interval.value]]

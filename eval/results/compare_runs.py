@@ -1,4 +1,4 @@
-"""The scorings that `eval.compare` compares: reads them and checks that they are comparable."""
+"""The scorings that `eval.compare` compares. Reads them, and checks that they are comparable."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ class Run:
     """One scoring, read from its results.json."""
 
     name: str
-    """Name that a reader sees: the folder of the file."""
+    """Name of the run in tables and figures: the name of the folder that holds results.json. If two
+    folders have the same name, the parent folder is added."""
     path: Path
     scoring: Scoring
 
     @property
     def strategy(self) -> str:
-        """Strategy of the negatives; the name of the run if no trained run was scored."""
+        """The strategy of the run's negatives. The name of the run if no trained run was scored."""
         training = self.scoring.settings.training
         return training.negatives if training else self.name
 
     @property
     def knn_accuracy(self) -> float | None:
-        """k-NN accuracy in [0, 1]; None without labels."""
+        """The k-NN accuracy, in [0, 1]. None if the sets have no labels."""
         return (self.scoring.probes.knn_accuracy or {}).get(KNN)
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read the files and check that they are comparable.
+    """Read the results.json files of runs, and check that the runs are comparable.
 
     Raises:
-        UserError: there is no file; a file is no results.json of this version, or one of --images;
-            or sets or tau differ between two. Names the files.
+        UserError: no path is given, a file is no results.json of this version, a file was written
+            with --images, or the sets or tau of two runs differ. The message names the files.
     """
     if not paths:
         raise UserError("--results: expected at least one results.json")

@@ -37,7 +37,10 @@ from shards.terminal.mistakes import did_you_mean
 
 
 def joint_sheet(runs: Sequence[Run]) -> Sheet:
-    """Return tables of the AUROC of all runs, the paper's rows for their negatives, and probes."""
+    """Return the tables of a comparison: the AUROC of all runs, and their probes.
+
+    The paper's rows for the negatives of the runs are added.
+    """
     first = runs[0].scoring
     columns = list(first.headline_columns)
     ours = [Row(run.name, auroc_cells(run.scoring.headline_columns, columns)) for run in runs]
@@ -85,7 +88,7 @@ def _notes_on_run(run: Run) -> list[str]:
 
 
 def _notes_on_gaps(runs: Sequence[Run]) -> list[str]:
-    """Return the reasons for which runs lack a probe."""
+    """Return notes that say why runs lack a probe."""
     notes = []
     for probe, reason, lacking in (
         (
@@ -115,10 +118,10 @@ def write_comparison(out: Path, results: Sequence[Path], columns: Sequence[str])
     """Compare scorings, write the output folder and print the tables.
 
     Args:
-        out: folder to write.
-        results: files results.json of the runs, all with the same sets.
-        columns: columns to draw; by default the first near set (or the first OOD set, if none is
-            near) and the mean.
+        out: output folder.
+        results: paths of the runs' results.json files. All runs must have scored the same sets.
+        columns: columns to draw. If empty, they are the first near set (or the first OOD set, if
+            none is near) and the mean.
 
     Raises:
         UserError: see `load_runs`; or a column is not in the results. Nothing is written then.

@@ -1,6 +1,6 @@
 """Figures of one scoring: histograms of the scores of its sets, and ROC curves.
 
-All are drawn without a display and without the global state of pyplot.
+The figures are drawn without a display and without the global state of pyplot.
 """
 
 from __future__ import annotations
@@ -20,25 +20,30 @@ from eval.sets.opening import TEST
 from shards.errors import printable
 
 BINS = 60
-"""Bins of a histogram."""
+"""Number of bins in a histogram."""
 COLOURS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
-"""Colours of Okabe and Ito, distinct for people with any colour vision. Their yellow is left out,
-because it is too pale for lines."""
+"""Colours of Okabe and Ito, which people with any kind of colour vision can tell apart. Their
+yellow is left out, because it is too pale for lines."""
 LINES = "-", "--", ":", "-."
-"""Line styles; a colour that is used again gets the next style."""
+"""Line styles. When the colours are used up, they begin again with the next line style."""
 
 
 def plain(text: str) -> str:
-    """Return a name as matplotlib can draw it: not as a formula, and without unknown characters."""
+    """Return a name in a form that matplotlib can draw.
+
+    Formulas are switched off, and characters that cannot be printed are replaced.
+    """
     return printable(text).replace("$", r"\$")
 
 
 def save_histogram(path: Path, scores: Mapping[str, Scores]) -> None:
-    """Write a PNG with one panel per method: in-distribution test against all OOD sets pooled.
+    """Write a PNG of histograms, with one panel per method.
+
+    A panel shows the scores of the in-distribution test set and of all OOD sets together.
 
     Args:
         path: the PNG file to write.
-        scores: label of a method -> scores of each set, higher = more OOD.
+        scores: label of a method -> scores of each set. A higher score means more OOD.
 
     Raises:
         UserError: see `eval.metrics.auroc`.
@@ -64,14 +69,16 @@ def draw_histogram(
     ood: NDArray[np.float64],
     colours: Sequence[str] = COLOURS,
 ) -> None:
-    """Draw the scores of in-distribution and OOD images, each in % of its own images.
+    """Draw histograms of in-distribution and OOD scores.
+
+    The height of a bar is in % of all in-distribution images or of all OOD images.
 
     Args:
         axis: axes to draw on.
-        edges: edges of the bins, which both share.
+        edges: edges of the bins. The two histograms have the same bins.
         in_dist: scores of in-distribution test images.
         ood: scores of OOD images.
-        colours: colours of in-distribution and OOD images.
+        colours: colour of in-distribution images, then colour of OOD images.
     """
     for values, label, colour in (
         (in_dist, "in-distribution test", colours[0]),
@@ -93,7 +100,7 @@ def save_roc(path: Path, scores: Scores) -> None:
 
     Args:
         path: the PNG file to write.
-        scores: scores of each set, higher = more OOD.
+        scores: scores of each set. A higher score means more OOD.
 
     Raises:
         UserError: see `eval.metrics.auroc`.
@@ -111,16 +118,18 @@ def save_roc(path: Path, scores: Scores) -> None:
 def draw_roc(
     axis: Axes, scores: Scores, colours: Sequence[str], lines: Sequence[str], guide: str
 ) -> None:
-    """Draw the ROC curve of each OOD set, with OOD as the positive class, rates in [0, 1].
+    """Draw the ROC curve of each OOD set, with OOD as the positive class.
 
-    The dotted horizontal line is at the TPR of FPR95, the diagonal line is chance.
+    Rates are in [0, 1]. A dotted horizontal line shows the TPR of FPR95. A diagonal line shows
+    chance.
 
     Args:
         axis: axes to draw on.
-        scores: scores of each set, higher = more OOD.
-        colours: colours of the curves, used in turn.
-        lines: line styles of the curves; the next one is used when the colours begin again.
-        guide: colour of the dotted and the diagonal line.
+        scores: scores of each set. A higher score means more OOD.
+        colours: colours of the curves. After the last colour, the first one is used again.
+        lines: line styles of the curves. Each time the colours begin again, the next line style is
+            used.
+        guide: colour of the dotted and of the diagonal line.
     """
     in_dist = scores[TEST]
     for place, (name, ood) in enumerate((n, s) for n, s in scores.items() if n != TEST):

@@ -1,4 +1,4 @@
-"""Output folders: a folder appears complete or not at all, and replaces only an earlier output."""
+"""Output folders. A folder appears complete or not at all, and replaces only an earlier output."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from shards.errors import UserError
 RESULTS_FILE = "results.json"
 TABLE_FILES = "table.md", "table.csv", "table.tex"
 EARLIER_FILE = "table.json"
-"""File that earlier versions wrote; a folder that holds it may be replaced."""
+"""File that earlier versions wrote. A folder that holds this file may be replaced."""
 HISTOGRAM_FILE, ROC_FILE = "histogram.png", "roc.png"
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 REPORT_FILE = "report.html"
 SCORES_FOLDER = "scores"
 SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
-"""Files that --images writes."""
+"""Files that a scoring with --images writes."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """A kind of output folder, and the names by which an earlier one is recognised."""
+    """A kind of output folder. Its file names show whether a folder is an earlier output."""
 
     option: str
-    """Option of the command line that names the folder."""
+    """Option of the command line that gives the folder."""
     kind: str
-    """Name of the kind in errors."""
+    """Name of the kind in error messages."""
     names: frozenset[str]
-    """Names of all files and folders that may be in it."""
+    """Names of all files and folders that may be in an output folder of this kind."""
     always: str
-    """Name of a file that every complete one has."""
+    """Name of a file that every complete output folder of this kind has."""
 
 
 SCORING = Output(
@@ -59,11 +59,11 @@ COMPARISON = Output(
 
 
 def check_replaceable(out: Path, output: Output = SCORING) -> None:
-    """Refuse an output folder that holds anything except an earlier output, or cannot be written.
+    """Refuse an output folder that cannot be written, or that holds anything but an earlier output.
 
     Raises:
-        UserError: `out` is a file or a folder with other content, or no folder can be made at its
-            place.
+        UserError: `out` is a file, a folder with other content or a mount point, or no folder can
+            be made in its place.
     """
     said = f"{output.option} {out}"
     _check_writable(out, said)
@@ -93,17 +93,19 @@ def _check_writable(out: Path, said: str) -> None:
 
 @contextmanager
 def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
-    """Give a new folder beside `out` to write into; it becomes `out` when the block succeeds.
+    """Yield a new folder to write into, which becomes `out` when the `with` block succeeds.
 
-    If the block raises, the new folder is removed and `out` stays as it was. If the block succeeds
-    but the folder cannot become `out`, it is kept under another name, and the error tells the name.
+    The new folder lies beside `out`. If the block raises, the new folder is removed and `out` stays
+    as it was. If the block succeeds but the new folder cannot become `out`, the new folder is kept
+    under another name. The error tells this name.
 
     Args:
-        out: the folder.
-        output: its kind; `check_replaceable` is called again just before the replacement.
+        out: the output folder.
+        output: kind of the output folder. `check_replaceable` is called again just before `out` is
+            replaced.
 
     Raises:
-        UserError: see `check_replaceable`; or the system refuses to replace `out`.
+        UserError: see `check_replaceable`. Also raised if the system refuses to replace `out`.
     """
     out = out.resolve()
     with partial_folder(out) as partial:

@@ -1,8 +1,8 @@
 """The numbers of the paper, for comparison with the numbers measured here.
 
 Rafiee et al., Self-Supervised Anomaly Detection by Self-Distillation and Negative Sampling (ICANN
-2022), Tables 1 and 2: AUROC in % on eight OOD sets, named as in the protocol `icann22`. The cells
-of DTI and Rot. DTI for CIFAR-100 and SVHN are identical in the paper.
+2022), Tables 1 and 2: AUROC in % on eight OOD sets. The sets are named as in the protocol
+`icann22`. In the paper, the numbers of DTI and Rot. DTI are identical for CIFAR-100 and for SVHN.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 PROTOCOL = "icann22"
 Row = tuple[float | None, ...]
-"""AUROC in %, one for each set of `sets_of`; None if the paper has no number."""
+"""AUROC in %, one number for each set of `sets_of`. None if the paper has no number."""
 
 _OTHER_CIFAR = {"cifar10": "cifar100", "cifar100": "cifar10"}
 _FAR = ("svhn", "imagenet30", "tiny-imagenet", "lsun", "stl10", "places365", "texture")
@@ -35,8 +35,8 @@ OURS: Mapping[str, Mapping[str, Row]] = {
         "Combined": (67.63, 97.17, 75.36, 79.75, 74.55, 71.70, 72.79, 77.33),
     },
 }
-"""In-distribution set -> negatives, by their name in the paper -> row (Table 2; Combined: Table
-1)."""
+"""In-distribution set -> name of the negatives in the paper -> row. The rows are from Table 2; the
+row Combined is from Table 1."""
 
 BASELINES: Mapping[str, Mapping[str, Row]] = {
     "cifar10": {
@@ -52,7 +52,7 @@ BASELINES: Mapping[str, Mapping[str, Row]] = {
         "MTL": (79.25, 87.11, None, 80.66, 74.32, None, 77.87, None),
     },
 }
-"""In-distribution set -> method -> row (Table 1). Geometric and MTL use labels."""
+"""In-distribution set -> method -> row of Table 1. The methods Geometric and MTL use labels."""
 
 _WITH_IMAGENET = {
     "aux": "ImgN",
@@ -73,33 +73,42 @@ _WITHOUT_AUX = {"none": "DINO", "rot-in": "Rot. In-Dist."}
 
 
 def name_of(negatives: str, aux: str = "imagenet") -> str | None:
-    """Return the paper's name of a strategy (`dali_pipes.negatives`); None if it has none.
+    """Return the paper's name of a strategy of negatives. None if the paper does not have it.
 
     Args:
-        negatives: the strategy, as in a run's configuration.
-        aux: name of the set of auxiliary images: "imagenet", "dti", or another one.
+        negatives: name of the strategy in a run's configuration (see `dali_pipes.negatives`).
+        aux: name of the set of auxiliary images: "imagenet", "dti", or another name.
     """
     with_aux = {"imagenet": _WITH_IMAGENET, "dti": _WITH_DTI}.get(data_set(aux), {})
     return {**with_aux, **_WITHOUT_AUX}.get(negatives)
 
 
 def cell(in_dist: str, row: Row | None, ood: str) -> float | None:
-    """Return the value of a row of `OURS` or `BASELINES` for an OOD set, in %; None if none."""
+    """Return the number for one OOD set in a row of the paper, in %.
+
+    Args:
+        in_dist: name of the in-distribution set, for example cifar10 or cifar10-test.
+        row: a row of `OURS` or `BASELINES`. None if the paper has no row.
+        ood: name of the OOD set in the protocol.
+
+    Returns:
+        The AUROC in %. None if the paper has no number.
+    """
     if row is None:
         return None
     return dict(zip(sets_of(in_dist), row, strict=True)).get(data_set(ood))
 
 
 def sets_of(in_dist: str) -> tuple[str, ...]:
-    """Return the OOD sets of the paper's tables, in their order."""
+    """Return the names of the OOD sets in the paper's tables, in the order of the columns."""
     return _OTHER_CIFAR[data_set(in_dist)], *_FAR
 
 
 def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list[str]]:
     """Divide OOD sets into near and far.
 
-    CIFAR-100 is near to CIFAR-10 and the reverse (section 1 of the paper); all other sets are far.
-    Sets of other protocols are not divided.
+    CIFAR-10 and CIFAR-100 are near to each other (section 1 of the paper). All other sets are far.
+    The sets of other protocols are not divided.
 
     Args:
         protocol: name of the protocol.
@@ -107,7 +116,7 @@ def groups_of(protocol: str, in_dist: str, ood: Sequence[str]) -> dict[str, list
         ood: names of the OOD sets.
 
     Returns:
-        `near` and `far` -> names; empty if one of the two would have no set.
+        `near` and `far` -> names. Empty if there would be no near or no far set.
     """
     other = _OTHER_CIFAR.get(data_set(in_dist))
     near = [name for name in ood if data_set(name) == other]

@@ -1,7 +1,8 @@
 """The result of one scoring: a `Scoring` in memory, results.json on disk.
 
-The fields have the names of the keys in results.json. Three parts are flat there: `provenance` and
-`settings.training` lie one level higher, and probes that could not be made have no key.
+A field has the name of its key in results.json. There are three exceptions. The fields of
+`provenance` and of `settings.training` lie one level higher in results.json. A probe that could not
+be made has no key in results.json.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from shards.errors import UserError
 from shards.json_types import check_types, from_json
 
 FORMAT_VERSION = 2
-"""Version of results.json, of OOD sets and of --images."""
+"""Version of the format of results.json. Scorings of OOD sets and of --images have the same
+version."""
 HIGHER_IS = "ood"
-"""Meaning of a higher score."""
+"""Meaning of a higher score: the image is more OOD."""
 Columns = dict[str, Metrics]
-"""Metrics of each column of a table: an OOD set, `near`, `far`, `mean` (over the sets) or `all`
-(the sets pooled)."""
+"""Column of a table -> metrics. A column is an OOD set, `near`, `far`, `mean` (the mean over all
+OOD sets) or `all` (the result of all OOD sets pooled into one set)."""
 
 
 @dataclass(frozen=True)
 class NetworkMetrics:
-    """Metrics of one network, by all its scores."""
+    """The metrics of one network, for each of its scores."""
 
     label: str
-    """Name that a reader sees."""
+    """Name of the network in tables and figures."""
     feature_dim: int
     scores: dict[str, Columns]
-    """Key of a score (see `eval.scores.all_scores`) -> its metrics."""
+    """Key of a score (see `eval.scores.all_scores`) -> metrics of the score."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,21 @@ class SetFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """The bank, the checkpoint and the sets behind the numbers."""
+    """The bank, the checkpoint and the sets from which the numbers were computed."""
 
     protocol: str
-    """Name of the protocol that all sets belong to, "custom", or "mixed: ..."."""
+    """Name of the protocol that all sets belong to. "custom" if no set has a protocol; "mixed: ..."
+    if the sets have different protocols."""
     bank_size: int
-    """Number of images in the bank."""
+    """The number of images in the bank."""
     bank_is_training_set: bool
     """True if the run was trained on the bank."""
     checkpoint: Checkpoint | None
-    """None if no run was scored."""
+    """The checkpoint that was scored. None if no run was scored."""
     manifests: dict[str, SetFacts]
-    """Facts about each set; empty if only features were scored."""
+    """Set -> facts about the set. Empty if only features were scored."""
     overlap: dict[str, int]
-    """"A and B" -> number of images that both sets have, if any and if that was allowed."""
+    """"A and B" -> number of images that the sets A and B share. Empty if no images are shared."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -88,19 +91,19 @@ class Training:
     """The training of the run that was scored."""
 
     negatives: str
-    """Strategy of the negatives, as in the run's configuration."""
+    """Name of the strategy of negatives in the run's configuration."""
     aux: str | None
-    """Folder name of the auxiliary images, if there were any."""
+    """Name of the folder of auxiliary images. None if there were none."""
     training_command: str | None = None
-    """Command line of the training; None if it is not known."""
+    """Command line of the training. None if it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Options that shape the numbers, besides sets and networks."""
+    """Options that influence the numbers, apart from the choice of sets and networks."""
 
     training: Training | None
-    """None if no run was scored."""
+    """The training of the run. None if no run was scored."""
     precision: str
     batch: int
     k: tuple[int, ...]
@@ -108,7 +111,7 @@ class Settings:
     ranks: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with those of `training` first."""
+        """Return the fields as JSON values, beginning with the fields of `training`."""
         fields = dataclasses.asdict(self)
         return {**(fields.pop("training") or {}), **fields}
 
@@ -118,35 +121,37 @@ class Scoring:
     """All numbers of one scoring, and what they were computed from."""
 
     headline: str
-    """Key of the network of the headline: its Eq. 6 is the number that a reader sees first."""
+    """Key of the network of the headline. The headline is the score of this network from Eq. 6,
+    which tables and report show first."""
     tau: float
-    """Temperature of Eq. 6."""
+    """Temperature tau of Eq. 6 in the paper."""
     counts: dict[str, int]
-    """Number of images of each set, the bank included."""
+    """Set -> number of its images. The bank is one of the sets."""
     groups: dict[str, tuple[str, ...]]
-    """`near` and `far` -> names of OOD sets; empty if no set is called near."""
+    """`near` and `far` -> names of OOD sets. Empty if no set is called near."""
     methods: dict[str, NetworkMetrics]
-    """Key of a network -> its metrics, in the order of the table's rows."""
+    """Key of a network -> metrics of the network, in the order of the table's rows."""
     probes: Probes
     shortcuts: dict[str, dict[str, Interval]] | None = None
-    """OOD set -> statistic -> AUROC (see `eval.audits.shortcuts.audit`); None without images."""
+    """OOD set -> statistic -> AUROC (see `eval.audits.shortcuts.audit`). None if there are no
+    images."""
     provenance: Provenance
     equal_images: tuple[str, ...] = ()
     """Names of the sets whose images are all equal."""
     settings: Settings
     versions: dict[str, str]
-    """Package -> version."""
+    """Package -> version of the package."""
     command: tuple[str, ...]
-    """Arguments that the scoring was started with."""
+    """Arguments of the command line."""
 
     @property
     def headline_network(self) -> NetworkMetrics:
-        """All metrics of the network of the headline."""
+        """The metrics of the network of the headline, for all its scores."""
         return self.methods[self.headline]
 
     @property
     def headline_columns(self) -> Columns:
-        """Metrics of the headline: its network by Eq. 6."""
+        """The metrics of the headline: the headline's network scored with Eq. 6."""
         return self.headline_network.scores[HEADLINE]
 
     @property
@@ -173,11 +178,14 @@ class Scoring:
 
     @classmethod
     def from_json(cls, content: Any) -> Scoring:
-        """Return the scoring that results.json holds; the inverse of `to_json`.
+        """Return the scoring that results.json holds. This is the inverse of `to_json`.
+
+        Args:
+            content: the parsed content of results.json.
 
         Raises:
-            UserError: the content is of another version, or of --images.
-            ValueError: a field is missing, unknown or of another type; names it.
+            UserError: the content has another version, or was written with --images.
+            ValueError: a field is missing, unknown or of another type. The message names the field.
         """
         version = content.get("format_version") if isinstance(content, dict) else None
         if version != FORMAT_VERSION:
@@ -197,6 +205,6 @@ class Scoring:
 
 
 def _taken_out(fields: dict[str, Any], part: type) -> dict[str, Any]:
-    """Remove the fields of the dataclass `part` from `fields`, and return them."""
+    """Remove the fields of the dataclass `part` from `fields`, and return the removed fields."""
     names = [field.name for field in dataclasses.fields(part)]
     return {name: fields.pop(name) for name in names if name in fields}

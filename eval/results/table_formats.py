@@ -15,7 +15,7 @@ from eval.results.tables import Cell, Sheet, Table
 from shards.errors import printable
 
 COLUMN_GAP = 2
-"""Spaces between two columns on a terminal."""
+"""Number of spaces between two columns on a terminal."""
 LATEX = str.maketrans(
     {
         **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -29,11 +29,11 @@ LATEX = str.maketrans(
         "\n": " ",
     }
 )
-"""Escapes of special characters in LaTeX."""
+"""Character -> its form in LaTeX, for characters that are special there."""
 
 
 def write_sheet(folder: Path, sheet: Sheet) -> None:
-    """Write table.md, table.csv and table.tex into an existing folder."""
+    """Write table.md, table.csv and table.tex to an existing folder."""
     for ending, text in (
         ("md", to_markdown(sheet)),
         ("csv", to_csv(sheet)),
@@ -43,7 +43,10 @@ def write_sheet(folder: Path, sheet: Sheet) -> None:
 
 
 def to_markdown(sheet: Sheet) -> str:
-    """Return the tables under their titles, then the notes; best values are bold."""
+    """Return the tables in Markdown, each below its title, and the notes at the end.
+
+    The best values are bold.
+    """
     parts = []
     for table in sheet.tables:
         header = [table.corner, *map(_in_markdown, table.columns)]
@@ -60,10 +63,11 @@ def to_markdown(sheet: Sheet) -> str:
 
 
 def to_csv(sheet: Sheet) -> str:
-    """Return one line per row, with the columns `table` and `row` first.
+    """Return the tables as CSV, with one line per row.
 
-    Rows named `<row>, low` and `<row>, high` have the ends of intervals. A table with other columns
-    follows after an empty line and has its own header.
+    The first two columns are `table` and `row`. The lines `<row>, low` and `<row>, high` have the
+    ends of the intervals. If the next table has other columns, an empty line and a new header come
+    first.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -88,7 +92,10 @@ def to_csv(sheet: Sheet) -> str:
 
 
 def to_latex(sheet: Sheet) -> str:
-    """Return each table as a LaTeX `tabular`, without packages; titles and notes are comments."""
+    """Return each table as a LaTeX `tabular`, which needs no package.
+
+    Titles and notes are comments.
+    """
     parts = []
     for table in sheet.tables:
         lines = [
@@ -108,7 +115,7 @@ def to_latex(sheet: Sheet) -> str:
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
-    """Print the tables and notes; a table that is wider than the terminal is printed in parts."""
+    """Print the tables and the notes. A table that is too wide for the terminal is split."""
     for table in sheet.tables:
         console.print(Text(printable(table.title), style="bold"))
         width = max(len(line) for row in table.rows for cell in row.cells for line in _lines(cell))
@@ -139,7 +146,7 @@ def _rich_table(table: Table, part: slice) -> RichTable:
 
 
 def _lines(cell: Cell) -> list[str]:
-    """Return the lines of a cell on a terminal: the number, and its interval below it."""
+    """Return the lines of a cell on a terminal: the number, then the interval if there is one."""
     return [cell.text, *([cell.interval] if cell.interval else [])]
 
 

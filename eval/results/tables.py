@@ -1,13 +1,13 @@
 """The tables of one scoring, in the layout of the paper's Tables 1 and 2.
 
-    AUROC              rows = networks by the headline score, and the numbers of the paper
-    AUROC by score     rows = scores of the headline network
-    all metrics        rows = metrics of the headline network and score, with their intervals
+    AUROC              rows = networks with the headline score, and the numbers of the paper
+    AUROC by score     rows = scores of the headline's network
+    all metrics        rows = metrics of the headline's network and score, with their intervals
 
-Columns are the OOD sets, `near` and `far` if the sets are grouped, the `mean` over the sets, and
-`all`, the sets pooled. Values are in % and printed with two decimals. The best value of each column
-is marked, with every value that is printed as the same number. `table_formats.py` writes and prints
-the tables.
+The columns are the OOD sets; `near` and `far` if the sets are grouped; `mean`, the mean over the
+sets; and `all`, the result of all sets pooled into one. Values are in % and are printed with two
+decimals. The best value of each column is marked. Values that are printed as the same number as the
+best value are marked too. `table_formats.py` writes and prints the tables.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Cell:
     """One number of a table: a rate in %, or a count."""
 
     value: float | int | None
-    """None if there is no number; the cell shows a dash."""
+    """The number. None if there is no number; the cell then shows a dash."""
     low: float | None = None
-    """Lower end of the 95 % interval; None if it is not shown."""
+    """Lower end of the 95 % interval. None if the interval is not shown."""
     high: float | None = None
-    """Upper end of the 95 % interval."""
+    """Upper end of the 95 % interval. None if the interval is not shown."""
     is_best: bool = False
     is_difference: bool = False
-    """True if the value is a difference, which is printed with its sign."""
+    """True if the value is a difference. A difference is printed with its sign."""
 
     @property
     def text(self) -> str:
@@ -50,13 +50,13 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """The 95 % interval as it is printed, or ""."""
+        """The 95 % interval as it is printed. "" if it is not shown."""
         return "" if self.low is None else f"{self.low:.2f}–{self.high:.2f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its label, and one cell for each column."""
+    """A row of a table: a label, and one cell per column."""
 
     label: str
     cells: Sequence[Cell]
@@ -64,25 +64,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: rows with the same columns."""
+    """A table. All rows have the same columns."""
 
     title: str
     corner: str
-    """Header of the row labels."""
+    """Text in the upper left corner, above the row labels."""
     columns: Sequence[str]
     rows: Sequence[Row]
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Tables, and notes that a reader needs to understand them."""
+    """Tables, with notes that a reader needs to understand the tables."""
 
     tables: Sequence[Table]
     notes: Sequence[str]
 
 
 def sheet_of(scoring: Scoring) -> Sheet:
-    """Return all tables of a scoring and their notes."""
+    """Return all tables of a scoring, with their notes."""
     headline = scoring.headline_network
     columns = list(scoring.headline_columns)
     networks = [
@@ -105,7 +105,7 @@ def sheet_of(scoring: Scoring) -> Sheet:
 
 
 def table_of_scores(scoring: Scoring, network: str) -> Table:
-    """Return the AUROC of one network by each of its scores.
+    """Return a table of the AUROC of one network, with one row per score.
 
     Args:
         scoring: the scoring.
@@ -121,7 +121,7 @@ def table_of_scores(scoring: Scoring, network: str) -> Table:
 
 
 def auroc_cells(found: Mapping[str, Metrics], columns: Sequence[str]) -> list[Cell]:
-    """Return the AUROC of each column, in %, with its interval."""
+    """Return one cell per column: the AUROC in %, with its interval."""
     return [_cell(found[column].auroc) for column in columns]
 
 
@@ -130,7 +130,10 @@ def _cell(rate: Interval) -> Cell:
 
 
 def with_best(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the best cells of each column marked: the highest number as printed."""
+    """Return the rows with the best cells of each column marked.
+
+    The best cells are all cells that are printed as the highest number of the column.
+    """
     columns = zip(*([cell.text for cell in row.cells] for row in rows), strict=True)
     best = [max(texts, key=lambda text: -1 if text == "–" else float(text)) for texts in columns]
     return [
@@ -146,7 +149,7 @@ def with_best(rows: Sequence[Row]) -> list[Row]:
 
 
 def without_intervals(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows without their intervals."""
+    """Return the rows with the intervals removed from their cells."""
     return [Row(r.label, [replace(c, low=None, high=None) for c in r.cells]) for r in rows]
 
 
@@ -154,12 +157,12 @@ def without_intervals(rows: Sequence[Row]) -> list[Row]:
 
 
 def in_dist_of(provenance: Provenance) -> str:
-    """Return the name of the in-distribution test set, as it was built."""
+    """Return the name of the in-distribution test set from its manifest."""
     return provenance.manifests[TEST].name
 
 
 def paper_name_of(scoring: Scoring) -> str | None:
-    """Return the paper's name of the run's negatives; None if the paper has no such row."""
+    """Return the paper's name of the run's negatives. None if the paper has no row for them."""
     training = scoring.settings.training
     if scoring.provenance.protocol != paper_tables.PROTOCOL or training is None:
         return None
@@ -171,9 +174,15 @@ def paper_name_of(scoring: Scoring) -> str | None:
 def paper_values(
     scoring: Scoring, columns: Sequence[str], row: paper_tables.Row | None
 ) -> list[float | None]:
-    """Return the values of a row of the paper, in %, one for each column.
+    """Return the values of a row of the paper in %, one value per column.
 
-    The value of a group is the mean over its sets, and None if the paper lacks one of them.
+    The value of a group of sets is the mean over the sets. It is None if the paper lacks the value
+    of a set.
+
+    Args:
+        scoring: the scoring, which defines the groups.
+        columns: names of the columns.
+        row: the row. None if the paper has no row.
     """
     in_dist = in_dist_of(scoring.provenance)
     groups = {**scoring.groups, MEAN: scoring.ood_names, ALL: ()}
@@ -186,7 +195,11 @@ def paper_values(
 
 
 def _paper_rows(scoring: Scoring, columns: Sequence[str]) -> list[Row]:
-    """Return the paper's row for the run's negatives, the difference to it, and its baselines."""
+    """Return the rows from the paper, which stand below the measured rows.
+
+    They are the paper's row for the run's negatives, the difference between the run and that row,
+    and the paper's baselines. Empty if the paper has no numbers for these sets.
+    """
     if scoring.provenance.protocol != paper_tables.PROTOCOL:
         return []
     in_dist = paper_tables.data_set(in_dist_of(scoring.provenance))
@@ -234,7 +247,7 @@ def notes(scoring: Scoring) -> list[str]:
 
 
 def notes_on_sets(scoring: Scoring) -> list[str]:
-    """Return notes on sets that are too small, on metrics, protocol, counts and groups."""
+    """Return the notes on sets that are too small, and on metrics, protocol, counts and groups."""
     counts, ood = scoring.counts, scoring.ood_names
     groups = [f" {group}: {', '.join(names)}." for group, names in scoring.groups.items()]
     hopeless, little = sizes_that_say_little(counts, scoring.equal_images)
@@ -253,7 +266,10 @@ def notes_on_sets(scoring: Scoring) -> list[str]:
 
 
 def notes_on_overlap(provenance: Provenance) -> list[str]:
-    """Return a note on images that sets share with each other or with the training; [] if none."""
+    """Return a note on the images that sets share with each other or with the training set.
+
+    The list is empty if no images are shared.
+    """
     shared = [f"{count:,} in both {sets}" for sets, count in provenance.overlap.items()]
     return [f"Images that sets share (--allow-overlap): {'; '.join(shared)}."] if shared else []
 

@@ -1,6 +1,6 @@
-"""All scores of a network: their names, and their computation from its features.
+"""All scores of a network: their names, and their computation from the features of the network.
 
-The headline score is Eq. 6 of the paper. A higher score is more OOD, for every score.
+The headline score is Eq. 6 of the paper. For every score, a higher value means more OOD.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ MAHALANOBIS = "mahalanobis"
 
 
 def label_of(score: str) -> str:
-    """Return the name of a score in tables and figures, from its key in results.json."""
+    """Return the name that tables and figures show for a score.
+
+    Args:
+        score: key of the score in results.json.
+    """
     if score.startswith("knn-"):
         return f"{score.removeprefix('knn-')}-th nearest neighbour"
     return {
@@ -46,24 +50,26 @@ def all_scores(
     teacher: LoadedTeacher | None,
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return all scores of every set except the bank; every rank must call this function.
+    """Return all scores of every set except the bank. Every rank must call this function.
 
     Args:
-        features: set -> float32 [N, d], the bank included.
+        features: set -> float32 [N, d]. The bank is one of the sets.
         tau: temperature of Eq. 6.
         ks: numbers of neighbours of the k-NN scores.
-        world: the ranks; each compares with its share of the bank.
-        label: name of the network, for messages of errors.
-        has_covariance: True to add the Mahalanobis score. It makes no sense for raw pixels.
-        teacher: the teacher, if the features are its own; adds the scores of its head.
-        tell: function that shows a line to the user, if a score must be left out.
+        world: the ranks. Each rank compares the test features with its share of the bank.
+        label: name of the network, for error messages.
+        has_covariance: True to add the Mahalanobis score. False for raw pixels, for which this
+            score makes no sense.
+        teacher: the teacher if it computed the features, otherwise None. With a teacher, the scores
+            of its head are added.
+        tell: function that shows a line of text to the user. It is called if a score is left out.
 
     Returns:
         Score -> set -> float64 [N], the same on every rank.
 
     Raises:
-        UserError: features cannot be scored, or k is larger than the bank; names the set and the
-            network.
+        UserError: features cannot be scored, or k is larger than the bank. The message names the
+            set and the network.
     """
     names = {name: f"{name} ({label})" for name in features}
     bank = features[BANK]

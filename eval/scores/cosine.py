@@ -8,16 +8,17 @@ C columns of a tile of cosines, k neighbours.
     max-cosine   -max_m cos(f(x), f_m)
     knn-K        -(the K-th largest cos(f(x), f_m))
 
-s is an increasing function of S. Both put images in the same order and give the same AUROC. s lies
-in [-1/tau, 1/tau]. S reaches -e^25 at tau = 0.04: float16 cannot hold it, and the differences
-between images far from the bank vanish beside it.
+s is an increasing function of S. So s and S put images in the same order and give the same AUROC. s
+lies in [-1/tau, 1/tau]. At tau = 0.04, S can be as low as -e^25, which float16 cannot hold. The S
+of images far from the bank differ by tiny amounts, which are lost beside such numbers. `eq6`
+computes S from s.
 
 All scores come from one pass over the cosines, in tiles of R x C. The test features are multiplied
-by log2(e) / tau first, so that a term of Eq. 6 is a power of two of an element of the matrix
-product. For the k largest cosines, only groups of elements with a maximum above the k-th largest so
-far are searched. Each rank may hold a part of the bank.
+by log2(e) / tau first, so that a term of Eq. 6 is 2^x for an element x of the matrix product. The k
+largest cosines are searched only in groups of elements whose maximum is above the k-th largest
+cosine so far. The bank may be divided over the ranks.
 
-For every score, higher = more OOD.
+For every score, a higher value means more OOD.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ from train.world import World
 NAMES = ("test set", "bank")
 
 TILE_SHAPE = {"cpu": (500, 2048), "cuda": (2048, 8192)}
-"""R and C of a tile, by device. On a CPU, a tile fits into the cache (4 MB), and R divides
+"""Default R and C of a tile, per device. On a CPU, a tile fits into the cache (4 MB), and R divides
 the usual sizes of test sets."""
 BLOCK_ROWS = 16000
-"""Test features that are compared with a tile of the bank before the next tile is prepared."""
+"""Number of test features that are compared with one tile of the bank before the next tile of the
+bank is prepared."""
 LARGEST_EXPONENT = 100.0
-"""Largest |x| for which 2^x, 2^-x and the sum of a tile of such terms fit into float32."""
+"""Largest |x| for which 2^x, 2^-x and the sum of such terms over a tile fit into float32."""
 
 
 @torch.no_grad()
@@ -60,19 +62,22 @@ def score(
     world: World | None = None,
     names: tuple[str, str] = NAMES,
 ) -> Tensor:
-    """Return the log form of Eq. 6 alone, in the same way as `nearest_scores`.
+    """Return the log form s of Eq. 6 (see the head of this file).
+
+    The computation is the one of `nearest_scores`, without the other scores.
 
     Args:
-        test: float32 [N, d]; see `nearest_scores`.
-        bank: float32 [M, d]; see `nearest_scores`.
+        test: test features, float32 [N, d]; see `nearest_scores`.
+        bank: features of the bank, float32 [M, d]; see `nearest_scores`.
         tau: temperature, > 0.
-        weights: float32 [M], > 0: the number of features that each feature of the bank stands for.
-            The mean in Eq. 6 is then a weighted mean. None: all weights are 1.
-        world: the ranks that share the bank; None if `bank` is all of it.
-        names: names of `test` and `bank` for messages of errors.
+        weights: float32 [M], > 0. A weight is the number of training features that a feature of the
+            bank stands for. The mean in Eq. 6 is then a weighted mean. None means that all weights
+            are 1.
+        world: the ranks that share the bank. None means that `bank` is the whole bank.
+        names: names of `test` and `bank` for error messages.
 
     Returns:
-        float64 [N] on the device of the inputs, in [-1/tau, 1/tau]. Higher = more OOD.
+        float64 [N] on the device of the inputs, in [-1/tau, 1/tau]. A higher score means more OOD.
 
     Raises:
         UserError: see `nearest_scores`.
@@ -96,28 +101,28 @@ def nearest_scores(
     world: World | None = None,
     names: tuple[str, str] = NAMES,
 ) -> dict[str, Tensor]:
-    """Return all scores of this file, each test feature against the whole bank, in one pass.
+    """Return all scores of this file, from one comparison of each test feature with the whole bank.
 
-    Unit vectors and cosines are in float32 (autocast and TF32 are off); sums of more than 256 terms
-    are in float64. Only a few tiles of cosines are in memory at a time, and the size of the tiles
-    changes the scores only by rounding. The last row tile is padded to R rows, so that equal
-    features get equal scores at any position, also in two calls with the same bank.
+    Unit vectors and cosines are in float32 (autocast and TF32 are off). Sums of more than 256 terms
+    are in float64. Only a few tiles of cosines are in memory at a time. The size of the tiles
+    changes the scores only by rounding. The last tile of rows is padded to R rows. Equal features
+    therefore get equal scores at any position, also in two calls with the same bank.
 
     Args:
-        test: float32 [N, d], N > 0, on the CPU or a CUDA device; equal on all ranks. Features may
-            have any norm except zero.
-        bank: float32 [M, d] on the same device: the part of the bank that this rank holds; it may
+        test: test features, float32 [N, d], N > 0, on the CPU or a CUDA device; the same on all
+            ranks. Features may have any norm except zero.
+        bank: the part of the bank that this rank holds, float32 [M, d] on the same device. It may
             be empty.
         tau: temperature of Eq. 6, > 0.
         ks: numbers of neighbours of the k-NN scores, each from 1 to the size of the whole bank.
-        world: the ranks that share the bank, in the order of the ranks; every rank must call this
-            function. None if `bank` is all of it.
-        names: names of `test` and `bank` for messages of errors.
+        world: the ranks that share the bank; the parts are in the order of the ranks. Every rank
+            must call this function. None means that `bank` is the whole bank.
+        names: names of `test` and `bank` for error messages.
 
     Returns:
-        "eq6", "max-cosine" and "knn-K" for each K in `ks` -> float64 [N] on the device of the
-        inputs, the same on every rank. Higher = more OOD. Cosine scores are in [-1, 1], up to
-        rounding.
+        Name -> float64 [N] on the device of the inputs, the same on every rank. The names are
+        "eq6", "max-cosine" and "knn-K" for each K in `ks`. A higher score means more OOD. Scores
+        that are cosines are in [-1, 1], up to rounding.
 
     Raises:
         UserError: a set is empty or has a feature that is NaN, Inf or of zero norm (the message
@@ -139,17 +144,24 @@ def nearest_scores(
 
 @dataclass
 class _Rows:
-    """R test features, and their sums and largest cosines over the bank so far."""
+    """R test features, with their sums and largest products over the tiles of the bank so far."""
 
     queries: Tensor
-    """Unit vectors times log2(e) / tau: float32 [R, d]."""
+    """Unit vectors of the test features times log2(e) / tau, float32 [R, d]."""
     log2_sum: Tensor
-    """Binary logarithms of the sums of Eq. 6: float64 [R]."""
+    """Base-2 logarithms of the sums in Eq. 6, float64 [R]."""
     largest: Largest
-    """The k largest products of each row."""
+    """The k largest products of each test feature."""
 
     def meet(self, bank_tile: Tensor, log2_weights: Tensor | None, steep: bool) -> None:
-        """Update sums and largest products with C features of the bank (packed [C, d])."""
+        """Update the sums and the largest products with a tile of the bank.
+
+        Args:
+            bank_tile: C unit features of the bank, [C, d], packed by `packed`.
+            log2_weights: base-2 logarithms of the weights of these features, [C]. None means
+                weights of 1.
+            steep: True if 2^x of a product may not fit into float32.
+        """
         tile = product(self.queries, bank_tile)  # [R, C]
         self.largest.add(tile)
         if log2_weights is not None:
@@ -165,7 +177,11 @@ def _sweep(
     weights: Tensor | None,
     world: World | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the log form of Eq. 6, float64 [N], and the k largest cosines, descending, [N, k]."""
+    """Compute the log form s of Eq. 6 and the k largest cosines, for each test feature.
+
+    Returns:
+        s, float64 [N], and the cosines in descending order, float64 [N, k].
+    """
     tile_rows, tile_bank = TILE_SHAPE[test.device.type]
     if test.device.type == "cpu":
         keep_memory()
@@ -199,7 +215,11 @@ def _sweep(
 
 
 def _gathered(value: Tensor, world: World | None) -> Tensor:
-    """Return the values of all ranks, [ranks, ...], in the order of the ranks, on every rank."""
+    """Return the values of all ranks, in the order of the ranks. Every rank gets all values.
+
+    Returns:
+        [ranks, ...], where `value` has the shape [...].
+    """
     if world is None or world.world_size == 1:
         return value[None]
     values = [torch.empty_like(value) for _ in range(world.world_size)]
@@ -212,7 +232,8 @@ def _check(
 ) -> None:
     """Refuse input that cannot be scored.
 
-    All ranks refuse a fault of the bank together; a rank alone would leave the others waiting.
+    If the bank of one rank has a fault, all ranks raise the error together. If only one rank raised
+    it, the other ranks would wait for it without end.
     """
     if not (math.isfinite(tau) and tau > 0):
         raise UserError(f"tau is {tau}, expected a number > 0")

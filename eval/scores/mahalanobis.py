@@ -6,10 +6,10 @@ Legend: N test images, M images of the bank, d feature width.
     s(x)  (z - mu)' Sigma^-1 (z - mu)
 
 (Sehwag et al. 2021, "SSD: A Unified Framework for Self-Supervised Outlier Detection", section 3,
-with one cluster, as in the paper.) mu and Sigma are the mean and the covariance of the z of the
-bank. Higher = more OOD.
+with one cluster, as in the paper.) mu and Sigma are the mean and the covariance of the vectors z of
+the bank. A higher score means more OOD.
 
-Features of a network lie near a subspace of few dimensions, so that their covariance has no stable
+Features of a network lie near a subspace of few dimensions, so their covariance has no stable
 inverse. Sigma is therefore shrunk towards a multiple of the identity with the same trace:
 
     Sigma <- (1 - a) Sigma + a (trace Sigma / d) I,  a = 1e-3
@@ -29,26 +29,27 @@ from eval.features.checks import check_features
 from shards.errors import UserError
 
 SHRINKAGE = 1e-3
-"""The factor a."""
+"""The factor a of the shrinkage."""
 TILE = 4096
-"""Features that are converted to float64 at a time."""
+"""Number of features that are converted to float64 at a time."""
 LEAST_VARIANCE = 1e-12
-"""Smallest trace of a covariance. Below it, features differ by rounding alone."""
+"""Smallest trace of the covariance. If the trace is smaller, the features differ only by rounding
+errors."""
 
 
 class NoCovarianceError(UserError):
-    """All features of the bank are equal: the network has collapsed."""
+    """All features of the bank are equal, so it has no covariance: the network has collapsed."""
 
 
 @dataclass(frozen=True)
 class Mahalanobis:
-    """The mean and the covariance of a bank, by which other features are scored."""
+    """The mean and the covariance of a bank. A feature is scored with its distance to the mean."""
 
     centre: Tensor
-    """The mean mu: float64 [d]."""
+    """Mean mu, float64 [d]."""
     whitening: Tensor
-    """Inverse Cholesky factor W of the covariance, so that the squared distance is
-    |W (z - mu)|^2: float64 [d, d]."""
+    """Inverse Cholesky factor W of the covariance, float64 [d, d]. The squared distance to the mean
+    is |W (z - mu)|^2."""
 
     @classmethod
     @torch.no_grad()
@@ -56,11 +57,11 @@ class Mahalanobis:
         """Compute the mean and the covariance of a bank.
 
         Args:
-            bank: float32 [M, d], on the CPU or a CUDA device.
-            name: name of `bank` for messages of errors.
+            bank: features, float32 [M, d], on the CPU or a CUDA device.
+            name: name of `bank` for error messages.
 
         Raises:
-            UserError: there are no features, or one is NaN, Inf or of zero norm.
+            UserError: there are no features, or a feature is NaN, Inf or of zero norm.
             NoCovarianceError: all features are equal, or there is only one.
         """
         check_features(name, bank)
@@ -82,14 +83,14 @@ class Mahalanobis:
         """Return the squared distance of each feature to the mean.
 
         Args:
-            test: float32 [N, d], on the device of the bank.
-            name: name of `test` for messages of errors.
+            test: features, float32 [N, d], on the device of the bank.
+            name: name of `test` for error messages.
 
         Returns:
-            float64 [N], >= 0. Higher = more OOD.
+            float64 [N], >= 0. A higher score means more OOD.
 
         Raises:
-            UserError: there are no features, or one is NaN, Inf or of zero norm.
+            UserError: there are no features, or a feature is NaN, Inf or of zero norm.
         """
         check_features(name, test)
         away = (_unit(part) - self.centre for part in test.split(TILE))
@@ -97,7 +98,7 @@ class Mahalanobis:
 
 
 def _moments(bank: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean [d] and the covariance [d, d] of the unit features."""
+    """Return the mean, float64 [d], and the covariance, float64 [d, d], of the unit features."""
     width = bank.shape[1]
     total = torch.zeros(width, dtype=torch.float64, device=bank.device)
     for part in bank.split(TILE):

@@ -1,4 +1,4 @@
-"""Nearest neighbours: the images of the bank whose features have the largest cosines to an image.
+"""Nearest neighbours: for each test feature, the features of the bank with the largest cosines.
 
 Legend: N test features, M features of the bank, d feature width, R rows and C columns of a tile of
 cosines, k neighbours.
@@ -16,7 +16,7 @@ from shards.errors import UserError
 from train.networks.onednn import packed, product
 
 TILE_ROWS, TILE_COLUMNS = 512, 16_384
-"""R and C of a tile, which has 34 MB in float32."""
+"""R and C of a tile. A tile in float32 takes 34 MB."""
 
 
 @torch.no_grad()
@@ -24,15 +24,15 @@ def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple
     """Find the k features of the bank with the largest cosines to each test feature.
 
     Args:
-        test: float32 [N, d].
-        bank: float32 [M, d] on the same device; no copy of it is made.
+        test: test features, float32 [N, d].
+        bank: features of the bank, float32 [M, d] on the same device. The bank is not copied.
         k: number of neighbours, from 1 to M.
-        names: names of `test` and `bank` for messages of errors.
+        names: names of `test` and `bank` for error messages.
 
     Returns:
-        The cosines, float32 [N, k], in descending order, and the ids in the bank, int64 [N, k].
-        Neighbours with equal cosines are in the order of their ids. If more than k have the
-        smallest returned cosine, it is not defined which of these are returned.
+        The cosines, float32 [N, k], in descending order, and the ids of the neighbours in the bank,
+        int64 [N, k]. Neighbours with equal cosines are in the order of their ids. If several
+        features tie for the last places among the k, it is not defined which of them are returned.
 
     Raises:
         UserError: a set is empty or has a feature that is NaN, Inf or of zero norm, or k is below 1
@@ -61,9 +61,12 @@ def nearest(test: Tensor, bank: Tensor, k: int, names: tuple[str, str]) -> tuple
 
 
 def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest elements of each row of [R, C] (all if C < k), and their columns.
+    """Find the k largest elements of each row of a tile [R, C], or all elements if C < k.
 
     The k largest elements are in the k groups with the largest maxima, so few elements are sorted.
+
+    Returns:
+        The elements, float32 [R, min(k, C)], and their columns, int64 of the same shape.
     """
     groups = tile.shape[1] // GROUP
     if groups <= k:
@@ -80,7 +83,16 @@ def _largest(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _in_order(cosines: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Sort the candidates [R, any] of each row by cosine, then by id, and return the first k."""
+    """Sort the candidates of each row by cosine, then by id, and return the first k.
+
+    Args:
+        cosines: float32 [R, n].
+        ids: int64 [R, n].
+        k: number of candidates to keep.
+
+    Returns:
+        The sorted cosines and ids, each [R, min(k, n)].
+    """
     ids, order = ids.sort(dim=1)
     cosines, by_cosine = cosines.gather(1, order).sort(dim=1, descending=True, stable=True)
     return cosines[:, :k], ids.gather(1, by_cosine)[:, :k]

@@ -3,9 +3,9 @@
 Legend: R test features and C bank features of a tile, d feature width, k neighbours. Everything is
 float32 except the sums.
 
-The matrix product costs 2 d operations for each element, so everything else must cost little.
-Elements are therefore handled in groups. Sums of 256 elements are in float32, the rest of a sum in
-float64. The maximum of a group of 32 elements tells whether the group can hold one of the k largest
+The matrix product costs 2 d operations per element, so everything else must cost little. Elements
+are therefore handled in groups. A sum of 256 elements is in float32, and such sums are added in
+float64. The maximum of a group of 32 elements shows whether the group can hold one of the k largest
 elements.
 """
 
@@ -18,18 +18,27 @@ import torch
 from torch import Tensor
 
 SUMMED = 256
-"""Terms that are summed in float32."""
+"""Number of terms that are summed in float32. Longer sums are in float64."""
 GROUP = 32
-"""Elements of a group, whose maximum is computed first."""
+"""Number of elements in a group. The maximum of each group is computed before its elements are
+looked at."""
 KEPT_BYTES = 30 << 20
-"""Size of the block that `keep_memory` allocates and frees."""
+"""Size in bytes of the block of memory that `keep_memory` allocates and frees."""
 
 
 def unit(features: Tensor, length: float = 1.0) -> Tensor:
-    """Return the rows scaled to one length: [R, d] -> float32 [R, d].
+    """Scale each row to the norm `length`.
 
-    It is called for one tile at a time, so that no second copy of a set is in memory. The norms are
-    in float64, because the error of a norm is in all cosines of its row, times 1/tau.
+    This function is called for one tile at a time, so that no second copy of a set is in memory.
+    The norms are in float64, because the relative error of a norm changes all cosines of its row,
+    and Eq. 6 multiplies cosines with 1/tau.
+
+    Args:
+        features: [R, d], rows of nonzero norm.
+        length: norm of the returned rows.
+
+    Returns:
+        float32 [R, d].
     """
     norms = torch.linalg.vector_norm(features, dim=1, keepdim=True, dtype=torch.float64)
     return features.float() * (length / norms).float()
@@ -38,9 +47,9 @@ def unit(features: Tensor, length: float = 1.0) -> Tensor:
 def keep_memory() -> None:
     """Make the C library keep the memory of a tile for the next tile, on Linux.
 
-    The C library returns large blocks to the system, and the page faults of new blocks may take as
-    long as a matrix product. Once it has returned a block (of 32 MB at most), it keeps blocks up to
-    the size of that one.
+    By default, the C library returns large blocks to the system. The page faults of new blocks may
+    then take as long as a matrix product. After the library has returned one block (of 32 MB at
+    most), it keeps all blocks up to that size.
     """
     np.empty(KEPT_BYTES, np.uint8)
 
@@ -48,12 +57,13 @@ def keep_memory() -> None:
 def log2_sum(tile: Tensor, steep: bool) -> Tensor:
     """Return log2 of the sum of 2^x over each row of a tile.
 
-    `torch.logsumexp` in float32 would round to 2e-6 near 25. Different images of an untrained
-    network have scores closer than that, and would become ties.
+    `torch.logsumexp` in float32 would round to 2e-6 near 25. The scores of different images can
+    differ by less than that if the network is untrained, so they would become ties.
 
     Args:
-        tile: float32 [R, C]; it is overwritten.
-        steep: True if 2^x may not fit into float32; the maximum of each row is then subtracted.
+        tile: float32 [R, C]. It is overwritten.
+        steep: True if 2^x may not fit into float32. The maximum of each row is then subtracted from
+            x.
 
     Returns:
         float64 [R].
@@ -68,7 +78,7 @@ class Largest:
     """The k largest elements of each of R rows, over all tiles so far."""
 
     def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        """Start with k elements that are -inf in each row."""
+        """Start with k elements in each row, all -inf."""
         self._k = k
         self._limit = torch.full((rows, 1), -math.inf, device=device)
         """The k-th largest element of each row when the candidates were last sorted, [R, 1]."""
@@ -76,7 +86,7 @@ class Largest:
         """Parts [R, any] that together contain the k largest elements of each row."""
 
     def add(self, tile: Tensor) -> None:
-        """Add the elements of a tile: float32 [R, C], all finite."""
+        """Add the elements of a tile, float32 [R, C]. All elements must be finite."""
         if self._k == 0:
             return
         grouped, rest = _grouped(tile)
@@ -98,7 +108,11 @@ class Largest:
             self.sort_out()
 
     def sort_out(self) -> Tensor:
-        """Drop all but the k largest candidates, and return them: float32 [R, k], in any order."""
+        """Drop all candidates except the k largest of each row.
+
+        Returns:
+            The k largest candidates, float32 [R, k], in any order.
+        """
         largest = torch.cat(self._found, 1).topk(self._k, sorted=False).values
         if self._k:
             self._limit = largest.amin(1, keepdim=True)
@@ -107,14 +121,19 @@ class Largest:
 
 
 def _sum(terms: Tensor) -> Tensor:
-    """Return the row sums of [R, C], float64."""
+    """Return the sum of each row of [R, C], float64 [R]."""
     whole = terms.shape[1] // SUMMED * SUMMED
     sums = terms[:, :whole].view(len(terms), -1, SUMMED).sum(2) if whole else terms[:, :0]
     return sums.sum(1, dtype=torch.float64) + terms[:, whole:].sum(1, dtype=torch.float64)
 
 
 def _grouped(tile: Tensor) -> tuple[Tensor, Tensor]:
-    """Return views of [R, C]: [R, GROUP, C // GROUP], with groups along axis 1, and the rest."""
+    """Divide the columns of a tile [R, C] into groups, without a copy.
+
+    Returns:
+        The whole groups, [R, GROUP, C // GROUP], where a group lies along axis 1. Then the
+        remaining columns, [R, C % GROUP].
+    """
     groups = tile.shape[1] // GROUP
     whole = tile[:, : groups * GROUP]
     return whole.view(len(tile), GROUP, groups), tile[:, groups * GROUP :]

@@ -1,7 +1,7 @@
-"""Feature files: features that were made elsewhere, as .npz with one array [N, d] for each set.
+"""Feature files: features that were made elsewhere, stored as .npz with one array [N, d] per set.
 
 The name of an array is the name of its set. If only feature files are scored, their arrays also
-define which sets there are, and their sizes.
+define the sets and the sizes of the sets.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from shards.terminal.mistakes import did_you_mean
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One feature file; it is one row of the tables, and implements `Features` of networks.py."""
+    """One feature file. It is one row of the tables, and implements `Features` of networks.py."""
 
     path: Path
     arrays: Mapping[str, NDArray]
-    """Set -> its array; float [N, d] once `check` has passed."""
+    """Set -> its array. Once `check` has passed, each array is float [N, d]."""
     device: torch.device
-    """Device of the scoring."""
+    """Device on which the features are scored."""
 
     @classmethod
     def read(cls, path: Path, device: torch.device) -> FeatureFile:
         """Read all arrays of a file.
 
         Raises:
-            UserError: the file is no readable .npz, or two OOD sets have one name.
+            UserError: the file is no readable .npz, or two OOD sets have the same name.
         """
         try:
             file = np.load(path)
@@ -57,23 +57,23 @@ class FeatureFile:
 
     @property
     def key(self) -> str:
-        """The key in results.json."""
+        """The key of this file in results.json."""
         return f"npz:{self.path.stem}"
 
     @property
     def label(self) -> str:
-        """The name in tables and figures."""
+        """The name that tables and figures show for this file."""
         return self.path.name
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, in hex digits."""
+        """Return the SHA-256 of the file as hex digits."""
         return file_sha256(self.path)
 
     def count(self, name: str) -> int:
-        """Return N, the number of images of a set.
+        """Return N, the number of images of the set `name`.
 
         Raises:
-            UserError: there is no array of that name, or it is not float [N, d].
+            UserError: there is no array with this name, or the array is not float [N, d].
         """
         if name not in self.arrays:
             held = (", ".join(self.arrays) or "nothing") + did_you_mean(name, self.arrays)
@@ -87,13 +87,14 @@ class FeatureFile:
         return len(array)
 
     def check(self, counts: Mapping[str, int]) -> None:
-        """Make sure that the file has features of every image of every set, all of one width.
+        """Check that the file has one feature per image of every set, all of the same width.
 
         Args:
-            counts: set -> number of its images; the bank is one of the sets.
+            counts: set -> number of its images. The bank is one of the sets.
 
         Raises:
-            UserError: names the file and the array.
+            UserError: features are missing, or widths differ. The message names the file and the
+                array.
         """
         for name, count in counts.items():
             if self.count(name) != count:
@@ -110,11 +111,15 @@ class FeatureFile:
                 )
 
     def rows(self, name: str) -> NDArray[np.float32]:
-        """Return the features of a set as they are scored: float32 [N, d]."""
+        """Return the features of the set `name` for scoring, float32 [N, d]."""
         return self.arrays[name].astype(np.float32)
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
-        """Return set -> float32 [N, d] on the device; row i belongs to id i."""
+        """Return the features of all sets on the device.
+
+        Returns:
+            Set -> float32 [N, d]. Row i is the feature of the image with id i.
+        """
         return {name: torch.from_numpy(self.rows(name)).to(self.device) for name in sets.counts}
 
 

@@ -1,7 +1,7 @@
 """Leakage: images that the sets of a scoring share with each other or with the training set.
 
-Shared images make a score look better or worse than it is. Images are compared by
-`shards.similarity.shared`; if there are only feature files, their rows are compared.
+Shared images make a score look better or worse than it is. `shards.similarity.shared` compares the
+images. If there are only feature files, their rows are compared.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def check_overlap(
 
     Args:
         sets: the sets, opened with the same `allow_overlap`.
-        teacher: the teacher of the run, if a run is scored.
-        files: the feature files, whose rows are compared if the sets have no images.
-        allow_overlap: True to return shared images; False to refuse them.
+        teacher: the teacher of the run. None if no run is scored.
+        files: the feature files. Their rows are compared if the sets have no images.
+        allow_overlap: True to return the shared images, False to refuse them.
 
     Returns:
-        The shared images, each pair of sets once.
+        The shared images, with each pair of sets once.
 
     Raises:
-        UserError: images are shared and `allow_overlap` is False. Names the sets, the counts and
-            the images or rows, and says what to do.
+        UserError: images are shared and `allow_overlap` is False. The message names the sets, the
+            counts and the images or rows, and says what to do.
     """
     found = [] if teacher is None else _trained_on(sets, teacher, allow_overlap)
     if sets.shards:
@@ -60,10 +60,11 @@ def check_overlap(
 
 
 def shared_rows(features: Mapping[str, NDArray[np.float32]]) -> list[Shared]:
-    """Find the rows of features that are equal, number by number, in two sets.
+    """Find the rows that are equal, number by number, in two sets of features.
 
     Args:
-        features: set -> float32 [N, d]: the bank, then the in-distribution test set, then OOD sets.
+        features: set -> float32 [N, d]. The order is the bank, the in-distribution test set, the
+            OOD sets.
     """
     digests = {name: shared.digests([rows]) for name, rows in features.items()}
     return shared.equal(digests, shared.compared(features))
@@ -82,7 +83,14 @@ def _refuse_rows(found: Sequence[Shared], file: FeatureFile) -> None:
 
 
 def _trained_on(sets: EvalSets, teacher: LoadedTeacher, allow_overlap: bool) -> list[Shared]:
-    """Find the sets, other than the bank, that the teacher was trained on."""
+    """Find the sets that the teacher was trained on. The bank is not checked.
+
+    Returns:
+        For each such set, all its images as shared images.
+
+    Raises:
+        UserError: there is such a set and `allow_overlap` is False.
+    """
     folders = {"in-dist": teacher.config.in_dist, "aux": teacher.config.aux}
     words = {"in-dist": "the set", "aux": "the auxiliary set"}
     found = []

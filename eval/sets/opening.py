@@ -1,4 +1,4 @@
-"""The sets of a scoring: their names, their shards, and checks that they can be compared."""
+"""The sets of a scoring: their names, their shards, and checks that the sets can be compared."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ from train.teacher import LoadedTeacher
 BANK = "in-dist-train"
 TEST = "in-dist-test"
 NEAR, FAR, MEAN, ALL = "near", "far", "mean", "all"
-"""Further columns of the tables: means over the near, the far and all OOD sets; all sets pooled."""
+"""Further columns of the tables. near, far and mean are means over the near OOD sets, the far OOD
+sets and all OOD sets. all is the result of all OOD sets pooled into one set."""
 
 
 def ood_name(given: str) -> str:
-    """Return the name of an OOD set: that of its folder or array, plus "-set" if it is taken."""
+    """Return the name of an OOD set.
+
+    Args:
+        given: name of its folder or array. If that name is reserved, "-set" is added.
+    """
     return f"{given}-set" if given in (BANK, TEST, NEAR, FAR, MEAN, ALL) else given
 
 
 @dataclass(frozen=True)
 class EvalSets:
-    """The sets of a scoring by name: the bank, the in-distribution test set, then the OOD sets."""
+    """The sets of a scoring. The order is the bank, the in-distribution test set, the OOD sets."""
 
     counts: Mapping[str, int]
     """Set -> number of its images."""
     shards: Mapping[str, ShardSet]
-    """Set -> its open shards, with images of one shape; empty if there are only feature files."""
+    """Set -> its open shards. All images have the same shape. Empty if there are only feature
+    files."""
 
     @property
     def scored(self) -> list[str]:
-        """Names of the sets that get scores: all sets except the bank."""
+        """Names of all sets that get scores: all sets except the bank."""
         return [name for name in self.counts if name != BANK]
 
     @property
@@ -47,16 +53,16 @@ class EvalSets:
 
     @property
     def ood(self) -> dict[str, ShardSet]:
-        """OOD set -> its shards; empty if there are only feature files."""
+        """OOD set -> its shards. Empty if there are only feature files."""
         return {name: self.shards[name] for name in self.ood_names if name in self.shards}
 
     @property
     def manifests(self) -> dict[str, Manifest]:
-        """Set -> its manifest; empty if there are only feature files."""
+        """Set -> its manifest. Empty if there are only feature files."""
         return {name: shards.manifest for name, shards in self.shards.items()}
 
     def bank_is_training_set(self, teacher: LoadedTeacher | None) -> bool:
-        """True if the bank is the training set of the teacher, as in Eq. 6 of the paper."""
+        """Return True if the bank is the training set of the teacher, as in Eq. 6 of the paper."""
         if teacher is None:
             return False
         return self.shards[BANK].manifest.sha256 == teacher.manifests["in-dist"]
@@ -70,12 +76,12 @@ def open_sets(
     *,
     allow_overlap: bool = False,
 ) -> EvalSets:
-    """Open the sets and check them; `stack` closes them.
+    """Open the sets and check them. `stack` closes them.
 
     Raises:
         UserError: a folder is no valid shard set or is given twice, a set is empty, two OOD sets
-            have one name, or the shapes of images differ. Also if two sets have the same images
-            according to their manifests, unless `allow_overlap` is set.
+            have the same name, or the shapes of images differ. Also raised if two sets have the
+            same images according to their manifests, unless `allow_overlap` is True.
     """
     directories = {BANK: in_dist_train, TEST: in_dist_test}
     for directory in ood:
@@ -115,7 +121,7 @@ def _check_shapes(sets: Mapping[str, ShardSet]) -> None:
 
 
 def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
-    """Refuse two sets with the same images, even if their folders differ."""
+    """Refuse two sets whose manifests say that they have the same images, in any two folders."""
     for one, other in itertools.combinations(sets, 2):
         here, there = sets[one].manifest, sets[other].manifest
         if share_shards(here, there):
