@@ -23,7 +23,7 @@ from shards.terminal import cli
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Compare runs by their results.json: Figures 2 and 3 of the paper, and one table."""
+    """Compare runs that were scored: Figures 2 and 3 of the paper, and one table."""
 
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Output folder. If it holds an earlier comparison, that comparison is replaced once the new
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     config: CompareConfig = cli.parse(CompareConfig, argv)
     check_replaceable(config.out, COMPARISON)
-    # Imported here, because torch takes seconds to import: --help and mistakes answer before.
+    # Imported here, so that --help and wrong options need not wait seconds for torch.
     from eval.results.comparison import write_comparison
 
     write_comparison(config.out, config.results, config.columns)

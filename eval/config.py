@@ -19,9 +19,9 @@ import tyro
 from shards.errors import UserError
 
 TAU = 0.04
-"""The default temperature of Eq. 6 in the paper."""
+"""Default temperature tau of Eq. 6 in the paper."""
 FPR = 0.05
-"""The default false-positive rate of decisions."""
+"""Default false-positive rate of decisions."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -224,7 +224,7 @@ class ScoreConfig(CommonConfig, _Request):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
 
     def _is_features_alone(self) -> bool:
-        """Return True if --features is given and no option that needs images."""
+        """Return True if --features is given, and no option is given that needs images."""
         needs_images = (
             self.run or self.in_dist_train or self.in_dist_test or self.ood or self.images
         )

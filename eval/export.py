@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Run as a script, this folder is first on sys.path; the root of the repository must be there.
+# Python puts the folder of a script first on sys.path. The repository's root must be there.
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_installed("export", "onnx", "onnxscript", "onnxruntime")
     config.centres()  # raises if --bank is wrong
     refuse_existing(config.out)
-    # Imported here, because torch takes seconds to import: --help and mistakes answer before.
+    # Imported here, so that --help and wrong options need not wait seconds for torch.
     from eval.onnx_export.detector_file import write_detector_file
 
     write_detector_file(config)

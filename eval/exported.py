@@ -127,7 +127,7 @@ class Model:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The `metadata_props` of the model."""
+        """The metadata of the model, key -> text: `metadata_props` in ONNX."""
         return self._session.get_modelmeta().custom_metadata_map
 
     def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -149,10 +149,10 @@ class Model:
 
 @dataclass(frozen=True)
 class ExportedConfig:
-    """Score a folder of images with an ONNX file of eval/export.py."""
+    """Score a folder of images with an ONNX file that eval/export.py wrote."""
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.onnx")]
-    """ONNX file that eval/export.py wrote."""
+    """The ONNX file."""
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder or archive of image files to score, or a single image file."""
     out: Path

@@ -131,7 +131,7 @@ def rate_interval(
     above = [rng.binomial(len(ood), tpr, DRAWS) for ood in ood_sets]
     ends = []
     for beyond in (0, 1):
-        # The score at place `above` in the descending scores of a set, which have open ends.
+        # The score at place `above` among the descending scores, with infinity added at both ends.
         limits = [
             np.concatenate([[np.inf], -np.sort(-ood), [-np.inf]])[places + beyond]
             for ood, places in zip(ood_sets, above, strict=True)
@@ -170,7 +170,7 @@ def _drawn_shares(
 
 
 def _variance_of_mean(components: NDArray[np.float64]) -> float:
-    # The mean of equal numbers may be rounded to another number: a variance of 1e-35, not 0.
+    # The mean of equal numbers may be rounded, and np.var then returns 1e-35 instead of 0.
     if np.ptp(components) <= ROUNDING * np.abs(components).max():
         return 0.0
     return float(np.var(components, ddof=1)) / len(components)
@@ -183,5 +183,5 @@ def _clopper_pearson(won: float, of: int) -> tuple[float, float]:
 
 
 def _interval(value: float, low: float, high: float) -> Interval:
-    # Rounding, or shares of few images, must not leave the value outside.
+    # The value must lie in its interval, in spite of rounding and of sets with few images.
     return Interval(value, min(float(low), value), max(float(high), value))

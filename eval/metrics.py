@@ -169,7 +169,8 @@ def _average_precision(in_dist: NDArray[np.float64], ood: NDArray[np.float64]) -
     own = np.searchsorted(thresholds, ood, side="left")
     return Estimate(
         value,
-        # The mean over OOD images has a factor of 1 / M; as a share of the N images it is N / M.
+        # The mean over OOD images has a factor of 1 / M. The components are averaged over N images,
+        # so the factor here is N / M.
         of_in_dist=-lost[np.searchsorted(thresholds, in_dist, side="right")]
         * (len(in_dist) / len(ood)),
         of_ood=precision[own] + gained[np.searchsorted(thresholds, ood, side="right")],

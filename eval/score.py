@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Run as a script, this folder is first on sys.path; the root of the repository must be there.
+# Python puts the folder of a script first on sys.path. The repository's root must be there.
 here = Path(__file__).absolute().parent
 sys.path[:] = [str(here.parent)] + [p for p in sys.path if p != str(here)]
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = options.chosen()
     check_replaceable(config.out)
     command = sys.argv[1:] if argv is None else list(argv)
-    # Imported here, because torch takes seconds to import: --help and mistakes answer before.
+    # Imported here, so that --help and wrong options need not wait seconds for torch.
     if isinstance(config, ImagesConfig):
         from eval.score_images import score_images
 

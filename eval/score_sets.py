@@ -101,7 +101,7 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         groups = grouped(config.near, sets)
         teacher = load_teacher(run, world.device) if run else None
         if teacher is not None:
-            # A run that is still training may write a newer checkpoint between two ranks.
+            # A run that is still training may write a newer checkpoint while the ranks load one.
             checkpoint = f"step {teacher.step}, {teacher.sha256}"
             world.check_equal(f"the newest checkpoint of {run}", checkpoint)
         lines = check_neighbours(config.k, sets.counts[BANK])
@@ -170,7 +170,7 @@ def _scored(
             tell=tell,
         )
         methods[network.key] = Method(network.label, features[BANK].shape[1], scores)
-        # The features of one network are kept at a time. The teacher comes last.
+        # Only the features of the last network are kept. The teacher comes last.
         headline = Headline(network.key, features, scores[HEADLINE])
     assert headline is not None, "the options ask for no network"
     return methods, headline

@@ -20,8 +20,8 @@ from train.schedules import values_at
 from train.teacher import LoadedTeacher
 
 MOST_TRAINING_IMAGES = 10_000
-"""Largest number of training images that are scored for the sensitivity. They are evenly spaced by
-id."""
+"""Largest number of training images that are scored for the sensitivity. Their ids are evenly
+spaced."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Probes:
     """The results of the probes. A result is None if the probe could not be made."""
 
     knn_accuracy: dict[str, float] | None = None
-    """Settings of the vote -> accuracy in [0, 1]; see `eval.audits.probes.knn_accuracy`."""
+    """Settings of the vote, such as "k20-t0.07" -> k-NN accuracy in [0, 1]. See
+    `eval.audits.probes.knn_accuracy`."""
     linear_probe: float | None = None
     """Accuracy of the linear probe, in [0, 1]."""
     sensitivity: Interval

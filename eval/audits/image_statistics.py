@@ -95,7 +95,8 @@ def high_frequencies(batch: Batch) -> Float:
     window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
     spectrum = np.fft.rfft2((y - y.mean((1, 2), keepdims=True)) * window)
     energy = spectrum.real**2 + spectrum.imag**2
-    # rfft2 leaves out half of the plane, which mirrors all columns here except at most two.
+    # rfft2 leaves out half of the frequencies. Each column except the first, and the last if the
+    # width is even, stands for a second column with the same energy.
     columns = np.arange(width // 2 + 1)
     energy *= np.where((columns == 0) | (2 * columns == width), 1, 2)
     rows_high = np.abs(np.fft.fftfreq(height)) >= HIGH_FREQUENCY

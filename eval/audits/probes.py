@@ -28,7 +28,7 @@ from eval.scores.neighbours import nearest
 from shards.errors import UserError
 
 KS = (10, 20)
-"""Numbers k of neighbours that vote."""
+"""Values of k, the number of nearest neighbours that vote on the class of an image."""
 TEMPERATURES = (0.04, 0.07)
 """Temperatures T in the weight of a vote, exp(cos / T)."""
 VOTES_AT_ONCE = 512

@@ -58,15 +58,19 @@ def expected_interval(in_dist: int, ood: int, auroc: float = LIKELY_AUROC) -> tu
 
 
 def expected_width(in_dist: int, ood: int) -> float:
-    """Return the width of the interval of `expected_interval`, in [0, 1]."""
+    """Return the width of the 95 % interval that an AUROC would have (see `expected_interval`)."""
     low, high = expected_interval(in_dist, ood)
     return high - low
 
 
 def ood_images_needed(in_dist: int) -> int | None:
-    """Return the smallest number of OOD images that makes the interval at most `WIDE`.
+    """Return the smallest number of OOD images for which the 95 % interval is narrow enough.
 
-    None means that no number of OOD images up to `MOST_IMAGES` is enough.
+    The interval of the AUROC must not be wider than `WIDE`. None means that no number of OOD images
+    up to `MOST_IMAGES` is enough.
+
+    Args:
+        in_dist: number of in-distribution images.
     """
     if expected_width(in_dist, MOST_IMAGES) > WIDE:
         return None
@@ -74,9 +78,10 @@ def ood_images_needed(in_dist: int) -> int | None:
 
 
 def images_needed() -> int:
-    """Return the smallest number of images per kind that makes the interval at most `WIDE`.
+    """Return the smallest number of images per kind for which the 95 % interval is narrow enough.
 
-    There are two kinds, in-distribution and OOD, with the same number of images.
+    The interval of the AUROC must not be wider than `WIDE`. There are two kinds, in-distribution
+    and OOD, with the same number of images.
     """
     return _fewest(lambda count: expected_width(count, count) <= WIDE)
 

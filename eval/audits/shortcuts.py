@@ -97,7 +97,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "original-size": Statistic("original size", original_size, SOURCE, of_source=True),
     "original-aspect": Statistic("original aspect ratio", original_aspect, SOURCE, of_source=True),
 }
-"""Key in results.json -> statistic."""
+"""Key of a statistic in results.json -> the statistic."""
 
 
 def statistics(images: ShardSet) -> dict[str, NDArray[np.float32]]:

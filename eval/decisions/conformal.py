@@ -109,5 +109,5 @@ def _allowed(fpr: float, count: int) -> int:
         fpr: the chosen false-positive rate.
         count: n, the number of calibration images.
     """
-    # Counted, because fpr * (n + 1) may be rounded to just below a whole number.
+    # Not floor(fpr * (n + 1)), because the product may be rounded to just below a whole number.
     return int(np.searchsorted(np.arange(1, count + 1) / (count + 1), fpr, side="right"))

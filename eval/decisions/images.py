@@ -92,11 +92,11 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:
-    """List the files in a folder or an archive, sorted by name. An image file is a list of one.
+    """List the files in a folder or an archive, in the order of their names.
 
-    A file that is no image by its name or content is in the list too. When such a file is read,
-    `BadImage` is raised. Hidden files and links are left out, and a note on stderr tells how many
-    files were left out.
+    If `folder` is a single image file, the list has only this file. A file whose name or content is
+    not an image is in the list too. When such a file is read, `BadImage` is raised. Hidden files
+    and links are left out, and a note on stderr tells how many files were left out.
 
     Returns:
         Names relative to the folder, and functions that read the files, in the same order.

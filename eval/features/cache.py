@@ -34,7 +34,7 @@ class FeatureCache:
         If `folder` is None, nothing is stored.
         """
         self._folder = folder
-        self._is_writable = True  # until shown otherwise
+        self._is_writable = True  # set to False after a failed write
 
     def get(self, key: Key, make: Callable[[], Tensor], world: World) -> Tensor:
         """Return stored features. If there are none, compute and store them.

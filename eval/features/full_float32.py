@@ -2,8 +2,8 @@
 
 By default, torch uses TF32 in convolutions but not in matrix products. A program that asks for TF32
 ("high", `allow_tf32`) gets TF32 in matrix products as well. TF32 causes an error of 1e-3 in a
-cosine, and Eq. 6 multiplies this error by 1/tau. On a CPU, the same settings allow oneDNN to use
-bfloat16 if the processor has it.
+cosine, and Eq. 6 divides the cosine, with this error, by tau. On a CPU, the same settings allow
+oneDNN to use bfloat16 if the processor has it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ def full_float32() -> Iterator[None]:
     parts = _parts()
     before = [part.fp32_precision for part in parts]
     _set(parts, ["ieee"] * len(parts))
-    # Read only now, because torch refuses to read an old setting that contradicts a new one.
+    # torch has old and new settings, and refuses to read an old one that contradicts a new one.
+    # So the old settings are read only after the new ones are set.
     matmul = torch.get_float32_matmul_precision()
     try:
         tf32_convolutions = torch.backends.cudnn.allow_tf32
     except RuntimeError:
-        tf32_convolutions = True  # torch refused, because the two settings differ
+        tf32_convolutions = True  # torch refused, because old and new settings differ
     try:
         # The old settings are set too, so that code inside the block can read them.
         torch.set_float32_matmul_precision("highest")

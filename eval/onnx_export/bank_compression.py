@@ -82,7 +82,7 @@ def compressed_bank(features: Tensor, count: int) -> Bank:
     unit = F.normalize(features, dim=1).cpu().numpy()
     labels = MiniBatchKMeans(count, random_state=SEED, n_init=STARTS).fit_predict(unit)
     sizes = np.bincount(labels, minlength=count)
-    # The centres are computed again, because k-means has only running means of mini-batches.
+    # The centres are computed again, because MiniBatchKMeans has only running means.
     sums = np.zeros((count, unit.shape[1]))
     np.add.at(sums, labels, unit)
     means, used = torch.from_numpy(sums[sizes > 0]), torch.from_numpy(sizes[sizes > 0])

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     import onnx
 
 EXAMPLES = 2
-"""Batch size for tracing the graph. With a batch size of 1, torch would make the size a constant.
-"""
+"""Batch size for tracing the graph. If it were 1, torch would make the batch size a constant."""
 
 
 class PixelsToScore(nn.Module):
@@ -82,7 +81,7 @@ class PixelsToScore(nn.Module):
         views = (levels - self.mean) * self.per_level  # [B, 3, G, G]; gray becomes RGB here
         features = F.normalize(self.backbone(views).float(), dim=1)
         terms = features @ self.centres / self._tau + self.log_weights  # [B, N]
-        # Not torch.logsumexp, because an ONNX runtime need not subtract the peak.
+        # Not torch.logsumexp, because an ONNX runtime may compute it without subtracting the peak.
         peak = terms.amax(dim=1, keepdim=True)
         return -(peak + (terms - peak).exp().sum(dim=1, keepdim=True).log())[:, 0]
 
@@ -106,7 +105,7 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
     )
     assert program is not None
     model = program.model_proto
-    # Torch writes into each node the path of the source file that it came from.
+    # torch writes the path of its source file into each node.
     for node in [*model.graph.node, *(node for f in model.functions for node in f.node)]:
         del node.metadata_props[:]
     return model

@@ -175,7 +175,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     with matplotlib.rc_context({"svg.hashsalt": title}):
         figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
     drawing = file.getvalue().split("</defs>", 1)[1]  # without the header and its style sheet
-    drawing = re.sub('<g id="[^"]*"', "<g", drawing)  # names that all drawings share
+    drawing = re.sub('<g id="[^"]*"', "<g", drawing)  # ids that are equal in all drawings
     drawing = drawing.replace("font-family: 'DejaVu Sans'; ", "")
     for colour, variable in VARIABLES.items():
         drawing = drawing.replace(colour, variable)

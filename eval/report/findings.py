@@ -66,7 +66,7 @@ def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass
 class Findings:
-    """Findings about the headline. Each finding is a line of text without a full stop."""
+    """Lines of the report about the headline (the main AUROC of a scoring), without a full stop."""
 
     warnings: list[str] = field(default_factory=list)
     """Facts that a reader must know before relying on the headline."""
@@ -81,7 +81,7 @@ def findings(
     reports: Sequence[Mapping[str, Any]] = (),
     unseen_steps: int | None = None,
 ) -> Findings:
-    """Return all findings about a headline.
+    """Return all findings about the headline of a scoring.
 
     Args:
         scoring: the scoring.
@@ -257,7 +257,7 @@ def _understood_otherwise(scoring: Scoring) -> list[str]:
     found = []
     for name in scoring.ood_names:
         own, its = manifests[TEST], manifests[name]
-        # A set of pixels has no background, so a missing one tells nothing.
+        # A set that was built from arrays of pixels has no background to compare.
         if own.background and its.background and own.background != its.background:
             found.append(
                 _understood(

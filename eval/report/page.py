@@ -82,7 +82,7 @@ def write_report(path: Path, data: ReportData) -> None:
     Raises:
         UserError: an image cannot be read.
     """
-    # The name of a folder may hold bytes that are no text.
+    # The name of a folder may hold bytes that are not valid UTF-8.
     path.write_text(page(data), encoding="utf-8", errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""The scorings that `eval.compare` compares. Reads them, and checks that they are comparable."""
+"""Reads the results of the runs that `eval.compare` compares, and checks their comparability."""
 
 from __future__ import annotations
 
@@ -83,6 +83,6 @@ def _check_equal(one: Run, other: Run) -> None:
         {name: facts.sha256 for name, facts in run.scoring.provenance.manifests.items()}
         for run in (one, other)
     )
-    for name in {**digests, **others}:  # a scoring of features alone has none
+    for name in {**digests, **others}:  # empty if only features were scored
         if digests.get(name) != others.get(name):
             raise UserError(f"--results: {name} is another set in {other.path} than in {one.path}")

@@ -82,7 +82,7 @@ def check_replaceable(out: Path, output: Output = SCORING) -> None:
 
 
 def _check_writable(out: Path, said: str) -> None:
-    # A trial is needed, because permissions do not show that a file system is read-only.
+    # Writing is tried, because permissions do not show that a file system is read-only.
     there = next((folder for folder in out.resolve().parents if folder.exists()), out)
     try:
         with TemporaryDirectory(prefix=f".{out.name}.trial-", dir=there):
@@ -118,7 +118,7 @@ def complete_folder(out: Path, output: Output = SCORING) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except (OSError, UserError) as error:
-        if not partial.exists():  # it became `out`, whose name could not be synced
+        if not partial.exists():  # it has become `out`, and only the sync to disk failed
             raise
         kept = partial.with_name(f"{out.name}.not-published-{os.getpid()}")
         partial.rename(kept)

@@ -1,8 +1,9 @@
 """The numbers of the paper, for comparison with the numbers measured here.
 
-Rafiee et al., Self-Supervised Anomaly Detection by Self-Distillation and Negative Sampling (ICANN
-2022), Tables 1 and 2: AUROC in % on eight OOD sets. The sets are named as in the protocol
-`icann22`. In the paper, the numbers of DTI and Rot. DTI are identical for CIFAR-100 and for SVHN.
+The paper is Rafiee et al., Self-Supervised Anomaly Detection by Self-Distillation and Negative
+Sampling (ICANN 2022). The numbers are from its Tables 1 and 2: AUROC in % on eight OOD sets, which
+are named as in the protocol `icann22`. In the paper, the methods DTI and Rot. DTI have identical
+numbers for CIFAR-100 and for SVHN.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ BASELINES: Mapping[str, Mapping[str, Row]] = {
 _WITH_IMAGENET = {
     "aux": "ImgN",
     "rot": "Rot. ImgN",
-    # The paper's text has steps of 90 degrees, its public code any angle.
+    # The paper's text rotates in steps of 90 degrees. Its public code rotates by any angle.
     "rot90x4": "Rot.360 ImgN",
     "rot-any": "Rot.360 ImgN",
     "rot-any-early": "Rot.360 ImgN",

@@ -82,7 +82,7 @@ class Provenance:
     """"A and B" -> number of images that the sets A and B share. Empty if no images are shared."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as a dict of values that can be written as JSON."""
         return dataclasses.asdict(self)
 
 
@@ -111,7 +111,7 @@ class Settings:
     ranks: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, beginning with the fields of `training`."""
+        """Return the fields as a dict of JSON values, beginning with the fields of `training`."""
         fields = dataclasses.asdict(self)
         return {**(fields.pop("training") or {}), **fields}
 
@@ -121,8 +121,8 @@ class Scoring:
     """All numbers of one scoring, and what they were computed from."""
 
     headline: str
-    """Key of the network of the headline. The headline is the score of this network from Eq. 6,
-    which tables and report show first."""
+    """Key of the headline's network. The headline is the main result: the AUROC of this network
+    with the score of Eq. 6."""
     tau: float
     """Temperature tau of Eq. 6 in the paper."""
     counts: dict[str, int]
@@ -151,7 +151,7 @@ class Scoring:
 
     @property
     def headline_columns(self) -> Columns:
-        """The metrics of the headline: the headline's network scored with Eq. 6."""
+        """The metrics of the headline (its network with the score of Eq. 6), per column."""
         return self.headline_network.scores[HEADLINE]
 
     @property
@@ -160,7 +160,7 @@ class Scoring:
         return [name for name in self.counts if name not in (BANK, TEST)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of results.json."""
+        """Return the content of results.json as a dict of values that can be written as JSON."""
         fields = dataclasses.asdict(self)
         probes = {name: value for name, value in fields["probes"].items() if value is not None}
         shortcuts = {} if self.shortcuts is None else {"shortcuts": fields["shortcuts"]}

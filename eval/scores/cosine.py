@@ -9,14 +9,14 @@ C columns of a tile of cosines, k neighbours.
     knn-K        -(the K-th largest cos(f(x), f_m))
 
 s is an increasing function of S. So s and S put images in the same order and give the same AUROC. s
-lies in [-1/tau, 1/tau]. At tau = 0.04, S can be as low as -e^25, which float16 cannot hold. The S
-of images far from the bank differ by tiny amounts, which are lost beside such numbers. `eq6`
-computes S from s.
+lies in [-1/tau, 1/tau]. At tau = 0.04, S can be as low as -e^25, which float16 cannot hold. For
+images far from the bank, S differs only by amounts that are tiny in comparison and would be lost.
+`eq6` computes S from s.
 
-All scores come from one pass over the cosines, in tiles of R x C. The test features are multiplied
-by log2(e) / tau first, so that a term of Eq. 6 is 2^x for an element x of the matrix product. The k
-largest cosines are searched only in groups of elements whose maximum is above the k-th largest
-cosine so far. The bank may be divided over the ranks.
+All scores come from one pass over the cosines, in tiles of R x C. Before the matrix product, the
+test features are multiplied by log2(e) / tau. A term of Eq. 6 is then 2^x, where x is an element of
+the product. The k largest cosines are searched only in groups of elements whose maximum is above
+the k-th largest cosine so far. The bank may be divided over the ranks.
 
 For every score, a higher value means more OOD.
 """
@@ -157,7 +157,7 @@ class _Rows:
         """Update the sums and the largest products with a tile of the bank.
 
         Args:
-            bank_tile: C unit features of the bank, [C, d], packed by `packed`.
+            bank_tile: C unit features of the bank, [C, d], as the function `packed` returns them.
             log2_weights: base-2 logarithms of the weights of these features, [C]. None means
                 weights of 1.
             steep: True if 2^x of a product may not fit into float32.
@@ -218,7 +218,7 @@ def _gathered(value: Tensor, world: World | None) -> Tensor:
     """Return the values of all ranks, in the order of the ranks. Every rank gets all values.
 
     Returns:
-        [ranks, ...], where `value` has the shape [...].
+        A tensor of shape [ranks, *value.shape].
     """
     if world is None or world.world_size == 1:
         return value[None]

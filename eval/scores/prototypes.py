@@ -81,7 +81,7 @@ def occupied(
     total = torch.zeros(centre.shape[-1], dtype=torch.float64, device=features.device)
     for logits in _logits(head, features, name):
         total += teacher_p(logits.double(), centre.double(), temp).sum(0)
-    # The margin is above the rounding of float32: if all classes are equal, none is occupied.
+    # The margin 1e-6 is larger than rounding errors, so that no class is occupied if all are equal.
     above = total / len(features) * len(total) > 1 + 1e-6
     return int(above.sum()), len(total)
 

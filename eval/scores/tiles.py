@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 SUMMED = 256
-"""Number of terms that are summed in float32. Longer sums are in float64."""
+"""Number of terms in a float32 sum. Longer sums add such sums in float64."""
 GROUP = 32
 """Number of elements in a group. The maximum of each group is computed before its elements are
 looked at."""
@@ -57,8 +57,8 @@ def keep_memory() -> None:
 def log2_sum(tile: Tensor, steep: bool) -> Tensor:
     """Return log2 of the sum of 2^x over each row of a tile.
 
-    `torch.logsumexp` in float32 would round to 2e-6 near 25. The scores of different images can
-    differ by less than that if the network is untrained, so they would become ties.
+    `torch.logsumexp` in float32 would round results near 25 to multiples of 2e-6. Images of an
+    untrained network can have scores that differ by less, and these scores would become equal.
 
     Args:
         tile: float32 [R, C]. It is overwritten.
@@ -94,11 +94,11 @@ class Largest:
             self._found.append(tile)
             self.sort_out()
             return
-        # Few groups have a maximum above the limit. Elements above it in these groups are kept.
+        # Few groups have a maximum above the limit. In these groups, elements above it are kept.
         row, group = (grouped.amax(1) > self._limit).nonzero(as_tuple=True)
         members = grouped[row, :, group]  # [groups, GROUP]
         which, member = (members > self._limit[row]).nonzero(as_tuple=True)
-        row, larger = row[which], members[which, member]  # rows ascend
+        row, larger = row[which], members[which, member]  # `row` is in ascending order
         counts = row.bincount(minlength=len(tile))
         place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         candidates = tile.new_full((len(tile), int(counts.max())), -math.inf)

@@ -25,7 +25,7 @@ from shards.terminal.mistakes import did_you_mean
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One feature file. It is one row of the tables, and implements `Features` of networks.py."""
+    """A feature file, which is one row of the tables. Implements `Features` of networks.py."""
 
     path: Path
     arrays: Mapping[str, NDArray]
@@ -45,7 +45,7 @@ class FeatureFile:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"--features {path}: is one array, expected an .npz of several")
             with file:
-                # numpy returns a member that is no array, such as a text file, as bytes.
+                # numpy returns bytes for a member that is no array, for example a text file.
                 arrays = {name: np.asarray(file[name]) for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
@@ -127,9 +127,8 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
     """Return the sets of a scoring of feature files alone: each array of the first file is a set.
 
     Raises:
-        UserError: the bank, the test set or all OOD sets are missing, the name of a set cannot be
-            the name of a file, an array is not float [N, d], or a file has a set that the first
-            file lacks.
+        UserError: the bank, the test set or all OOD sets are missing, the name of a set cannot be a
+            file name, an array is not float [N, d], or a file has a set that the first file lacks.
     """
     first, *others = files
     ood = [name for name in first.arrays if name not in (BANK, TEST)]

@@ -126,7 +126,7 @@ def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
         here, there = sets[one].manifest, sets[other].manifest
         if share_shards(here, there):
             fault = "hold the same shards"
-        # With different exclude lists, the sets may be disjoint: `leakage.py` compares images.
+        # With different exclude lists, the sets may be disjoint. `leakage.py` compares the images.
         elif share_source(here, there) and here.exclude_sha256 == there.exclude_sha256:
             fault = "were built from the same source and labels"
         else:
