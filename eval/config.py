@@ -177,7 +177,7 @@ class ScoreConfig(CommonConfig, _Request):
     """
 
     def chosen(self) -> SetsConfig | FeaturesConfig | ImagesConfig:
-        """Check the options and return the configuration of the scoring that they ask for.
+        """Check the options, and return the configuration of the scoring that the options ask for.
 
         Raises:
             UserError: an option is out of range, or two options cannot be combined. The message

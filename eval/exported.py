@@ -70,8 +70,8 @@ class Header:
     background: str = WHITE
     """Colour that is put behind transparent images, as #rrggbb."""
     intensity: tuple[float, float] | None = None
-    """Range of values that is mapped to 0 and 255 in images of more than 8 bits that do not state a
-    range. None if the header states no range."""
+    """Two pixel values that are mapped to 0 and 255, for images of more than 8 bits whose file
+    states no range of values. None if the export had no such values."""
 
     def to_metadata(self) -> dict[str, str]:
         """Return the header as the `metadata_props` of a model: field -> value as JSON."""

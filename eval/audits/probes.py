@@ -1,7 +1,7 @@
 """Probes of features: how well they tell classes apart.
 
-Legend: M bank features (in-distribution training), N test features, d feature width. Only these
-probes use labels. No score uses them.
+Legend: M bank features (in-distribution training), N test features, d feature width. The k-NN
+accuracy and the linear probe use labels. No score uses labels.
 
     k-NN accuracy    accuracy of a weighted vote of the k nearest bank features: the test image gets
                      the class with the largest sum of exp(cos / T), as in DINO's evaluation

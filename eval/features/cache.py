@@ -29,7 +29,7 @@ class FeatureCache:
     """A folder of stored features. Without a folder, features are computed each time."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Use `folder` for the files. It is made when the first features are stored.
+        """Store features in `folder`, which is made when the first features are stored.
 
         If `folder` is None, nothing is stored.
         """

@@ -30,12 +30,12 @@ def check_features(name: str, features: Tensor) -> None:
 
 
 def fault_of(name: str, features: Tensor, first_id: int = 0) -> str | None:
-    """Return a text that says what is wrong with the features. None if nothing is.
+    """Return a text that describes the fault of the features. None if they have no fault.
 
     Args:
         name: name of the set, for the text.
         features: [N, d].
-        first_id: id of the first feature. The following features have the following ids.
+        first_id: id of the first feature. The ids of the other features count up from there.
     """
     at_least_float32 = torch.promote_types(features.dtype, torch.float32)
     # A norm is NaN or Inf if its row has one.

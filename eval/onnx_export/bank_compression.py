@@ -4,10 +4,10 @@
     compressed   s(x) = -log(sum_j  w_j  exp(cos(f(x), c_j) / tau))
 
 c_j is the direction of the mean of cluster j. w_j is the share of the bank's features that are in
-cluster j. The mean of exponentials is not the exponential of the mean, so the compression shifts
-all scores by about the same amount. Decisions stay valid, because the calibration scores are
-computed with the compressed bank too. The remaining cost is a lower AUROC. `detector_file.py`
-measures how much AUROC drops.
+cluster j. The mean of exponentials is not the exponential of the mean. The compression therefore
+shifts all scores, by about the same amount. Decisions stay valid, because the calibration scores
+are computed with the compressed bank too. But AUROC may drop a little. `detector_file.py` measures
+how much AUROC drops.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 
 TOLERANCE = 1e-4
-"""Largest allowed difference between the score from torch and DALI and the score from onnxruntime.
+"""Largest allowed difference between the scores of torch with DALI and the scores of onnxruntime.
 """
 MOST_BYTES = 2**31 - 2**26
 """Largest size in bytes of the weights and the bank together: the limit of protobuf, minus room for

@@ -1,8 +1,8 @@
 """The network from pixels to scores, and its ONNX graph.
 
 The network repeats the steps of the evaluation pipeline, the teacher and `eval/scores/cosine.py`.
-It resizes the image with the same rounding, normalises it, computes the feature, and then Eq. 6 in
-log form.
+It resizes the image with the same rounding, and normalises the pixels. It then computes the
+feature, and from the feature Eq. 6 in log form.
 Legend: B images of side H with C channels, G side of a view, N centres of the bank, d feature
 width.
 """
@@ -91,7 +91,7 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
 
     Args:
         network: the network.
-        rule: rule with the size and the channels of the images.
+        rule: conversion rule of the images. It gives their size and number of channels.
     """
     example = torch.zeros(EXAMPLES, rule.size_px, rule.size_px, rule.channels, dtype=torch.uint8)
     program = torch.onnx.export(
