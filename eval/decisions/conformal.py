@@ -63,13 +63,9 @@ class Calibration:
         Raises:
             UserError: see `check_fpr`.
         """
-        self.check_fpr(fpr)
         count = len(self.scores)
+        check_fpr(fpr, count)
         return float(self.scores[count - _allowed(fpr, count)])
-
-    def check_fpr(self, fpr: float) -> None:
-        """Refuse a false-positive rate for which n is too small. See the function `check_fpr`."""
-        check_fpr(fpr, len(self.scores))
 
 
 def check_fpr(fpr: float, count: int) -> None:

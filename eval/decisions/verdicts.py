@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.decisions.conformal import Calibration, rate_of_one_set
+from eval.decisions.conformal import Calibration, check_fpr, rate_of_one_set
 from eval.decisions.images import Read, read_chunks
 from shards.errors import UserError, few, printable
 from shards.pixels.target import Target
@@ -62,7 +62,7 @@ def judge(
         UserError: the calibration set is too small for `fpr`, scores are not finite (the message
             names the images), or no image can be read.
     """
-    calibration.check_fpr(fpr)
+    check_fpr(fpr, len(calibration.scores))
     scores = np.full(len(reads), np.nan)
     errors: dict[int, str] = {}
     for chunk in read_chunks(reads, rule):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.audits.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
-from eval.decisions.conformal import Calibration
+from eval.decisions.conformal import Calibration, check_fpr
 from eval.detector import Detector
 from eval.exported import FORMAT_VERSION, Header, Model
 from eval.intervals import Interval
@@ -47,7 +47,7 @@ def write_detector_file(config: ExportConfig) -> None:
     centres = config.centres()
     _warn_of_sizes(config)
     detector = Detector.of(config.detector)
-    detector.calibration.check_fpr(config.fpr)
+    check_fpr(config.fpr, len(detector.calibration_scores))
     overlap = _overlap(config, detector)
 
     bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)

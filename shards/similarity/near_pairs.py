@@ -8,7 +8,7 @@ same groups as all pairs do, and it contains the closest pair of each image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,12 +39,7 @@ class Matches:
 
     def take(self, order: np.ndarray) -> Matches:
         """Return the pairs at the places `order`."""
-        return Matches(
-            self.images[order],
-            self.exact[order],
-            self.hash_bits[order],
-            self.pixel_levels[order],
-        )
+        return Matches(*(getattr(self, field.name)[order] for field in fields(self)))
 
     def groups(self) -> np.ndarray:
         """Return the number of each pair's group, in the order of first appearance: int64 [M].
@@ -67,12 +62,8 @@ class Matches:
     @staticmethod
     def joined(parts: Sequence[Matches]) -> Matches:
         """The pairs of all parts, of which there is at least one."""
-        return Matches(
-            np.concatenate([part.images for part in parts]),
-            np.concatenate([part.exact for part in parts]),
-            np.concatenate([part.hash_bits for part in parts]),
-            np.concatenate([part.pixel_levels for part in parts]),
-        )
+        names = [field.name for field in fields(Matches)]
+        return Matches(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
 class NearPairs:

@@ -96,7 +96,7 @@ def test_a_rate_that_cannot_be_promised_names_the_number_of_images(count) -> Non
 @pytest.mark.parametrize("fpr", [0.0, 1.0, -0.1, float("nan")])
 def test_a_rate_out_of_range(fpr) -> None:
     with pytest.raises(UserError, match="^--fpr is .*between 0 and 1"):
-        Calibration(np.arange(9)).check_fpr(fpr)
+        Calibration(np.arange(9)).threshold(fpr)
 
 
 @pytest.mark.parametrize(
