@@ -9,32 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from eval.audits.headline_probes import Probes, probes
 from eval.sets.opening import BANK, TEST, EvalSets
-from shards.build import build
-from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set
+from tests.support.small_sets import SIDE_PX, folder_set
 
 COUNTS = {BANK: 24, TEST: 12}
-SIDE_PX = 4
 
 
 def labelled_set(folder: Path, name: str, classes: tuple[str, ...]) -> ShardSet:
     """A set whose images are half of one class and half of the other."""
-    rng = np.random.default_rng(0)
-    for number in range(COUNTS[name]):
-        path = folder / f"{name}-source" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)).save(path)
-    source = folder / f"{name}-source"
-    out = folder / name
-    build(
-        BuildRequest(source="class-folders", src=source, size_px=SIDE_PX, out=out, classes=classes)
-    )
-    return ShardSet.open(out)
+    return ShardSet.open(folder_set(folder / name, COUNTS[name], seed=0, classes=classes))
 
 
 def found(bank: ShardSet, test: ShardSet) -> tuple[Probes, list[str]]:

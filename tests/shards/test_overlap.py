@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from shards.build import build
-from shards.building.build_plan import BuildRequest
 from shards.errors import UserError, printable
 from shards.overlap import main
 from shards.reader import ShardSet
@@ -27,6 +25,7 @@ from shards.similarity import near_duplicates, near_pairs
 from shards.similarity.near_duplicates import Limits, close_hashes
 from shards.similarity.overlaps import Group, exclusions, find_overlaps
 from tests.support.commands import run_command
+from tests.support.image_sets import build_npy_set
 from tests.support.shard_cases import assert_user_error, random_images
 
 U64 = st.integers(0, 2**64 - 1)
@@ -34,17 +33,7 @@ U64 = st.integers(0, 2**64 - 1)
 
 def make_set(out: Path, images: np.ndarray, **fields: object) -> Path:
     """Build a set of images, uint8 [N,S,S,C]; the name of each image is its number."""
-    np.save(out.with_suffix(".npy"), images)
-    request = BuildRequest(
-        source="npy",
-        src=out.with_suffix(".npy"),
-        size_px=images.shape[1],
-        out=out,
-        channels=images.shape[3],
-        shard_samples=20,
-    )
-    build(BuildRequest(**{**vars(request), **fields}))  # type: ignore[arg-type]
-    return out
+    return build_npy_set(out.parent, out.name, images, **{"shard_samples": 20, **fields})
 
 
 def crops(count: int) -> list[Image.Image]:

@@ -126,11 +126,6 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def screenshot(self) -> bytes:
-        """The whole page as PNG."""
-        answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(answer["data"])
-
     def pdf(self) -> bytes:
         """The page as it is printed, on A4."""
         answer = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)

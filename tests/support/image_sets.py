@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -17,25 +16,19 @@ def build_npy_set(
     folder: Path,
     name: str,
     pixels: np.ndarray,
-    shard_samples: int = 50,
-    encoding: Literal["raw", "png", "jpg"] = "raw",
+    /,
+    **fields: object,
 ) -> Path:
-    """Build a shard set of `pixels` (uint8 [N, H, W] or [N, H, W, 3]) at their own size."""
+    """Build a shard set of `pixels` (uint8 [N, H, W] or [N, H, W, C]) at their own size.
+
+    `fields` are those of `BuildRequest`; by default a shard has 50 samples.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"{name}.npy"
     np.save(source, pixels)
     out = folder / name
-    build(
-        BuildRequest(
-            source="npy",
-            src=source,
-            split="train",
-            out=out,
-            size_px=pixels.shape[1],
-            shard_samples=shard_samples,
-            encoding=encoding,
-        )
-    )
+    request = BuildRequest("npy", source, pixels.shape[1], out, shard_samples=50)
+    build(BuildRequest(**{**vars(request), **fields}))  # type: ignore[arg-type]
     return out
 
 

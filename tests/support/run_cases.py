@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dali_pipes.batch import ViewSpec
 from eval.detector import Detector
-from shards.reader import ShardSet
 from tests.support.image_sets import build_npy_set, smooth_images
-from train.checkpoint import Snapshot
-from train.config import HeadConfig, ModelConfig, RunConfig
-from train.state import TrainState
+from tests.support.small_sets import write_trained_run
+from train.config import ModelConfig
 
 SIZE_PX, VIEW_PX = 14, 32
 
@@ -54,18 +51,10 @@ def write_run_case(folder: Path, channels: int, calibrated_on: int = 39) -> RunC
 
 def write_run(run: Path, train: Path, view_px: int) -> None:
     """Write a checkpoint of a network that differs from its start."""
-    config = RunConfig(
-        in_dist=train,
-        out=run,
+    write_trained_run(
+        run,
+        train,
+        noise=0.1,
         views=ViewSpec(global_px=view_px, local_px=view_px // 2),
         model=ModelConfig(patch_px=8, width=32, depth=2, heads=2),
-        head=HeadConfig(prototypes=8, hidden=8, bottleneck=4),
     )
-    state = TrainState.start(config, torch.device("cpu"))
-    state.step = 3
-    generator = torch.Generator().manual_seed(1)
-    for parameter in state.teacher.parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    with ShardSet.open(train) as shards:
-        manifests = {"in-dist": shards.manifest.sha256}
-    Snapshot.of(state, {"manifests": manifests}, config).write(config)

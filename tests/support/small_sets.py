@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def npy_set(out: Path, count: int, seed: int, channels: int = 3, **options) -> P
     return out
 
 
-def folder_set(out: Path, count: int, seed: int, labels: tuple[int, ...] = ()) -> Path:
+def folder_set(out: Path, count: int, seed: int, **options) -> Path:
     """A labelled set of image files with names, classes `boat` and `tree`."""
     rng = np.random.default_rng(seed)
     source = out.parent / f"{out.name}-source"
@@ -46,7 +47,7 @@ def folder_set(out: Path, count: int, seed: int, labels: tuple[int, ...] = ()) -
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(1, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)).save(path)
     request = {**npy_request(source, out), "source": "class-folders"}
-    build(BuildRequest(**request, labels=labels, protocol="p"))
+    build(BuildRequest(**request, protocol="p", **options))
     return out
 
 
@@ -59,8 +60,10 @@ def write_sets(root: Path) -> Path:
     return root
 
 
-def write_run(directory: Path, train: Path, change: Callable[[torch.nn.Module], None]) -> Path:
-    """A run of three steps, so to say; `change` is done to its teacher."""
+def write_run(
+    directory: Path, train: Path, change: Callable[[torch.nn.Module], None], **fields: Any
+) -> Path:
+    """A run of three steps, so to say; `change` is done to its teacher, `fields` to its options."""
     config = RunConfig(
         in_dist=Path("train"),
         out=directory,
@@ -70,6 +73,7 @@ def write_run(directory: Path, train: Path, change: Callable[[torch.nn.Module], 
         model=ModelConfig(patch_px=4, width=12, depth=1, heads=2),
         head=HeadConfig(prototypes=8, hidden=8, bottleneck=4),
     )
+    config = replace(config, **fields)
     state = TrainState.start(config, CPU)
     state.step = 3
     change(state.teacher)
@@ -79,15 +83,15 @@ def write_run(directory: Path, train: Path, change: Callable[[torch.nn.Module], 
     return directory
 
 
-def write_trained_run(directory: Path, train: Path) -> Path:
+def write_trained_run(directory: Path, train: Path, noise: float = 0.3, **fields: Any) -> Path:
     """A run whose teacher differs from its initial weights."""
     generator = torch.Generator().manual_seed(1)
 
     def change(teacher):
         for parameter in teacher.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
 
-    return write_run(directory, train, change)
+    return write_run(directory, train, change, **fields)
 
 
 def score_command(
