@@ -144,20 +144,6 @@ def test_an_output_folder_of_someone_else_is_refused_before_any_work(sets, tmp_p
         main(score_command(tmp_path / "no-such-run", sets, sets))
 
 
-def test_a_set_that_the_run_was_trained_on_is_not_scored(run, sets, tmp_path):
-    arguments = score_command(run, sets, tmp_path / "out")
-    swapped = [
-        argument.replace(str(sets / "train"), "BANK").replace(
-            str(sets / "test"), str(sets / "train")
-        )
-        for argument in arguments
-    ]
-    swapped = [argument.replace("BANK", str(sets / "test")) for argument in swapped]
-    with pytest.raises(UserError, match="in-dist-test: .*train is the set that the run was"):
-        main(swapped)
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_set_that_the_run_was_trained_on_is_recorded_if_allowed(run, sets, tmp_path):
     shutil.copytree(sets / "train", tmp_path / "copy")
     arguments = score_command(run, sets, tmp_path / "out", ood=("ood-a", tmp_path / "copy"))

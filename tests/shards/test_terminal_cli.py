@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 import tyro
@@ -76,31 +75,3 @@ def test_other_paths_and_empty_texts_are_as_they_were() -> None:
         found = parse(Options, [dot, "--src", dot, "--out", dot, "--text", "", "--log-dir", dot])
         assert found == Options(dot, Path("."), (Path("."),), (), Path("."), "")
         assert type(found.out) is type(Path("."))
-
-
-COMMANDS = {
-    "shards.build": ["--source", "npy", "--size-px", "4", "--src", "", "--out", "x"],
-    "shards.sets": ["--protocol", "icann22", "--src", ""],
-    "shards.info": [""],
-    "shards.verify": [""],
-    "shards.overlap": ["a", ""],
-    "eval.exported": ["x.onnx", "", "--out", "x"],
-}
-
-
-@pytest.mark.parametrize("module", COMMANDS)
-def test_commands_refuse_it(module: str) -> None:
-    command: Any = importlib.import_module(module)
-    with pytest.raises(UserError, match="is an empty path"):
-        command.main(COMMANDS[module])
-
-
-def test_training_and_scoring_refuse_it() -> None:
-    from eval.config import ScoreConfig
-    from train.recipes import parse_run
-
-    with pytest.raises(UserError, match="^--in-dist is an empty path"):
-        parse_run(["demo-cpu", "--in-dist", "", "--out", "x"])
-    for option in ("--in-dist-train", "--images", "--ood", "--cache"):
-        with pytest.raises(UserError, match=f"^{option} is an empty path"):
-            parse(ScoreConfig, ["run", "--out", "x", option, ""])
