@@ -1,4 +1,4 @@
-"""Zips and LMDBs as `Files`, and `open_files`, which opens a folder or an archive of any kind."""
+"""Zips and LMDBs as `Files`, and `open_files`, which opens a folder or any kind of archive."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def open_files(path: Path, *, by_name: bool = False) -> Files:
-    """Open the files in a folder, an LMDB's folder, a tar (also compressed, also of tars) or a zip.
+    """Open a folder, an LMDB's folder, a tar or a zip to read the files in it.
+
+    A tar may be compressed, and may contain other tars.
 
     Args:
         path: The folder or archive.
-        by_name: True if images are recognised by their names alone: see `Files`.
+        by_name: True if only the names decide which files are images. False if the content of a
+            file may decide too.
 
     Raises:
-        UserError: It is missing, damaged, or of another kind.
+        UserError: The path is missing, is damaged, or is not a folder or archive of these kinds.
     """
     files = _open(path)
     files.by_name = by_name
@@ -54,7 +57,7 @@ class ZipFiles(Files):
     """The regular files of a zip."""
 
     def __init__(self, path: Path) -> None:
-        """Read the directory of the zip.
+        """Read the zip's table of contents.
 
         Raises:
             UserError: The zip is damaged, cut short or encrypted.
@@ -83,11 +86,17 @@ class ZipFiles(Files):
         self._infos = [info for _, info in found]
 
     def size(self, index: int) -> int:
-        """Return the size that the zip states, bytes; `zipfile` never unpacks more than that."""
+        """Return the unpacked size in bytes that the zip states.
+
+        The member may be damaged, but `zipfile` never unpacks more bytes than the zip states.
+        """
         return self._infos[index].file_size
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the member, which is unpacked while it is read; `zipfile` locks between threads."""
+        """Open the member as a file that is unpacked while it is read.
+
+        Several threads may read members at the same time, because `zipfile` uses a lock.
+        """
         with self._naming(index):
             return self._zip.open(self._infos[index])
 
@@ -97,7 +106,7 @@ class ZipFiles(Files):
             return self._zip.read(self._infos[index])
 
     def place(self, index: int) -> Place:
-        """Return the place of a temporary copy of the member."""
+        """Unpack the member into a temporary file, and return its place there."""
         with self._naming(index):
             return super().place(index)
 
@@ -107,7 +116,10 @@ class ZipFiles(Files):
 
     @contextmanager
     def _naming(self, index: int) -> Iterator[None]:
-        """Raise errors about a damaged member in the block as `UserError` with its name."""
+        """Run the block, and turn its errors about a damaged member into `UserError`.
+
+        The message names the zip and the member.
+        """
         try:
             yield
         except (
@@ -122,10 +134,10 @@ class ZipFiles(Files):
 
 
 class LmdbFiles(Files):
-    """The values of an LMDB by their keys; all values are taken for images."""
+    """The values of an LMDB. Keys are the names, and every value is read as an image."""
 
     def __init__(self, folder: Path) -> None:
-        """List the keys.
+        """List all keys of the database.
 
         Raises:
             UserError: The package `lmdb` is not installed, or the database is damaged or cut short.
@@ -137,10 +149,10 @@ class LmdbFiles(Files):
         super().__init__(path, [os.fsdecode(key) for key in self._keys])
 
     def images(self) -> list[int]:
-        """Return the numbers of all entries, because keys have no extensions.
+        """Return the numbers of all entries. All are images, because keys have no extensions.
 
         Raises:
-            UserError: There is no entry.
+            UserError: The database has no entry.
         """
         if not self.names:
             raise UserError(f"{self.path}: no entries")
@@ -148,30 +160,30 @@ class LmdbFiles(Files):
 
     @property
     def no_images(self) -> dict[int, str]:
-        """Empty, because all values are taken for images."""
+        """Always empty, because every value is read as an image."""
         return {}
 
     def size(self, index: int) -> int:
-        """Return the size of the value, bytes."""
+        """Return the size of the value in bytes."""
         with _reading(self._environment, self.path, buffers=True) as transaction:
             return len(transaction.get(self._keys[index], b""))
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the value of the key as a file."""
+        """Return the value of the key as an open file."""
         return io.BytesIO(self.content(index))
 
     def content(self, index: int) -> bytes:
         """Return the value of the key."""
         with _reading(self._environment, self.path) as transaction:
             value = transaction.get(self._keys[index])
-        if value is None:  # The key is listed but not found, so pages contradict each other.
+        if value is None:  # The key was listed, but is not found: the database is damaged.
             raise UserError(f"{self.path}: damaged at key {self.names[index]!r}")
         return value
 
 
 @contextmanager
 def _reading(environment: Any, path: Path, **options: Any) -> Iterator[Any]:
-    """Open a transaction; errors in the block become a `UserError` with the path."""
+    """Open a read transaction. LMDB's errors in the block become `UserError` with the path."""
     import lmdb
 
     try:
@@ -182,7 +194,7 @@ def _reading(environment: Any, path: Path, **options: Any) -> Iterator[Any]:
 
 
 _environments: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-"""Path -> open database, because a process may open an LMDB only once."""
+"""The open databases: path -> database. A process may open the same LMDB only once."""
 
 
 def _environment(path: Path) -> Any:
@@ -198,7 +210,7 @@ def _environment(path: Path) -> Any:
             needed_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         except lmdb.Error as error:
             raise UserError(f"{path}: not an LMDB, or damaged: {error}") from error
-        # To read a mapped page beyond the end of the file would kill the process.
+        # Reading a mapped page beyond the end of the file would kill the process.
         if path.stat().st_size < needed_bytes:
             raise UserError(
                 f"{path}: cut short, {path.stat().st_size} bytes, expected {needed_bytes}"

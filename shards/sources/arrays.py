@@ -1,4 +1,4 @@
-"""The source of images in one array of pixels."""
+"""The source for images that are the rows of one array of pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shards.sources.rows import FileRows
 
 
 class Images:
-    """Images in one array, which is in memory or in a file."""
+    """A source whose images are the rows of one array. The array is in memory or in a file."""
 
     passed_over: Mapping[str, int] = MappingProxyType({})
-    """Always empty, because all rows of an array are images."""
+    """The number of entries that are not images, per reason. Empty, because all rows are images."""
 
     def __init__(
         self,
@@ -26,18 +26,19 @@ class Images:
         classes: Sequence[str] = (),
         names: Sequence[str] | None = None,
     ) -> None:
-        """Take the rows of `images` as the images.
+        """Make a source from the rows of `images`.
 
         Args:
-            paths: The files that were read.
-            images: uint8 [N,H,W,1] or [N,H,W,3]; an array may have any strides.
-            labels: The label of each row, if any: integers [N].
-            classes: The name of each label; by default its number.
-            names: The name of each row; by default its number.
+            paths: The files that hold the images and labels.
+            images: The pixels of all images: uint8 [N,H,W,1] or [N,H,W,3]. An array may have any
+                strides.
+            labels: The label of each row: integers [N]. None if the images are unlabelled.
+            classes: The class name of each label. By default, the name is the label as text.
+            names: The name of each row. By default, the name is the row number.
 
         Raises:
-            UserError: `images` is empty or of another type or shape, the number of labels or names
-                is wrong, or a label has no class.
+            UserError: `images` is empty, or has another dtype or shape. Or the number of labels or
+                names is not N. Or a label has no class.
         """
         self.paths = tuple(paths)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
@@ -73,24 +74,25 @@ class Images:
         return len(self._images)
 
     def name(self, index: int) -> str:
-        """Return the name of row `index`, or its number."""
+        """Return the name of row `index`, or the row number if rows have no names."""
         return str(index) if self._names is None else self._names[index]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The height, width and channels of every image."""
+        """The shape [H,W,C] that every image has."""
         return tuple(self._images.shape[1:])
 
     def read(self, index: int) -> np.ndarray:
-        """Return the pixels of row `index`: uint8 [H,W,C]."""
+        """Return the pixels of row `index` as uint8 [H,W,C]."""
         return self._images[index]
 
     def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
-        """Read many rows, much faster than one by one.
+        """Read many rows in one call, which is much faster than a call of `read` per row.
 
         Args:
-            indexes: The numbers of the rows: int64 [n].
-            out: Receives their pixels: uint8 [n,H*W*C], whose rows are contiguous.
+            indexes: The row numbers: int64 [n].
+            out: The array that receives the pixels: uint8 [n,H*W*C]. Each of its rows must be
+                contiguous in memory.
         """
         if isinstance(self._images, FileRows):
             self._images.read_into(indexes, out)

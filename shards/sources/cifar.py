@@ -1,11 +1,14 @@
-"""CIFAR-10 and CIFAR-100, the "python version": the archive as published, or unpacked.
+"""The "python version" of CIFAR-10 and CIFAR-100: the published archive, or its unpacked folder.
 
     cifar-10-python.tar.gz     cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta}
     cifar-100-python.tar.gz    cifar-100-python/{train,test,meta}
 
-Each file is a pickled dictionary of Python 2. It has `data`, uint8 [N,3072], whose rows are a red,
-a green and a blue plane of 32 x 32; `labels`, or `fine_labels` and `coarse_labels`; and
-`filenames`. Because a pickle can run any code, only plain values and arrays of bytes are read.
+Each file is a dictionary that Python 2 pickled. Its fields are:
+- `data`, uint8 [N,3072]: each row is a red, a green and a blue plane of 32 x 32 px.
+- `labels` in CIFAR-10; `fine_labels` and `coarse_labels` in CIFAR-100.
+- `filenames`.
+
+A pickle can run any code, so only plain values and arrays of bytes are unpickled.
 """
 
 from __future__ import annotations
@@ -28,16 +31,16 @@ SIDE_PX = 32
 
 @dataclass(frozen=True)
 class Kind:
-    """The names of files and fields in one of the archives."""
+    """The names of the files and fields to read for one data set and one kind of labels."""
 
     batches: Mapping[str, tuple[str, ...]]
-    """Split -> its files, in the order of their rows."""
+    """The files of each split, in the order of the images: split -> file names."""
     meta: str
-    """The file with the names of the classes."""
+    """The name of the file that holds the class names."""
     labels: str
-    """The field of the labels."""
+    """The name of the field that holds the labels."""
     label_names: str
-    """The field of the names of the classes."""
+    """The name of the field that holds the class names."""
 
 
 _CIFAR100_BATCHES = {"train": ("train",), "test": ("test",)}
@@ -52,15 +55,18 @@ CIFAR100_COARSE = Kind(_CIFAR100_BATCHES, "meta", "coarse_labels", "coarse_label
 
 
 def open_cifar(path: Path, split: str, kind: Kind) -> Images:
-    """Read the images of one split into memory (154 MB for 50,000), named as in `filenames`.
+    """Read the images of one split into memory.
+
+    50,000 images take 154 MB. The names of the images are those in the field `filenames`.
 
     Args:
         path: The archive, or the folder to which it unpacks.
         split: "train" or "test".
-        kind: The data set, and the kind of its labels.
+        kind: The names of the data set's files and fields. They also select fine or coarse labels.
 
     Raises:
-        UserError: A file is missing or damaged, or holds other than plain values and byte arrays.
+        UserError: A file is missing or damaged, or contains anything except plain values and arrays
+            of bytes.
     """
     files = open_files(path)
     images, labels, names, paths = [], [], [], []
@@ -91,7 +97,7 @@ def _list(content: dict[str, Any], field: str, kind: type, label: str) -> list[A
 
 
 def _unpickle(data: bytes, label: str) -> dict[str, Any]:
-    """Return the dictionary in a pickle, with its keys as text."""
+    """Return the dictionary in a pickle. Its keys, and the bytes in its lists, become text."""
     try:
         content = _PlainUnpickler(io.BytesIO(data), label).load()
     except UserError:
@@ -105,7 +111,10 @@ def _unpickle(data: bytes, label: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> Any:
-    """Return bytes as text: in pickles that Python 3 wrote again, the texts may be bytes."""
+    """Return bytes as text, and any other value unchanged.
+
+    If Python 3 has written a pickle of CIFAR anew, texts may be stored in it as bytes.
+    """
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
@@ -114,7 +123,10 @@ def _texts(value: Any) -> Any:
 
 
 class _Array:
-    """An array in a pickle. NumPy's own unpickling is not used, because it trusts its input."""
+    """An array of bytes in a pickle.
+
+    It replaces NumPy's own unpickling, which is unsafe because it trusts its input.
+    """
 
     values = np.empty(0, np.uint8)
 
@@ -140,7 +152,10 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Return text as bytes. In old pickle protocols, Python 3 writes bytes as a call of this."""
+    """Return text as bytes, as `codecs.encode` does.
+
+    In old pickle protocols, Python 3 writes bytes as a call of `codecs.encode`.
+    """
     return text.encode({"latin1": "latin1"}[encoding])
 
 

@@ -1,7 +1,7 @@
 """Describable Textures: `dtd-r1.0.1.tar.gz`, or the folder `dtd` to which it unpacks.
 
 dtd/images/<class>/<class>_0001.jpg
-dtd/labels/{train,val,test}{1..10}.txt     lines are <class>/<class>_0001.jpg
+dtd/labels/{train,val,test}{1..10}.txt     each line is <class>/<class>_0001.jpg
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ SPLITS = ("all", *(f"{part}{i}" for i in range(1, 11) for part in ("train", "val
 
 
 def open_dtd(path: Path, split: str) -> ImageFiles:
-    """Open the images of one split; labels number the sorted names of all classes.
+    """Open the images of one split. Labels number the class names in sorted order.
 
     Args:
         path: The archive, or the folder to which it unpacks.
-        split: "all", or "train1", "val1", "test1" for the first of the ten divisions, and so on.
+        split: "all", or a part of one of the ten divisions of the images, such as "train1", "val1"
+            or "test1" of the first division.
 
     Raises:
-        UserError: There is no image, or an image that the split lists is missing.
+        UserError: There is no image, or an image in the list of the split is missing.
     """
     files = open_files(path, by_name=True)
     parts = {i: files.names[i].split("/")[-3:] for i in files.images()}

@@ -1,8 +1,8 @@
-"""The files of a folder or an archive: named byte strings in a fixed order.
+"""`Files`, the interface to the files of a folder or an archive, and `FolderFiles` for folders.
 
-They are sorted by the bytes of their names, then by position. So an archive and the folder to which
-it unpacks give the same order. A name is the path in the archive or below the folder, with "/".
-Nothing is ever written to a path that an archive gives.
+A file has a name, which is its path in the folder or archive, with "/". Files are sorted by the
+bytes of their names, and files of the same name by their position. So an archive and the folder to
+which it unpacks give the same order. A path from an archive is never used to write a file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from shards.sources.listing import Entry, Listing
 
 
 class Place(NamedTuple):
-    """The place of the bytes of an entry in an open file."""
+    """The part of an open file that holds the content of one entry."""
 
     file: IO[bytes]
     offset: int
@@ -42,25 +42,28 @@ class Place(NamedTuple):
 
 
 class Files(ABC):
-    """The files of a folder or an archive, which any thread reads by number."""
+    """The files of a folder or an archive, as numbered entries. Any thread may read an entry."""
 
     by_name = False
-    """True if images are recognised by their names alone, as in official files. Then entries with
-    other names, and hidden entries, are not counted."""
+    """True if only the names decide which entries are images, as in official files. In that case,
+    entries with other names and hidden entries are not counted in `passed_over`."""
 
     def __init__(self, path: Path, names: list[str], listing: Listing | None = None) -> None:
-        """Describe the folder or archive `path`, which has the sorted `names`."""
+        """Store the path of the folder or archive, and the sorted names of its entries.
+
+        `listing` has the folders, and the counts of files that are not in `names`.
+        """
         self.path = path
         self.names = names
         listing = listing or Listing()
         self.lost = listing.lost
-        """Entries that are not in `names`: reason -> count."""
+        """The number of files and links that were left out of `names`: reason -> count."""
         self.folders = listing.folders
-        """The paths of the listed folders."""
+        """The paths of all visible folders in the folder or archive."""
 
     @abstractmethod
     def size(self, index: int) -> int:
-        """Return the size of entry `index`, bytes.
+        """Return the size of entry `index` in bytes.
 
         Raises:
             OSError: The entry cannot be read.
@@ -68,7 +71,7 @@ class Files(ABC):
 
     @abstractmethod
     def open(self, index: int) -> IO[bytes]:
-        """Open entry `index` as a file, which the caller closes.
+        """Open entry `index` as a file. The caller must close the file.
 
         Raises:
             UserError: The archive is damaged at this entry.
@@ -77,7 +80,7 @@ class Files(ABC):
 
     @abstractmethod
     def content(self, index: int) -> bytes:
-        """Return the content of entry `index` of any size; only `read` and `read_image` call this.
+        """Return the content of entry `index`. Only `read` and `read_image` limit its size.
 
         Raises:
             UserError: The archive is damaged at this entry.
@@ -88,7 +91,8 @@ class Files(ABC):
         """Return the content of entry `index`.
 
         Raises:
-            UserError: The entry has more than `max_bytes`, or the archive is damaged there.
+            UserError: The entry is larger than `max_bytes`, or the archive is damaged at this
+                entry.
             OSError: The entry cannot be read.
         """
         if (size := self.size(index)) > max_bytes:
@@ -98,7 +102,7 @@ class Files(ABC):
         return self.content(index)
 
     def read_image(self, index: int) -> bytes:
-        """Return the content of entry `index`, an encoded image.
+        """Return the encoded image that is entry `index`.
 
         Raises:
             BadImage: The image is too large.
@@ -109,10 +113,12 @@ class Files(ABC):
         return self.content(index)
 
     def place(self, index: int) -> Place:
-        """Return a place where parts of the content can be read; by default in a temporary copy.
+        """Return an open file, and the part of it that is the content of entry `index`.
+
+        By default, the file is a temporary copy of the content.
 
         Raises:
-            UserError: There is no room for a copy, or the archive is damaged at this entry.
+            UserError: There is no room for the copy, or the archive is damaged at this entry.
             OSError: The entry cannot be read.
         """
         copy = tempfile.TemporaryFile()
@@ -125,14 +131,15 @@ class Files(ABC):
         return Place(copy, 0, self.size(index))
 
     def path_of(self, index: int) -> Path:
-        """Return the regular file that holds entry `index`."""
+        """Return the path of the file on disk that holds entry `index`, such as the archive."""
         return self.path
 
     @functools.cached_property
     def no_images(self) -> dict[int, str]:
-        """Entries that are not images: number -> reason.
+        """The entries that are not images: number of the entry -> reason.
 
-        Entries without the name of an image are opened to look at their content.
+        If `by_name` is False, an entry that is not named like an image is opened, and its first
+        bytes decide.
         """
         if self.by_name:
             return {i: "" for i, name in enumerate(self.names) if not is_named_image(name)}
@@ -148,7 +155,7 @@ class Files(ABC):
 
     @property
     def passed_over(self) -> dict[str, int]:
-        """Entries that were not taken for images: reason -> count, sorted by reason."""
+        """The number of entries that are not used as images: reason -> count, sorted by reason."""
         counts = Counter(self.lost)
         if self.by_name:
             del counts[HIDDEN]
@@ -158,14 +165,14 @@ class Files(ABC):
 
     @property
     def left_out(self) -> str:
-        """The end of a message about missing images: "; passed over: hidden: 3", or ""."""
+        """The end of a message: "; passed over: hidden: 3", or "" if no entry is passed over."""
         return f"; passed over: {told(self.passed_over)}" if self.passed_over else ""
 
     def images(self) -> list[int]:
         """Return the numbers of the entries that are images.
 
         Raises:
-            UserError: There is no image.
+            UserError: No entry is an image.
         """
         found = [i for i in range(len(self.names)) if i not in self.no_images]
         if not found:
@@ -174,7 +181,10 @@ class Files(ABC):
 
     @property
     def wrapper(self) -> str:
-        """The folder, with "/", that holds all of an archive; "" if there is none."""
+        """The top folder that contains all entries of an archive, such as "images/".
+
+        The text is empty if there is no such folder, or if `path` is a folder and not an archive.
+        """
         if not self.names or self.path.is_dir():
             return ""
         folder = self.names[0].partition("/")[0] + "/"
@@ -183,7 +193,7 @@ class Files(ABC):
         return folder if is_around_all else ""
 
     def find(self, name: str) -> int:
-        """Return the number of the only entry whose path is `name`, or ends with "/" and `name`.
+        """Return the number of the only entry with the path `name` or `<any folders>/name`.
 
         Raises:
             UserError: There is no such entry, or more than one.
@@ -196,22 +206,22 @@ class Files(ABC):
         return found[0]
 
     def lines(self, name: str) -> list[str]:
-        """Return the lines that are not blank of a text file, which is found as by `find`.
+        """Return the lines, without blank lines, of the text file that `find(name)` finds.
 
         Raises:
-            UserError: The file is missing, or is not text in UTF-8.
+            UserError: The file is missing, is too large, or is not text in UTF-8.
         """
         return _lines(self.read(self.find(name), MAX_TEXT_BYTES), f"{self.path}: {name}")
 
 
 class FolderFiles(Files):
-    """The regular files below a folder, without links, pipes, devices and hidden entries."""
+    """The regular files below a folder. Links, pipes, devices and hidden entries are left out."""
 
     def __init__(self, path: Path) -> None:
-        """List the files.
+        """List all files below the folder `path`.
 
         Raises:
-            OSError: A folder cannot be listed.
+            OSError: The folder, or a folder below it, cannot be listed.
         """
         names = []
         listing = Listing()
@@ -229,11 +239,11 @@ class FolderFiles(Files):
         super().__init__(path, sorted(names, key=os.fsencode), listing)
 
     def size(self, index: int) -> int:
-        """Return the size of the file, bytes."""
+        """Return the size of the file in bytes."""
         return os.stat(self.path_of(index)).st_size
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the file itself."""
+        """Open the file on disk."""
         return open(self.path_of(index), "rb", buffering=0)
 
     def content(self, index: int) -> bytes:
@@ -242,21 +252,21 @@ class FolderFiles(Files):
             return file.read()
 
     def place(self, index: int) -> Place:
-        """Open the file; the entry is all of it."""
+        """Open the file on disk, and return the whole file as the place."""
         file = self.open(index)
         return Place(file, 0, os.fstat(file.fileno()).st_size)
 
     def path_of(self, index: int) -> Path:
-        """Return the path of the file itself."""
+        """Return the path of the file on disk."""
         return self.path / self.names[index]
 
 
 def text_lines(path: Path) -> list[str]:
-    """Return the lines that are not blank of a text file.
+    """Return the lines of a text file without blank lines.
 
     Raises:
-        UserError: The file is not text in UTF-8.
-        OSError: The file is missing.
+        UserError: The file is too large, or is not text in UTF-8.
+        OSError: The file is missing or cannot be read.
     """
     return _lines(read_text(path), str(path))
 
@@ -269,7 +279,10 @@ def _lines(data: bytes, label: str) -> list[str]:
 
 
 def no_room(what: Path | str, error: BaseException) -> UserError | None:
-    """Return the error that asks for another TMPDIR for `what` if `error` is a full disk."""
+    """Return a `UserError` that asks for another TMPDIR, or None if `error` is not a full disk.
+
+    `what` is the file or URL that was being copied.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"{what}: no room for a temporary copy in {tempfile.gettempdir()}; "
@@ -279,5 +292,5 @@ def no_room(what: Path | str, error: BaseException) -> UserError | None:
 
 
 def sorted_by_name(entries: Iterable[Entry]) -> list[Entry]:
-    """Sort entries, tuples that begin with a name, by the bytes of their names."""
+    """Return entries sorted by the bytes of their names. The first item of an entry is its name."""
     return sorted(entries, key=lambda entry: os.fsencode(entry[0]))

@@ -1,4 +1,4 @@
-"""Image files in a folder or an archive, with or without a folder for each class."""
+"""The formats "folder" and "class-folders": image files in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from shards.sources.kinds import NO_CLASS
 
 
 def open_folder(path: Path, split: str, *, by_name: bool = False) -> ImageFiles:
-    """Open all images below a folder or in an archive, unlabelled; `split` is only a name.
+    """Open all images below a folder or in an archive. The images are unlabelled.
 
-    Images are recognised by name or content; with `by_name`, for official files, by name alone.
+    Args:
+        path: The folder or archive.
+        split: Any name; it is not used.
+        by_name: True if only the names decide which files are images, as in official files. False
+            if the content of a file may decide too.
 
     Raises:
         UserError: There is no such folder or archive, or no image in it.
@@ -23,13 +27,18 @@ def open_folder(path: Path, split: str, *, by_name: bool = False) -> ImageFiles:
 
 
 def open_class_folders(path: Path, split: str) -> ImageFiles:
-    """Open images in class folders; `split` is only a name.
+    """Open the images of a folder or an archive that has one folder per class.
 
-    Classes are the first-level folders that hold an image, labelled in sorted order. In an archive,
-    a folder that holds all files is not a class.
+    The classes are the first-level folders that contain an image. Labels number the classes in
+    sorted order. If an archive has one top folder that contains all class folders, this top folder
+    is not a class.
+
+    Args:
+        path: The folder or archive.
+        split: Any name; it is not used.
 
     Raises:
-        UserError: There is no image, or an image is outside of a class folder.
+        UserError: There is no image, or an image is outside of all class folders.
     """
     files = open_files(path)
     indexes = files.images()
@@ -50,5 +59,5 @@ def open_class_folders(path: Path, split: str) -> ImageFiles:
 
 
 def _is_in(entry: str, wrapper: str) -> bool:
-    """True if an entry is inside a folder below the wrapper."""
+    """True if an entry is in a class folder, not directly in the top folder `wrapper`."""
     return entry.startswith(wrapper) and "/" in entry[len(wrapper) :]

@@ -1,8 +1,7 @@
-"""The formats as data: their files, the functions that open them, and published counts and sums.
+"""A table of all formats: file names, opening functions, published MD5 sums and image counts.
 
-The MD5 sums and counts are published by the authors of the files, by torchvision or by other users.
-A function that opens a format does not check them, because a part of a data set is in its format
-too.
+The MD5 sums and counts come from the authors of the files, from torchvision or from other users.
+The opening functions do not check them, so that a user can also open a part of a data set.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ class Format:
     """A published format, or a data set in such a format."""
 
     open: Callable[..., Source]
-    """The function (src, split) -> Source that opens the path found by `locate`. With
-    `takes_component` it is (src, split, component) -> Source, and src may be a URL or a pattern."""
+    """The function (src, split) -> Source, where src is a path that `locate` has found. If
+    `takes_component`, the function also takes a component, and src may be a URL or a pattern."""
     splits: tuple[str, ...] = ()
-    """The names of the splits; if empty, any name of a split is accepted."""
+    """The names of the splits. If empty, any split name is accepted."""
     files: tuple[str, ...] = ()
-    """Files or folders that hold the data set, best first. "{split}" stands for the split. A name
-    that begins with "./" is searched only at the top, because other data sets have such files."""
+    """Names of files or folders that hold the data set, best first. "{split}" stands for the split.
+    A name with "./" is not searched in subfolders, because other data sets use the same name."""
     md5: Mapping[str, str] = field(default_factory=dict)
-    """File name -> published MD5 sum."""
+    """The published MD5 sum of each official file: file name -> MD5 sum."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Split -> published number of images."""
+    """The published number of images in each split: split -> number."""
     get_it: str = ""
-    """The place of the official file: a URL, or a hint."""
+    """A URL of the official files, or a hint where to find them."""
     are_splits_disjoint: bool = True
-    """True if no image is in two of `splits`."""
+    """True if no image is in more than one split."""
     takes_component: bool = False
-    """True if a sample has several components and one of them is its image (a WebDataset)."""
+    """True if a sample has several components, and one of them is its image (WebDataset)."""
     contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Archive -> name -> published MD5 sum, for all files in an archive. These sums stay the same
-    when files are packed anew, while the sum of the archive changes. Without them an archive that
-    was packed anew cannot be told from a damaged one."""
+    """The published MD5 sums of the files in each archive: archive -> name of file -> MD5 sum. They
+    show that an archive is not damaged even if its own MD5 sum differs, which it does when the same
+    files were packed again."""
 
 
 def _mnist_like(
@@ -101,7 +100,7 @@ def _archived(
     md5: str,
     contents: Mapping[str, str],
 ) -> Format:
-    """Return the format of an archive, or its unpacked folder, whose files have MD5 sums too."""
+    """Return the format of an archive `names[0]`, which unpacks to the folder `names[1]`."""
     sums, packed = {names[0]: md5, **contents}, {names[0]: contents}
     return Format(open_archive, tuple(counts), names, sums, counts, get_it, contents=packed)
 
@@ -122,7 +121,7 @@ def _cifar100(kind: Any) -> Format:
 
 
 def _images_10k(name: str, get_it: str, md5: str = "") -> Format:
-    """Return the format of a test set of 10,000 unlabelled images, in a folder or an archive."""
+    """Return the format of a test set: 10,000 unlabelled image files in `name`.tar.gz or `name`."""
     archive = f"{name}.tar.gz"
     sums = {archive: md5} if md5 else {}
     opened = partial(open_folder, by_name=True)
@@ -155,7 +154,7 @@ FORMATS: dict[str, Format] = {
         ),
         "https://github.com/zalandoresearch/fashion-mnist, or Debian's dataset-fashion-mnist",
         FASHION_CLASSES,
-        # Sums of Debian's files, which differ from Zalando's only in names and times of headers.
+        # MD5 sums of the unpacked files, because Debian's .gz files have other gzip headers.
         (
             "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "9018921c3c673c538a1fc5bad174d6f9",
@@ -260,7 +259,7 @@ FORMATS: dict[str, Format] = {
         {"dtd-r1.0.1.tar.gz": "fff73e5086ae6bdbea199a49dfb8a4c1"},
         {split: 5_640 if split == "all" else 1_880 for split in DTD_SPLITS},
         "https://www.robots.ox.ac.uk/~vgg/data/dtd/",
-        # "all" holds the other splits, and each of the ten divisions has all images.
+        # "all" contains all other splits, and each of the ten divisions divides the same images.
         are_splits_disjoint=False,
     ),
     "imagenet30": Format(

@@ -1,10 +1,10 @@
-"""The IDX files of MNIST and similar data sets, gzipped as they are published, or unpacked.
+"""The IDX files of MNIST and similar data sets, either gzipped (as published) or unpacked.
 
     train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz]    split "train"
     t10k-images-idx3-ubyte[.gz],  t10k-labels-idx1-ubyte[.gz]     split "test"
 
-A file has a magic number (0x00000803 for images, 0x00000801 for labels), one big-endian uint32 for
-each dimension, then the bytes.
+A file starts with a magic number: 0x00000803 for images, 0x00000801 for labels. Then it has the
+size of each dimension as a big-endian uint32, and then the array as bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shards.errors import UserError
 from shards.sources.arrays import Images
 
 MAX_GZIP_RATIO = 1100
-"""The most bytes that one byte of gzip can unpack to, rounded up (DEFLATE reaches 1,032)."""
+"""The upper limit of unpacked bytes per gzipped byte. DEFLATE reaches 1,032 at most."""
 STEMS = {"train": "train", "test": "t10k"}
 FASHION_CLASSES = (
     "t-shirt",
@@ -42,16 +42,16 @@ KMNIST_CLASSES = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
 def open_idx(folder: Path, split: str, classes: Sequence[str] = ()) -> Images:
-    """Read the gray images of one split into memory (47 MB for 60,000 of 28 x 28 px).
+    """Read the gray images of one split into memory. 60,000 images of 28 x 28 px take 47 MB.
 
     Args:
-        folder: The folder of the official files, or one of these files.
+        folder: The folder of the official files, or the path of one of these files.
         split: "train" or "test".
-        classes: The name of each label; by default its number.
+        classes: The class name of each label. By default, the name is the label as text.
 
     Raises:
-        UserError: A file is missing, damaged or not IDX, the numbers of images and labels differ,
-            or a label has no class.
+        UserError: A file is missing, is damaged or is not an IDX file. Or the number of labels is
+            not the number of images. Or a label has no class name.
     """
     folder = folder.parent if folder.is_file() else folder
     if not folder.is_dir():
@@ -72,7 +72,10 @@ def _find(folder: Path, stem: str) -> Path:
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[Any]:
-    """Open an IDX file, unpacked; errors in the block become a `UserError` with the path."""
+    """Open an IDX file, and unpack it if it is gzipped.
+
+    Errors of reading or unpacking in the block become `UserError` with the path.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             yield file
@@ -81,10 +84,10 @@ def _unpacked(path: Path) -> Iterator[Any]:
 
 
 def idx_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
-    """Yield the unpacked bytes of an IDX file, `block_bytes` at a time.
+    """Yield the unpacked content of an IDX file in blocks of at most `block_bytes` bytes.
 
     Raises:
-        UserError: The file is missing, is cut, or is not gzip although its name ends in .gz.
+        UserError: The file is missing or cut short, or its name ends in .gz but it is not gzip.
     """
     with _unpacked(path) as file:
         while block := file.read(block_bytes):
@@ -92,11 +95,15 @@ def idx_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Return the array of an IDX file of bytes: uint8, with `dimensions` dimensions.
+    """Return the uint8 array that an IDX file holds.
+
+    Args:
+        path: The file. It is unpacked if its name ends in .gz.
+        dimensions: The number of dimensions that the array must have.
 
     Raises:
-        UserError: The file is cut, is not gzip although its name ends in .gz, or has a wrong magic
-            number, wrong dimensions or a wrong length.
+        UserError: The file is missing or cut short, has a wrong magic number, wrong dimensions or a
+            wrong length, or its name ends in .gz but it is not gzip.
     """
     magic = bytes([0, 0, 8, dimensions])
     start = 4 + 4 * dimensions

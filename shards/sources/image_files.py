@@ -1,4 +1,4 @@
-"""The source of encoded images in a folder or an archive."""
+"""The source for encoded images in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shards.sources.files import Files
 
 
 class ImageFiles:
-    """Encoded images, which are read without decoding."""
+    """A source whose images are encoded files. It returns the files and does not decode them."""
 
     channels = 3
 
@@ -25,14 +25,15 @@ class ImageFiles:
         classes: Sequence[str] = (),
         more_paths: Sequence[Path] = (),
     ) -> None:
-        """Take some entries of `files` as the images.
+        """Make a source from entries of `files`.
 
         Args:
             files: The files of a folder or an archive.
-            indexes: The numbers of the entries; by default those of all images.
-            labels: The label of each image, if any.
-            classes: The name of each label.
-            more_paths: Files outside of `files` that the labels come from.
+            indexes: The numbers of the entries to use, in the order of the images. By default, all
+                entries of `files` that are images.
+            labels: The label of each image. None if the images are unlabelled.
+            classes: The class name of each label.
+            more_paths: Other files that were read for the labels.
 
         Raises:
             UserError: There is no image.
@@ -52,15 +53,27 @@ class ImageFiles:
         return len(self._indexes)
 
     def name(self, index: int) -> str:
-        """Return the path of image `index` in its folder, or in the only folder of its archive."""
+        """Return the path of image `index` in the folder or archive.
+
+        If all files of an archive are in one top folder, the path starts below this folder.
+        """
         return self._files.names[self._indexes[index]][self._name_start :]
 
     def read(self, index: int) -> bytes:
-        """Return the encoded file of image `index`."""
+        """Return the content of the encoded file of image `index`.
+
+        Raises:
+            BadImage: The image is too large.
+            UserError: The archive is damaged at this image.
+            OSError: The file cannot be read.
+        """
         return self._files.read_image(self._indexes[index])
 
     def digest(self, index: int) -> tuple[int, bytes]:
-        """Return the size in bytes and the sha256 of the file of image `index`, of any size."""
+        """Return the size in bytes and the SHA-256 digest of the file of image `index`.
+
+        The file may have any size, because it is read in blocks of 1 MB.
+        """
         sha256, size = hashlib.sha256(), 0
         with self._files.open(self._indexes[index]) as file:
             while block := file.read(1 << 20):

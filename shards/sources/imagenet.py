@@ -1,11 +1,13 @@
-"""ImageNet (ILSVRC 2012): the tars as published, or the folders to which they unpack.
+"""ImageNet (ILSVRC 2012): the published tars, or the folders to which they unpack.
 
-    ILSVRC2012_img_train.tar    1,000 tars, n01440764.tar ..., of n01440764_10026.JPEG ...
-    ILSVRC2012_img_val.tar      ILSVRC2012_val_00000001.JPEG ..., flat
+    ILSVRC2012_img_train.tar    1,000 inner tars, such as n01440764.tar; this inner tar holds
+                                n01440764_10026.JPEG ...
+    ILSVRC2012_img_val.tar      ILSVRC2012_val_00000001.JPEG ..., without folders
 
-Unpacked, train has a folder for each wnid (the WordNet id of a class). The labels of val are in
-MATLAB files of the development kit, which are not read. So a flat val is unlabelled, and a val that
-was sorted into folders of wnids is labelled. Labels number the wnids in sorted order.
+A class is named by its wnid, which is its WordNet id. The unpacked "train" has one folder per wnid.
+The labels of "val" are in MATLAB files of the development kit, and these files are not read. So
+"val" is labelled only if its images were sorted into one folder per wnid. Labels number the wnids
+in sorted order.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ def open_imagenet(path: Path, split: str) -> ImageFiles:
         split: "train" or "val".
 
     Raises:
-        UserError: There is no image, or an image is not in the folder of a wnid (except in a flat
-            val).
+        UserError: There is no image, or an image is not in a folder named by a wnid. The images of
+            "val" need no such folders if all images lack one.
     """
     files = open_files(path, by_name=True)
     indexes = files.images()

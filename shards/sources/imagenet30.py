@@ -1,4 +1,4 @@
-"""ImageNet-30: the folders `one_class_train` and `one_class_test`, or archives of them.
+"""ImageNet-30: the folders `one_class_train` and `one_class_test`, or archives of these folders.
 
 one_class_train/<class>/<wnid>_<k>.JPEG           39,000 = 30 x 1,300
 one_class_test/<class>/<wnid>/<name>.JPEG         3,000 = 30 x 100
@@ -47,7 +47,11 @@ CLASSES = (
 
 
 def open_imagenet30(path: Path, split: str) -> ImageFiles:
-    """Open all images below a folder or in an archive; `split`, "train" or "test", is only a name.
+    """Open all images below a folder or in an archive.
+
+    Args:
+        path: The folder or archive of one split.
+        split: "train" or "test". It is not used, because `path` has only one split.
 
     Raises:
         UserError: There is no image, or an image is not in one of the 30 class folders.

@@ -1,6 +1,7 @@
-"""Recognition of images by the ending of the name, or by the first bytes of the content.
+"""Recognition of images from the ending of the file name, or from the first bytes of the content.
 
-The reasons below are written to the manifests of sets, so their words never change.
+The reasons below ("hidden", "empty" and so on) are stored in the manifests of sets. So their words
+must never change.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
     *(".gif", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
 )
-"""The endings of names of images, in upper or lower case. Every entry with such a name is taken for
-an image. So a damaged image is rejected by name, and not counted among the entries passed over."""
+"""The endings of image file names, in upper or lower case. A file with such an ending always counts
+as an image. So a damaged image is listed among the rejected images, and is not silently ignored."""
 
 HIDDEN = "hidden"
 LINK = "link (not followed)"
@@ -29,13 +30,14 @@ OTHER_IMAGE = "another image of its sample"
 NO_SAMPLE = "of no sample"
 
 HEAD_BYTES = 64
-"""The number of first bytes by which a content is recognised."""
+"""The number of bytes at the start of a file that are read to recognise its kind."""
 
 _RAWS = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef"),
     *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srw"),
 )
-"""Endings of raw files of cameras. Some start like a TIFF; Pillow would read their thumbnail."""
+"""Endings of cameras' raw files. Some start like a TIFF file, and Pillow would read only their
+thumbnail."""
 _NOT_READ = (
     *_RAWS,
     *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".pdf"),
@@ -43,7 +45,7 @@ _NOT_READ = (
     *(".pgm", ".ppm", ".pnm", ".pfm", ".dcm", ".nii", ".emf", ".wmf", ".flif", ".bpg"),
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
 )
-"""Endings of images and videos that cannot be read."""
+"""Endings of image and video files that cannot be read."""
 _STARTS_NOT_READ = {
     b"8BPS": "PSD",
     b"%PDF-": "PDF",
@@ -69,12 +71,12 @@ def is_named_image(name: str) -> bool:
 
 
 def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
-    """Return the reason why an entry is not a readable image; None if it is one.
+    """Return the reason why an entry is not a readable image, or None if it is a readable image.
 
     Args:
         name: The name of the entry.
-        read_head: Returns its first HEAD_BYTES, or all of a shorter one. It is called only if the
-            name does not decide.
+        read_head: Returns the first HEAD_BYTES bytes of the entry, or all bytes of a shorter entry.
+            It is called only if `name` does not have the ending of an image.
     """
     if is_named_image(name):
         return None
@@ -97,18 +99,21 @@ def why_no_image(name: str, read_head: Callable[[], bytes]) -> str | None:
 
 
 def is_image(head: bytes) -> bool:
-    """True if a content that starts with `head` is of a kind that `shards.pixels.decode` reads."""
+    """True if `head` is the start of an image file that `shards.pixels.decode` can read."""
     if head.startswith(_STARTS):
         return True
     if head.startswith(b"RIFF"):
         return head[8:12] == b"WEBP"
-    if head.startswith(b"BM"):  # A text may start so too.
+    if head.startswith(b"BM"):  # A text may start with "BM" too.
         return int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES
     return bool(_brands(head) & {b"avif", b"avis"})
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Return the brands (kinds) that the first box of an ISO media file states."""
+    """Return the brands, such as b"avif", that the first box of an ISO media file lists.
+
+    Returns an empty set if the file is of another kind.
+    """
     if head[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -117,12 +122,17 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def told(passed_over: Mapping[str, int]) -> str:
-    """Return reasons and counts for a message: `empty: 2, hidden: 1`."""
+    """Return the counts per reason as a part of a message: "empty: 2, hidden: 1"."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(passed_over.items()))
 
 
 def tell(where: object, passed_over: Mapping[str, int]) -> None:
-    """Print one note on stderr about the entries that are passed over, if there are any."""
+    """Print a note on stderr that counts the entries that are passed over, if there are any.
+
+    Args:
+        where: The folder, archive or URL, for the note.
+        passed_over: The number of entries that are passed over: reason -> count.
+    """
     if passed_over:
         count = sum(passed_over.values())
         note = f"note: {where}: {count:,} entries are passed over ({told(passed_over)})"

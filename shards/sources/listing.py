@@ -1,4 +1,4 @@
-"""The listing of a folder or an archive, by the same rules for both."""
+"""The rules for listing a folder or an archive, so that both give the same entries."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class Listing:
-    """The folders of a listing, and counts of its entries that are not readable files."""
+    """The visible folders in a folder or an archive, and the counts of entries left out."""
 
     def __init__(self) -> None:
-        """Start an empty listing."""
+        """Make a listing without folders and counts."""
         self.lost: Counter[str] = Counter()
-        """Reason -> count. A hidden folder counts once, whatever it holds."""
+        """The number of entries that were left out: reason -> count. A hidden folder counts as one
+        entry, whatever is in it."""
         self.folders: set[str] = set()
-        """The paths of the listed folders, also of folders without files."""
+        """The paths of all visible folders, including folders without files."""
         self._hidden: set[str] = set()
 
     def visible(self, name: str, prefix: str = "") -> str | None:
-        """Return the path to which a name in an archive unpacks; None if it is hidden or empty.
+        """Return the path to which an entry of an archive unpacks.
 
-        Hidden entries (such as the "._x.jpg" that macOS adds) are left out, as in folders. "./x",
-        "/x" and "x" are one path. ".." is kept, and is harmless, because nothing is unpacked.
+        The names "./x", "/x" and "x" give the same path. The part ".." is kept, which is harmless
+        because nothing is unpacked.
 
         Args:
             name: The name of the entry in the archive.
-            prefix: The folder, with "/", that stands before every path.
+            prefix: The text to put before the path, such as "folder/".
+
+        Returns:
+            The path. None if the entry is hidden (such as "._x.jpg", which macOS adds), or if its
+            name is empty. A hidden entry is counted in `lost`.
         """
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts:
@@ -42,16 +47,22 @@ class Listing:
         return prefix + "/".join(parts)
 
     def hide(self, path: str) -> None:
-        """Count a hidden file or folder once, except a folder of a build that was interrupted."""
+        """Count a hidden file or folder, but only once if it is passed again.
+
+        The folder `.<name>.partial`, which an interrupted build leaves, is not counted.
+        """
         if path not in self._hidden and not path.endswith(".partial"):
             self._hidden.add(path)
             self.lost[HIDDEN] += 1
 
     def last_of_each(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return the last entry of each name, which is the one that unpacking leaves.
+        """Return the last entry with each name, and count the others in `lost`.
 
-        An entry is a tuple that begins with its name. Names that differ in case or in their Unicode
-        form are different.
+        Unpacking an archive would also keep only the last entry with each name. Names that differ
+        in case or in their Unicode form are different names.
+
+        Args:
+            entries: The entries in the order of the archive. The first item of each is its name.
         """
         last = {entry[0]: entry for entry in entries}
         if overwritten := len(entries) - len(last):

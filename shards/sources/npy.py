@@ -1,6 +1,6 @@
-"""One .npy file of images, uint8 (N,H,W,3), (N,H,W,1) or (N,H,W); unlabelled.
+"""The format "npy": one .npy file of unlabelled images, uint8 (N,H,W,3), (N,H,W,1) or (N,H,W).
 
-An example is `300K_random_images.npy`, the 300,000 images that are left of 80 Million Tiny Images.
+An example is `300K_random_images.npy`, which has 300,000 images of 80 Million Tiny Images.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from shards.sources.arrays import Images
 from shards.sources.rows import FileRows
 
 NOT_MAPPED = LACKS | {errno.ENODEV}
-"""Error numbers of a file system that cannot map files."""
+"""The error numbers that mean that a file system cannot map a file into memory."""
 MAX_HEADER_BYTES = 1 << 20
-"""The longest header that is read; a header states a type and a shape in about 100 bytes."""
+"""The longest header that is accepted, in bytes. A usual header has about 100 bytes."""
 
 
 def open_npy(path: Path, split: str) -> Images:
-    """Open the images of an array file; `split` is only a name.
+    """Open the images of an array file.
+
+    Args:
+        path: The .npy file.
+        split: Any name; it is not used.
 
     Raises:
-        UserError: The file is missing, is empty, is pickled, is not an array file, or has another
-            dtype or shape.
+        UserError: The file is missing, is empty, is not an array file, holds pickled objects, or
+            has another dtype or shape than the format allows.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such .npy file")
@@ -57,12 +61,17 @@ def open_npy(path: Path, split: str) -> Images:
 
 
 def _load(path: Path, **options: Any) -> Any:
-    """Call `np.load` without unpickling, because loading an object array may run any code."""
+    """Call `np.load` with pickles refused, because unpickling may run any code.
+
+    Raises:
+        UserError: The file is not an array file.
+        OSError: The file cannot be read.
+    """
     try:
         with np.errstate(over="ignore"):  # The size of an absurd shape overflows; NumPy refuses it.
             return np.load(path, allow_pickle=False, **options)
     except OSError:
-        raise  # An error of the system says nothing about the content of the file.
+        raise  # The file cannot be read, which says nothing about its content.
     # NumPy evaluates the header as Python, so a damaged one may raise an error of nearly any type.
     except Exception as error:
         raise UserError(f"{path}: not an array file: {error!r}") from error

@@ -1,11 +1,15 @@
-"""Places365's small images (256 x 256 px): `val_256.tar`, `test_256.tar`, or the folders in them.
+"""The small images (256 x 256 px) of Places365: `val_256.tar`, `test_256.tar` or unpacked folders.
 
     val_256/Places365_val_00000001.jpg ...
 
-The labels of "val" are in other files, beside the tar or folder, or in the folder. These are
-`places365_val.txt` (each line is a file name and a label) and `categories_places365.txt` (each line
-is a class, such as "/a/airfield", and its label), or `filelist_places365-standard.tar`, which holds
-both. Without them the images are unlabelled.
+The labels of "val" are in two other files:
+
+    places365_val.txt           each line is a file name and a label
+    categories_places365.txt    each line is a class, such as "/a/airfield", and its label
+
+They are searched in the folder of images, and beside the folder or tar. There they may also be in
+`filelist_places365-standard.tar` or its unpacked folder. If they are missing, the images are
+unlabelled.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ def open_places365(path: Path, split: str) -> ImageFiles:
         split: "val" or "test".
 
     Raises:
-        UserError: There is no image, or an image is not in the list of labels.
+        UserError: There is no image, a list of labels is damaged, or an image has no label or an
+            unknown label.
     """
     files = open_files(path, by_name=True)
     indexes = files.images()
@@ -53,7 +58,12 @@ def open_places365(path: Path, split: str) -> ImageFiles:
 
 
 def _lists(path: Path) -> tuple[tuple[Path, ...], list[str], list[str]] | None:
-    """Return the files that hold the labels, and the lines of VAL_LABELS and of CATEGORIES."""
+    """Find and read the two files that hold the labels.
+
+    Returns:
+        The paths of the files or of their tar, the lines of VAL_LABELS, and the lines of
+        CATEGORIES. None if the files are missing.
+    """
     for folder in (path.parent, path, path.parent / FILE_LISTS, path / FILE_LISTS):
         labels, categories, tar = (
             folder / name for name in (VAL_LABELS, CATEGORIES, f"{FILE_LISTS}.tar")
@@ -67,7 +77,11 @@ def _lists(path: Path) -> tuple[tuple[Path, ...], list[str], list[str]] | None:
 
 
 def _numbers(lines: list[str], path: Path) -> dict[str, int]:
-    """Return name -> number for lines that are a name and a number."""
+    """Parse lines that each have a name and a number, and return name -> number.
+
+    Raises:
+        UserError: A line has another form; the message names `path`.
+    """
     try:
         return {name: int(number) for name, number in (line.rsplit(None, 1) for line in lines)}
     except ValueError as error:

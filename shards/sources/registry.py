@@ -1,4 +1,4 @@
-"""Opening of a source by the name of its format, and the search for its files below a folder."""
+"""Functions that open a source by the name of its format, and that find its files in a folder."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def open_source(
     split: str,
     component: str | None = None,
 ) -> Source:
-    """Open one split of a data set; a note on stderr counts the entries that are passed over.
+    """Open one split of a data set.
+
+    If entries of the folder or archive are not used as images, a note on stderr counts them.
 
     Args:
-        format: A name in FORMATS.
-        src: The official file or folder, or a folder that has it at most two folders below. For
-            "webdataset" also a URL or a brace pattern.
-        split: One of the format's splits, or any name if the format has none.
-        component: For "webdataset", the component that is the image of each sample.
+        format: The name of a format: a key of FORMATS.
+        src: The official file or folder, or a folder that contains it in a subfolder, at most two
+            levels below. For "webdataset", it may also be a URL or a brace pattern.
+        split: One of the format's splits. Any name if the format has no splits.
+        component: Only for "webdataset": the component that is the image of each sample.
 
     Raises:
-        UserError: There is no such format, split or file, or the file is not of the format.
+        UserError: There is no such format, split or file, or the file is not in this format.
         OSError: A file or folder cannot be read.
     """
     found = _format(format)
@@ -64,13 +66,15 @@ def _opened(
 
 
 def locate(format: str, split: str, src: Path) -> Path | None:  # noqa: A002
-    """Find the path that `FORMATS[format].open` takes: its first file at, in or below `src`.
+    """Find the official file or folder of a format, which `FORMATS[format].open` then opens.
 
-    The search goes at most two folders below `src`, and leaves out folders that may not be read
-    (such as lost+found). For a format without file names it is `src` itself.
+    The file may be `src` itself, or be in `src`, or in a subfolder at most two levels below `src`.
+    Subfolders that may not be read (such as lost+found) are ignored. If several files exist, the
+    first in `FORMATS[format].files` is found.
 
     Returns:
-        A path that exists, or None.
+        The path of the file or folder, or None if it is not found. If the format has no file names,
+        `src` if it exists.
 
     Raises:
         UserError: There is no such format or split.
@@ -114,7 +118,10 @@ def _names(found: Format, split: str) -> list[str]:
 
 
 def _at(src: Path, name: str) -> Iterator[Path]:
-    """Yield the possible paths of `name` if `src` is it, is the start of it, or holds it."""
+    """Yield the paths that `name` may have if `src` ends with a part of `name`, or contains `name`.
+
+    For example, if `name` is "MNIST/raw", `src` may be "x/MNIST/raw", "x/MNIST" or "x".
+    """
     parts = Path(name).parts
     for count in range(len(parts), 0, -1):
         if src.parts[-count:] == parts[:count]:
@@ -123,7 +130,8 @@ def _at(src: Path, name: str) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    # Methods of `Path` and of entries would raise if a folder may not be read; os.path does not.
+    # `Path.is_dir` and `DirEntry.is_dir` may raise if a folder may not be read; `os.path.isdir`
+    # returns False.
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
