@@ -1,4 +1,4 @@
-"""The rows of an array in a file, read only when they are asked for."""
+"""An array in a file, whose rows are read from the file when they are used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shards.errors import UserError
 
 
 class FileRows:
-    """An array uint8 [N,H,W,C] in a file, indexed by one number.
+    """An array uint8 [N,H,W,C] in a file, whose rows are read one by one with an integer index.
 
-    The file is not mapped. The pages of a map would count as memory of the process, until the whole
-    file does, and if a mapped file is cut, the process is killed.
+    The file is not mapped into memory, for two reasons. All pages that were read would count as
+    memory of the process. And if another process cuts a mapped file, the reading process is killed.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,14 +31,15 @@ class FileRows:
         shape: tuple[int, ...],
         axes: tuple[int, int, int] = (0, 1, 2),
     ) -> None:
-        """Describe the array in the file, which is in C order.
+        """Describe an array that is stored in C order.
 
         Args:
-            file: The open file; it must stay open.
-            path: The path of the file, for messages.
-            offset: The start of the array in the file, bytes.
-            shape: The stored shape, four numbers.
-            axes: The axes of a stored row that are H, W and C.
+            file: The open file. It must stay open.
+            path: The path of the file, for error messages.
+            offset: The position in the file, in bytes, where the array starts.
+            shape: The four dimensions of the array as it is stored. The first is N.
+            axes: The positions of H, W and C in a stored row. (2, 1, 0) means that rows are stored
+                as [C,W,H].
         """
         self._file = file
         self._path = path
@@ -54,13 +55,22 @@ class FileRows:
         return self.shape[0]
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return row `index`: uint8 [H,W,C]."""
+        """Return row `index` as uint8 [H,W,C]."""
         row = np.empty((1, self._row_bytes), np.uint8)
         self.read_into(np.array([index]), row)
         return row.reshape(self.shape[1:])
 
     def read_into(self, indexes: np.ndarray, out: np.ndarray) -> None:
-        """Read rows, int64 [n], into `out`, uint8 [n,H*W*C], whose rows are contiguous."""
+        """Read many rows.
+
+        Args:
+            indexes: The row numbers: int64 [n].
+            out: The array that receives the rows: uint8 [n,H*W*C]. Each of its rows must be
+                contiguous in memory.
+
+        Raises:
+            UserError: The file was cut after it was opened.
+        """
         is_stored_so = self._axes == (0, 1, 2)
         stored: Any = np.empty(0 if is_stored_so else self._row_bytes, np.uint8)
         handle = self._file.fileno()

@@ -2,7 +2,8 @@
 
     stl10_binary/{train,test,unlabeled}_X.bin, {train,test}_y.bin, class_names.txt
 
-X is uint8 (N,3,96,96), each plane column by column; y has one byte for each image, 1 to 10.
+X is uint8 (N,3,96,96). Each plane of 96 x 96 px is stored column by column. y has one byte per
+image, which is a label from 1 to 10.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ IMAGE_BYTES = 3 * SIDE_PX**2
 
 
 def open_stl10(path: Path, split: str) -> Images:
-    """Open the images of one split, in their file or in the decompressed archive (3.2 GB).
+    """Open the images of one split. They are read from the file, not loaded into memory.
+
+    An archive is first decompressed to a temporary file of 3.2 GB.
 
     Args:
         path: The archive, or the folder to which it unpacks.
         split: "train", "test" or "unlabeled".
 
     Raises:
-        UserError: A file is missing or has a wrong size, or a label is not in 1 to 10.
+        UserError: A file is missing, a file has a wrong size, or a label is not from 1 to 10.
     """
     files = open_files(path)
     index = files.find(f"{split}_X.bin")

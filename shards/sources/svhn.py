@@ -1,8 +1,9 @@
-"""Street View House Numbers, cropped digits.
+"""Street View House Numbers, the images of cropped digits.
 
     train_32x32.mat, test_32x32.mat, extra_32x32.mat
 
-MATLAB files of version 5: X uint8 (32,32,3,N) and y (N,1), where 10 means the digit 0.
+These are MATLAB files of version 5. X holds the images, uint8 (32,32,3,N). y holds the labels,
+(N,1), where 10 means the digit 0.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ DIGITS = tuple("0123456789")
 
 
 def open_svhn(path: Path, split: str) -> Images:
-    """Read the images of one split into memory (1.6 GB for the 531,131 of "extra").
+    """Read the images of one split into memory. The 531,131 images of "extra" take 1.6 GB.
 
     Args:
-        path: The official file, or its folder.
+        path: The official file, or the folder that contains it.
         split: "train", "test" or "extra".
 
     Raises:
@@ -44,5 +45,6 @@ def open_svhn(path: Path, split: str) -> Images:
         raise UserError(f"{path}: X is {images.dtype} {images.shape}, expected uint8 (H,W,3,N)")
     if labels.shape != (images.shape[3], 1) or not np.isin(labels, range(1, 11)).all():
         raise UserError(f"{path}: y is not {images.shape[3]} labels from 1 to 10")
-    # This is a view. MATLAB's order is column-major, so each image is one piece of memory.
+    # `transpose` copies nothing. MATLAB's arrays are column-major, so each image is one piece of
+    # memory.
     return Images([path], images.transpose(3, 0, 1, 2), labels[:, 0].astype(np.int64) % 10, DIGITS)

@@ -1,8 +1,9 @@
-"""Tars as `Files`: members are found by their headers and read in place, never extracted.
+"""Tars as `Files`: members are found from their headers, and are read from the tar unextracted.
 
-A compressed tar is decompressed once, into a temporary file without a name. Members that are tars
-(ImageNet's train archive is a tar of 1,000 tars) are read in place too. Their members are named as
-if the inner tar were unpacked to a folder: `n01440764.tar` has `n01440764/n01440764_10026.JPEG`.
+A compressed tar is decompressed once, into a temporary file without a name. A tar may contain inner
+tars, as ImageNet's train archive does, which has 1,000. Their members are also read unextracted.
+Such a member is named as if the inner tar were unpacked to a folder. For example, the inner tar
+`n01440764.tar` has the member `n01440764/n01440764_10026.JPEG`.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _DECOMPRESSORS: dict[bytes, Callable[[Path], Any]] = {
 
 
 MAX_HEADER_BYTES = 16 << 20
-"""The largest header that is read; names and attributes have a few KB."""
+"""The largest header that is accepted, in bytes. A usual header has a few KB."""
 
 
 class Member(NamedTuple):
-    """A regular file in a tar, and the place of its bytes."""
+    """A regular file in a tar, and the offset and size of its content in bytes."""
 
     name: str
     offset: int
@@ -49,14 +50,17 @@ class Member(NamedTuple):
 
 
 class TarFiles(Files):
-    """The regular members of a tar, and of the tars in it; links and special files are left out."""
+    """The regular files in a tar and in its inner tars. Links and special files are left out.
+
+    A hard link to a file before it in the tar counts as a regular file.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Scan the headers.
+        """Read all headers of the tar `path` and of its inner tars.
 
         Raises:
-            UserError: The file is not a tar, is damaged or cut short, or there is no room to
-                decompress it.
+            UserError: The file is not a tar, is damaged or cut short, or the disk has no room for
+                the decompressed copy.
         """
         self._file = open_tar(path)
         listing = Listing()
@@ -74,7 +78,7 @@ class TarFiles(Files):
         self._sizes = np.array([member.size for member in members], np.int64)
 
     def size(self, index: int) -> int:
-        """Return the size of the member, bytes."""
+        """Return the size of the member in bytes."""
         return int(self._sizes[index])
 
     def open(self, index: int) -> IO[bytes]:
@@ -86,15 +90,17 @@ class TarFiles(Files):
         return read_at(self._file.fileno(), self._offsets[index], self._sizes[index], self.path)
 
     def place(self, index: int) -> Place:
-        """Return the place of the member in the tar, or in its decompressed copy."""
+        """Return the place of the member in the tar, or in the decompressed copy of the tar."""
         return Place(self._file, int(self._offsets[index]), int(self._sizes[index]))
 
 
 def open_tar(path: Path) -> IO[bytes]:
-    """Open a tar for reading at any place. A compressed one is decompressed to a temporary file.
+    """Open a tar so that it can be read at any position.
+
+    A compressed tar is decompressed to a temporary file, and this file is returned.
 
     Raises:
-        UserError: The tar cannot be decompressed, or there is no room for the copy.
+        UserError: The tar cannot be decompressed, or the disk has no room for the copy.
     """
     file = open(path, "rb")
     head = file.read(max(map(len, _DECOMPRESSORS)))
@@ -125,14 +131,17 @@ def tar_members(
     inside: Member | None = None,
     prefix: str = "",
 ) -> list[Member]:
-    """Return the regular, visible members of a tar, in its order; a name may come more than once.
+    """Return the regular, visible members of a tar in the order of the tar.
+
+    A name may occur more than once.
 
     Args:
-        file: The file that holds the tar.
-        label: The name of the tar in messages.
-        listing: Counts the other members.
-        inside: The tar, if it is a member of the tar in `file`; by default it is all of `file`.
-        prefix: The start of the names of its members.
+        file: The file that contains the tar.
+        label: The name of the tar in error messages.
+        listing: Receives the folders of the tar, and the counts of the members that are left out.
+        inside: The member of `file` that is the tar to list, if it is an inner tar. By default, the
+            tar is the whole file.
+        prefix: The text to put before the names of the members, such as "folder/".
 
     Raises:
         UserError: The file is not a tar, is cut short, or has a damaged header or a sparse member.
@@ -147,7 +156,7 @@ def tar_members(
         with tarfile.TarFile(fileobj=_Headers(file)) as tar:  # type: ignore[arg-type]
             while (info := tar.next()) is not None:
                 tar.members.clear()  # `tarfile` would keep all headers, 1 KB each.
-                if info.size < 0:  # The next header would be an earlier one: an endless loop.
+                if info.size < 0:  # `tar.next` would go back to an earlier header, endlessly.
                     raise UserError(f"{label}: damaged, {info.name!r} has {info.size} bytes")
                 if info.isreg() and info.issparse():
                     raise UserError(f"{label}: {info.name!r} is a sparse file, store it as a whole")
@@ -158,7 +167,7 @@ def tar_members(
                     members.append(Member(name, info.offset_data, info.size))
                     places[name] = members[-1]
                 elif info.islnk() and (target := places.get(_path(info.linkname, prefix))):
-                    # A hard link to a member: unpacking makes a file of it.
+                    # A hard link to an earlier member becomes a regular file when it is unpacked.
                     members.append(target._replace(name=name))
                 elif info.isdir():
                     listing.folders.add(name)
@@ -168,8 +177,8 @@ def tar_members(
             stopped_at = tar.offset
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise UserError(f"{label}: not a tar, or damaged: {error}") from error
-    # `tarfile` stops silently at a damaged header and at the end of a cut file; it stops after
-    # `end` if a member states such a size.
+    # `tarfile` stops silently at a damaged header and at the end of a cut file. It stops beyond
+    # `end` if the stated size of a member reaches beyond `end`.
     file.seek(stopped_at)
     if stopped_at + BLOCK_BYTES > end or any(file.read(BLOCK_BYTES)):
         raise UserError(
@@ -179,7 +188,7 @@ def tar_members(
 
 
 class _Headers:
-    """A file for `tarfile`, which reads only headers; refuses headers of a huge stated size."""
+    """A file that `tarfile` reads headers from. Headers that state a huge size are refused."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -196,7 +205,10 @@ def _path(name: str, prefix: str) -> str:
 
 
 class _MemberFile(io.RawIOBase):
-    """A part of a file as a file of its own; reading it does not move the position of the whole."""
+    """A part of an open file, as a file object with its own position.
+
+    Reading the part does not change the position of the whole file.
+    """
 
     def __init__(self, handle: int, offset: int, size: int, path: Path) -> None:
         self._handle, self._offset, self._size, self._path = handle, offset, size, path
@@ -221,15 +233,28 @@ class _MemberFile(io.RawIOBase):
 
 
 def member_file(file: IO[bytes], path: Path, offset: int, size: int) -> IO[bytes]:
-    """Return a part of an open file as a file of its own; `path` is for messages."""
+    """Return a part of an open file as a file object with its own position.
+
+    Args:
+        file: The open file. It must stay open.
+        path: The path of the file, for error messages.
+        offset: The start of the part, in bytes.
+        size: The size of the part, in bytes.
+    """
     return io.BufferedReader(_MemberFile(file.fileno(), offset, size, path), 1 << 16)
 
 
 def read_at(handle: int, offset: int, size: int, path: Path) -> bytes:
-    """Read `size` bytes at `offset` of an open file, from any thread; `path` is for messages.
+    """Return `size` bytes at `offset` of an open file. Any thread may call this function.
+
+    Args:
+        handle: The file descriptor.
+        offset: The start in the file, in bytes.
+        size: The number of bytes.
+        path: The path of the file, for error messages.
 
     Raises:
-        UserError: The file was cut since it was opened.
+        UserError: The file was cut after it was opened.
     """
     with naming(path):
         data = os.pread(handle, size, offset)

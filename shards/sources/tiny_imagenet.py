@@ -1,12 +1,12 @@
 """Tiny ImageNet: `tiny-imagenet-200.zip`, or the folder `tiny-imagenet-200` to which it unpacks.
 
-    train/<wnid>/images/<wnid>_<k>.JPEG        the class is the folder
-    val/images/val_<k>.JPEG                    the class is in val/val_annotations.txt
+    train/<wnid>/images/<wnid>_<k>.JPEG        the name of the folder is the class
+    val/images/val_<k>.JPEG                    the classes are in val/val_annotations.txt
     test/images/test_<k>.JPEG                  without labels
-    wnids.txt                                  the 200 classes
+    wnids.txt                                  the list of the 200 classes
 
-A wnid is the WordNet id of a class. Labels number the wnids in sorted order, which is not the order
-of wnids.txt.
+A wnid is the WordNet id of a class. Labels number the wnids in sorted order. The order of the lines
+of wnids.txt is different.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def open_tiny_imagenet(path: Path, split: str) -> ImageFiles:
         split: "train", "val" or "test".
 
     Raises:
-        UserError: There is no image, or an image has no label, or a label that is not in wnids.txt.
+        UserError: There is no image, an image has no label, or a label is not in wnids.txt.
     """
     files = open_files(path, by_name=True)
     depth = 4 if split == "train" else 3  # train/<wnid>/images/x.JPEG, val/images/x.JPEG

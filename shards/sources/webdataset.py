@@ -1,12 +1,15 @@
-"""Sets in the WebDataset format that others made: tars whose members of one key are a sample.
+"""Data sets in the WebDataset format, made by other programs. Members with one key are a sample.
 
     shard-000.tar: 0001.jpg 0001.cls 0002.jpg 0002.cls ...
 
-The key is the path up to the first dot of its base name, and the rest is the component:
-`a/1.seg.png` is component `seg.png` of sample `a/1`. The image of a sample is the component that
-the user names. By default it is the only component that is the extension of an image (`jpg`), or,
-if there is none, the only component that ends in one (`seg.png`). The label is the component `cls`
-(a number in ASCII), or "label" or "cls" in the component `json`.
+The path of a member is split at the first dot of its base name. The part before the dot is the key
+of the sample, and the part after the dot is the name of the component. For example, `a/1.seg.png`
+is the component `seg.png` of the sample `a/1`.
+
+The user may name the component that is the image of each sample. By default, the image is the only
+component that is just the extension of an image, such as `jpg`. If there is no such component, the
+image is the only component that ends with such an extension, such as `seg.png`. The label is the
+component `cls` (a number in ASCII), or the field "label" or "cls" of the component `json`.
 """
 
 from __future__ import annotations
@@ -38,15 +41,16 @@ from shards.sources.tars import Member, member_file, open_tar, read_at, tar_memb
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_LABEL_DIGITS = 6
-"""The most digits of a label; a class name is made for each number below the highest label."""
+"""The largest number of digits of a label. It limits the memory that the class names take, because
+every number from 0 to the highest label gets a class name."""
 MAX_LABEL_BYTES = 16 << 20
-"""The largest component that a label is read from."""
+"""The largest size of a component that holds a label, in bytes."""
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 
 
 class WebDatasetImages:
-    """The samples of some tars, in the order of the tars and of their members."""
+    """A source whose images are the samples of WebDataset tars, in the order of the members."""
 
     channels = 3
 
@@ -56,17 +60,19 @@ class WebDatasetImages:
         component: str | None = None,
         temporary: tempfile.TemporaryDirectory[str] | None = None,
     ) -> None:
-        """Find all samples by the headers of the tars, and read the labels.
+        """Find all samples from the headers of the tars, and read the labels.
 
         Args:
             paths: The tars.
-            component: The component that is the image of each sample; by default the plain one.
-            temporary: The temporary folder of the tars, if any; it is removed with the source.
+            component: The name of the component that is the image of each sample. By default, the
+                only component that is an image, such as "jpg".
+            temporary: The temporary folder that contains the tars, if any. It is removed when this
+                source is deleted.
 
         Raises:
-            UserError: A tar is damaged or named twice, or a sample has no image, more than one
-                possible image, no label although others have one, a label that is not a number,
-                two components of one name, or members that do not follow each other.
+            UserError: A tar is damaged or is named twice. Or a sample has no image, several
+                possible images, two components of the same name, or members that are not next to
+                each other. Or a label is not a number, or only some samples have labels.
         """
         if len(set(paths)) < len(paths):
             twice = next(path for path in paths if paths.count(path) > 1)
@@ -75,7 +81,7 @@ class WebDatasetImages:
         self._temporary = temporary
         self._names: list[str] = []
         self._tars, self._offsets, self._sizes = array("i"), array("q"), array("q")
-        # A set may have more tars than a process may open, so only decompressed copies stay open.
+        # Only decompressed copies stay open, because a process may not open very many files.
         self._copies: dict[int, IO[bytes]] = {}
         labels: list[int | None] = []
         listing = Listing()
@@ -116,11 +122,17 @@ class WebDatasetImages:
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """Return `<tar>/<key>`: the tar's file name, or its path if file names are not unique."""
+        """Return the name of sample `index`: the name of its tar, "/" and its key."""
         return self._names[index]
 
     def read(self, index: int) -> bytes:
-        """Return the encoded image of sample `index`."""
+        """Return the encoded image of sample `index`.
+
+        Raises:
+            BadImage: The image is too large.
+            UserError: The tar was cut after it was opened.
+            OSError: The tar cannot be read.
+        """
         tar, offset, size = self._tars[index], self._offsets[index], self._sizes[index]
         path = self.paths[tar]
         with contextlib.ExitStack() as stack:
@@ -130,19 +142,21 @@ class WebDatasetImages:
 
 
 def open_webdataset(src: Path | str, split: str, component: str | None = None) -> WebDatasetImages:
-    """Open the samples of all tars that `src` names; `split` is only a name.
+    """Open the samples of one tar or several tars.
 
     Args:
-        src: A tar, a folder of tars, a brace pattern of tars (`shard-{000..012}.tar`), or a URL
-            that `webdataset` opens, also with braces. Remote tars are copied to temporary files.
-        split: Any name.
-        component: The component that is the image of each sample; by default the plain one.
+        src: A tar, a folder of tars, a brace pattern (`shard-{000..012}.tar`), or a URL that the
+            package `webdataset` can open. A URL may have braces too. Remote tars are copied to
+            temporary files.
+        split: Any name; it is not used.
+        component: The name of the component that is the image of each sample. By default, the only
+            component that is an image, such as "jpg".
 
     Raises:
-        UserError: A tar is missing, cannot be fetched, or is not in the format.
+        UserError: A tar is missing, cannot be fetched, or is not in the WebDataset format.
     """
     if "://" in str(src):
-        # The folder is removed with the source, or when the process ends.
+        # The folder is removed when the source is deleted, or when the process ends.
         temporary = tempfile.TemporaryDirectory(prefix="oodino-")
         urls = _expand(str(src))
         copies = [_fetch(url, Path(temporary.name) / f"{i}") for i, url in enumerate(urls)]
@@ -161,7 +175,11 @@ def open_webdataset(src: Path | str, split: str, component: str | None = None) -
 
 
 def _tar_names(paths: list[Path]) -> list[str]:
-    """Return names for tars: their file names, or if two are equal, paths from a common folder."""
+    """Return a unique name for each tar.
+
+    It is the file name. If two tars have the same file name, it is the path from the folder that
+    contains all tars.
+    """
     if len({path.name for path in paths}) == len(paths):
         return [path.name for path in paths]
     common = os.path.commonpath(paths)
@@ -176,7 +194,7 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _fetch(url: str, folder: Path) -> Path:
-    """Copy the file at `url` into a new folder, under its own name."""
+    """Copy the file at `url` into the new folder `folder`, and return the path of the copy."""
     import webdataset  # Imported here, because it imports torch, which `shards` does not need.
 
     name = os.path.basename(urlsplit(url).path)
@@ -187,7 +205,7 @@ def _fetch(url: str, folder: Path) -> Path:
             shutil.copyfileobj(stream, file, 1 << 20)
     except (OSError, ValueError, ImportError) as error:
         raise no_room(url, error) or UserError(f"{url}: cannot be fetched: {error}") from error
-    # The time is fixed, so that copies of one file look the same, whenever they were fetched.
+    # The time of the copy is fixed, so that two copies of one file have the same time.
     with passing_over("keeps no times of files", path, LACKS | {errno.EPERM}):
         os.utime(path, (0, 0))
     return path
@@ -196,16 +214,17 @@ def _fetch(url: str, folder: Path) -> Path:
 def _image(
     components: dict[str, Member], images: list[str], component: str | None, sample: str
 ) -> str:
-    """Return the component that is the image of a sample.
+    """Return the name of the component that is the image of a sample.
 
     Args:
-        components: All components of the sample.
-        images: The components with the name of an image.
-        component: The component that the user names, or None.
-        sample: The name of the sample in messages.
+        components: All components of the sample: name -> member.
+        images: The names of the components that end with the extension of an image.
+        component: The name of the component that the user chose. None if the user chose none.
+        sample: The name of the sample in error messages.
 
     Raises:
-        UserError: There is no such component, or more than one is possible.
+        UserError: The chosen component does not exist, or nothing was chosen and the sample has no
+            image or several possible images.
     """
     has = ", ".join(components)
     if component is not None:
@@ -226,7 +245,10 @@ def _image(
 def _samples(
     members: list[Member], path: Path, listing: Listing
 ) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Yield the key and the components of each sample."""
+    """Yield the key and the components (name -> member) of each sample in the tar `path`.
+
+    The members that belong to no sample are counted in `listing`.
+    """
     split = [(_KEY.fullmatch(m.name), m) for m in members if not _META.match(m.name)]
     if unkeyed := sum(found is None for found, _ in split):
         listing.lost[NO_SAMPLE] += unkeyed
@@ -245,10 +267,10 @@ def _samples(
 
 
 def _label(components: dict[str, Member], file: IO[bytes], sample: str) -> int | None:
-    """Return the label of a sample; None if it has no label.
+    """Return the label of a sample, or None if the sample has no label.
 
     Raises:
-        UserError: `cls` is not a number, or `json` is not JSON.
+        UserError: The component that holds the label is damaged or too large.
     """
     for component in ("cls", "json"):
         if component in components:
