@@ -1,4 +1,4 @@
-"""Decoding of one encoded image, by Pillow, with all of its errors as `BadImage`."""
+"""Decoding of one image file with Pillow. All errors of Pillow become `BadImage`."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ FORMATS = tuple(
     for name in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF")
     if name in Image.OPEN  # Older versions of Pillow have no AVIF.
 )
-"""The formats that are read, whatever the name of the file. Pillow knows more, but for some of them
-(PostScript) it runs another program on the file."""
-# Between its limit and twice its limit Pillow only warns.
+"""The file formats that are read. The name of a file does not matter. Pillow knows more formats,
+but for some (PostScript) it runs another program on the file."""
+# Pillow only warns if an image has between one time and two times Pillow's limit of pixels.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def decode(
     data: bytes, channels: int, background: str = WHITE, intensity: Intensity | None = None
 ) -> Image.Image:
-    """Decode the first picture of an image file, upright and in sRGB (see `to_levels`).
+    """Decode the first picture of an image file, turn it upright and convert it to sRGB.
 
     Args:
         data: The content of the file.
         channels: 3 (RGB) or 1 (gray).
-        background: The colour behind transparent parts: #rrggbb.
-        intensity: The values that become 0 and 255 if the file does not state its range.
+        background: The colour behind transparent parts, as #rrggbb.
+        intensity: The values that become 0 and 255 if the file does not state the range of its
+            values.
 
     Returns:
-        An image in memory, of mode RGB or L, without comment, profile or other metadata. (An array
-        would have to be copied twice.)
+        An image of mode RGB or L, loaded into memory, without comment, profile or other metadata.
+        It is not an array, because an array would have to be copied twice.
 
     Raises:
-        BadImage: The file is not an image, is damaged, is larger than MAX_PIXELS, or does not state
-            what its values mean.
+        BadImage: The file is not an image, is damaged, or has more than MAX_PIXELS pixels. Or the
+            file does not state the range of its values, and `intensity` is None.
     """
     with _opened(data) as file:
         image = to_levels(file, channels, background, intensity)
@@ -52,11 +53,11 @@ def decode(
 
 
 def holds_several(data: bytes) -> bool:
-    """True if an image file holds more pictures than the first, which `decode` takes.
+    """True if an image file holds several pictures. `decode` returns only the first picture.
 
-    The small second picture that telephones add to their JPEGs does not count.
+    A JPEG file always counts as one picture, because phones add a small second picture to it.
     """
-    # Most files need not be opened again: only a PNG with an acTL chunk has several pictures.
+    # Most files need not be opened again. A PNG holds several pictures only with an acTL chunk.
     if data.startswith(b"\xff\xd8") or (data.startswith(b"\x89PNG") and b"acTL" not in data):
         return False
     try:
@@ -68,7 +69,11 @@ def holds_several(data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    """Open an image file that is not too large; errors in the block are raised as `BadImage`."""
+    """Open an image file. Errors in the block become `BadImage`.
+
+    Raises:
+        BadImage: The file is not an image, is damaged, or has more than MAX_PIXELS pixels.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
@@ -77,7 +82,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {_one_line(error)}") from error
     except (MemoryError, BadImage):
-        # A lack of memory does not make an image bad: another machine may decode it.
+        # A MemoryError does not mean that the image is bad: another machine may decode it.
         raise
     # On damaged files Pillow's decoders raise errors of many types (SyntaxError, struct.error...).
     except Exception as error:
@@ -85,7 +90,10 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 
 
 def encode(image: Image.Image, encoding: str) -> bytes:
-    """Encode an image as "png", or as "jpg" (quality 95, chroma not subsampled)."""
+    """Return the file content of an image, encoded as `encoding`.
+
+    `encoding` is "png" or "jpg". A JPEG file gets quality 95 and no subsampling of the chroma.
+    """
     file = io.BytesIO()
     if encoding == "png":
         image.save(file, "PNG")
@@ -95,7 +103,11 @@ def encode(image: Image.Image, encoding: str) -> bytes:
 
 
 def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
-    """True if a file is a JPEG that any decoder reads as sRGB of this size and these channels."""
+    """True if a file is a JPEG that already has the form of a set.
+
+    Any decoder then reads it as an upright sRGB image of `size_px` x `size_px` with `channels`
+    channels.
+    """
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return (
             image.format == "JPEG"
@@ -107,6 +119,9 @@ def is_stored_as_is(data: bytes, size_px: int, channels: int) -> bool:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return the text of an error without addresses of objects, which differ between processes."""
+    """Return the text of an error in one line.
+
+    Memory addresses of objects are left out, because they differ between processes.
+    """
     text = re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "it", str(error))
     return " ".join(text.split()) or type(error).__name__

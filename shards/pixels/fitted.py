@@ -1,7 +1,8 @@
-"""One image as a set has it: from a file's content, an array or a Pillow image to fitted pixels.
+"""Conversion of one image to the levels, channels and size of a set.
 
-A build stores these pixels, and the scorer gives them to images that are in no set. Both use this
-file, so an image has the same pixels, and gets the same score, either way.
+The image may be the content of a file, an array or a Pillow image. Both the build of a set and the
+scoring of single images use this file. So an image gets the same pixels, and the same score,
+whether it comes from a set or not.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from shards.pixels.resize import BadImage, fit, in_channels, to_image
 from shards.pixels.target import Target
 
 Item = bytes | Image.Image | np.ndarray
-"""An image: the content of its file, a Pillow image, or pixels, uint8 [H, W, 1 or 3]."""
+"""An image: the content of an image file, a Pillow image, or pixels as uint8 [H, W, 1 or 3]."""
 
 
 def fitted(item: Item, target: Target) -> tuple[Image.Image, tuple[int, int]]:
-    """Bring an image to the levels, channels and size of a set.
+    """Convert an image to the levels, channels and size of a set.
 
     Returns:
-        The image, of mode L or RGB, and the height and width in pixels that it had before.
+        The converted image, of mode L or RGB, and the height and width (px) of the upright image
+        before it was resized.
 
     Raises:
-        BadImage: It cannot be used; the message says why.
+        BadImage: The image cannot be used. The message is the reason.
     """
     image = _in_levels(item, target)
     size = image.height, image.width
@@ -35,7 +37,10 @@ def fitted(item: Item, target: Target) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def keeps_file(item: Item, target: Target) -> TypeGuard[bytes]:
-    """True if a set of JPEGs stores this file as it is, because it needs no change."""
+    """True if a set stores this file without encoding it again.
+
+    The set must store JPEG files, and the file must be a JPEG that already has the form of the set.
+    """
     return (
         target.encoding == "jpg"
         and isinstance(item, bytes)
@@ -51,5 +56,5 @@ def _in_levels(item: Item, target: Target) -> Image.Image:
         return in_channels(to_image(item), target.channels)
     try:
         return to_levels(item, *understood)
-    except OSError as error:  # Pillow loads the pixels of an opened file only now.
+    except OSError as error:  # Pillow opens a file without its pixels, and loads them only here.
         raise BadImage(f"cannot be decoded: {error}") from error

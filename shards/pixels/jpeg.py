@@ -1,7 +1,8 @@
-"""Removal from a JPEG file of all but its picture: comments, profiles, EXIF, a second picture.
+"""Removal of everything except the picture from a JPEG file.
 
-The result decodes to the same pixels, bit by bit. It keeps the segments that decoders need; of the
-application segments these are JFIF (APP0) and Adobe (APP14), which say how colours are stored.
+Comments, profiles, EXIF and a second picture are removed. The result decodes to exactly the same
+pixels, because all segments that decoders need are kept. Two of the kept segments are application
+segments: JFIF (APP0) and Adobe (APP14), which state how colours are stored.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import re
 _SOI, _EOI, _SOS, _COM = 0xD8, 0xD9, 0xDA, 0xFE
 _APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
 _MARKER = re.compile(rb"\xff+[^\x00\x01\xff\xd0-\xd7]")
-"""A marker that ends coded data; there 0xff 0x00 is a byte, and 0xff 0xd0 to 0xd7 are restarts."""
+"""A marker that ends compressed data. In compressed data, 0xff 0x00 is the byte 0xff, and 0xff 0xd0
+to 0xff 0xd7 are restart markers, so these do not end it."""
 
 
 def bare_jpeg(data: bytes) -> bytes:
-    """Return the segments of a JPEG file that make its picture, up to the end of the picture.
+    """Return a JPEG file without its metadata, and without any data after the end of the picture.
 
     Args:
-        data: The content of a file that was decoded without an error.
+        data: The content of a JPEG file that Pillow could decode without an error.
     """
     parts = [data[:2]]
     place = 2
@@ -29,7 +31,7 @@ def bare_jpeg(data: bytes) -> bytes:
             break
         start = found.end()
         end = start + int.from_bytes(data[start : start + 2])
-        if code == _SOS:  # After its header there is coded data, up to the next marker.
+        if code == _SOS:  # Compressed data follows its header, up to the next marker.
             following = _MARKER.search(data, end)
             end = following.start() if following else len(data)
         if _is_kept(code):

@@ -1,11 +1,14 @@
 """Conversion of pictures of any kind to 8 bits and the colours of sRGB.
 
-The result must not depend on how a picture is stored. A file that states its range is converted by
-that range (8 bits; 12 bits of a TIFF; the precision of a JPEG 2000). A file that does not state its
-range is refused, unless the set has a rule, `intensity`, for all of its images. Such files hold
-floats, integers of 32 bits, or 16 bits whose highest bit is never used (as in a picture of 12 bits
-that was stored with 16). No image is stretched to its own range, because that would hide what is
-unusual about it.
+The result must not depend on how a picture is stored. Some files state the range of their values:
+all files of 8 bits, a TIFF of 12 bits, or a JPEG 2000. These are converted with the stated range.
+
+Other files do not state their range. They hold floats, integers of 32 bits, or values of 16 bits
+whose highest bit is never used (such as a picture of 12 bits that was stored with 16 bits). These
+are refused, unless the user gives the range of all images of the set with `intensity`.
+
+No image is stretched from its own darkest and brightest value, because this would hide how an
+unusual image differs from others.
 """
 
 from __future__ import annotations
@@ -21,18 +24,18 @@ from PIL import Image, ImageCms
 from shards.pixels.resize import BadImage, in_channels
 
 WHITE = "#ffffff"
-"""The default colour behind transparent images."""
+"""The default colour behind the transparent parts of images."""
 MAX_VALUE = 1e300
-"""The largest absolute value of an `Intensity`; the difference of two such values is finite."""
+"""The largest absolute value allowed in an `Intensity`, so that the difference stays finite."""
 Intensity = tuple[float, float]
-"""The values that become 0 and 255."""
+"""The two values of an image file that become the levels 0 and 255."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _WITH_ALPHA = {"LA": "L", "La": "L", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB"}
-"""Pillow's mode with transparency -> the mode of its colours alone."""
+"""The mode of the colours in each of Pillow's modes with transparency: mode -> mode of colours."""
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
-"""Colour space of an ICC profile -> Pillow's mode of the images that the profile describes."""
+"""Pillow's mode for the images that an ICC profile describes: colour space of profile -> mode."""
 ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -43,43 +46,48 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the transformation that makes the image upright."""
+"""The transformation that makes an image upright: EXIF orientation -> transformation."""
 WHOLE_16_BITS = (0, 65535)
 _RAW_16 = re.compile(";16[BLN]")
-"""Pillow's name for a file of 16 bits a colour; `;16` without a letter is 16 bits a pixel."""
+"""Pillow's raw mode of a file with several colours of 16 bits each. A file with one value of 16
+bits per pixel has `;16` without a letter."""
 SAME_LEVELS = 2
-"""The largest change of a level that counts as rounding: a profile that changes no colour by more
-is taken for sRGB."""
+"""The largest difference between levels that counts as rounding. A profile that changes no level by
+more than this counts as sRGB."""
 
 
 def is_colour(text: str) -> bool:
-    """True if a text is #rrggbb, the form of a background in manifests and exported files."""
+    """True if a text is a colour as #rrggbb, with lower-case digits.
+
+    Manifests and exported files store the background in this form.
+    """
     return re.fullmatch("#[0-9a-f]{6}", text) is not None
 
 
 def is_intensity(low: float, high: float) -> bool:
-    """True if two numbers can be the values of black and white."""
+    """True if the two numbers are a valid `Intensity`: finite, not too large, and low < high."""
     return abs(low) <= MAX_VALUE and abs(high) <= MAX_VALUE and low < high
 
 
 def to_levels(
     image: Image.Image, channels: int, background: str = WHITE, intensity: Intensity | None = None
 ) -> Image.Image:
-    """Convert an image of any mode to RGB (3 channels) or L (1), upright by its EXIF orientation.
+    """Convert an image of any mode to 8 bits and sRGB, and turn it upright with its EXIF data.
 
     Args:
-        image: The image as Pillow opened it, best before it is loaded, because loading drops some
-            of what its file states.
-        channels: 3 or 1.
-        background: The colour behind transparent parts: #rrggbb.
-        intensity: The values that become 0 and 255 if the file does not state its range; values
-            beyond are clipped.
+        image: An image that Pillow opened. It should not be loaded yet, because loading drops some
+            information about the file.
+        channels: 3 for mode RGB, or 1 for mode L.
+        background: The colour behind transparent parts, as #rrggbb.
+        intensity: The values that become 0 and 255 if the file does not state the range of its
+            values. Lower values become 0, and higher values become 255.
 
     Returns:
-        The converted image, or the image itself if nothing changes.
+        The converted image, or the same image if nothing changes.
 
     Raises:
-        BadImage: The file does not state what its values mean, or they are not finite.
+        BadImage: The file does not state the range of its values and `intensity` is None, some
+            values are not finite, or Pillow cannot read the file fully.
     """
     has_16_bits = (
         any(_RAW_16.search(str(tile)) for tile in image.tile) if hasattr(image, "tile") else False
@@ -99,7 +107,12 @@ def to_levels(
 def _parts(
     image: Image.Image, intensity: Intensity | None, has_16_bits: bool
 ) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours of an image, in a mode of 8 bits, and its opacity, in mode L, or None."""
+    """Split an image into its colours and its opacity.
+
+    Returns:
+        The colours as an image with 8 bits per channel, and the opacity as an image of mode L. The
+        opacity is None if the image has no transparency.
+    """
     key = image.info.get("transparency")
     if image.mode.startswith(("I", "F")):
         values = _values(image)
@@ -114,8 +127,9 @@ def _parts(
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    """Return the colours of an image with transparency, also those of its hidden parts."""
-    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # These have premultiplied alpha.
+    """Return the colours of an image without its transparency, also in transparent parts."""
+    # The modes La and RGBa hold colours that were multiplied with the opacity.
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
     image = image.convert(straight) if straight else image
     return image.convert(_WITH_ALPHA[image.mode])
 
@@ -125,23 +139,24 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """Return the values of an image of mode I, F or I;16 (also I;16B and so on): [H,W]."""
+    """Return the values [H,W] of an image of mode I, F or I;16 (also I;16B and so on)."""
     values = np.asarray(image)
     tags = _tags(image)
     if image.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (1,))[0] != _SIGNED:
-        return values.view(np.uint32)  # Pillow has no unsigned mode, and lets values wrap around.
+        # Pillow has no mode for unsigned integers, so large values have become negative.
+        return values.view(np.uint32)
     return values
 
 
 def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None) -> np.ndarray:
-    """Return the values of an image of more than 8 bits as levels, uint8 [H,W]."""
+    """Convert the values [H,W] of an image with more than 8 bits to 8 bits. Returns uint8 [H,W]."""
     if not np.isfinite(values).all():
         raise BadImage("has values that are NaN or infinite")
     bits = _own_bits(image)
     if bits is None and intensity is None:
         bits = _container_bits(image, values)
     if bits is None and intensity == WHOLE_16_BITS and image.mode.startswith("I;16"):
-        bits = 16  # The upper byte is taken, as Pillow does for 16 bits a colour.
+        bits = 16  # The upper byte is taken, as Pillow does for several colours of 16 bits each.
     if bits is None:
         assert intensity is not None
         low, high = intensity
@@ -149,12 +164,12 @@ def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None)
         levels = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     else:
         levels = (values.astype(np.int64) >> (bits - 8)).astype(np.uint8)
-    # Pillow inverts "white is zero" only in images of 8 bits.
+    # In a TIFF, 0 may mean white. Pillow inverts such images only if they have 8 bits.
     return 255 - levels if _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
 def _own_bits(image: Image.Image) -> int | None:
-    """Return the number of bits that the file states for its values, or None."""
+    """Return the number of bits of the range that a file states, or None if it states none."""
     if image.format == "JPEG2000":
         return 16  # Pillow scales values of any stated precision to 16 bits.
     bits = int(_tags(image).get(_BITS_PER_SAMPLE, (16,))[0])
@@ -162,8 +177,13 @@ def _own_bits(image: Image.Image) -> int | None:
 
 
 def _container_bits(image: Image.Image, values: np.ndarray) -> int:
-    """Return 16 if the values of a file use 16 bits; refuse a file whose range is unknown."""
-    # Before version 11.3 Pillow had no other mode than I for some 16-bit files.
+    """Return 16 if the values of an image use the whole range of 16 bits.
+
+    Raises:
+        BadImage: The range of the values is unknown, because the values are not integers of 16 bits
+            or never use the highest bit.
+    """
+    # Before version 11.3, Pillow opened some files of 16 bits in the mode I.
     if not (image.mode.startswith("I;16") or image.format == "PNG"):
         kind = "floats" if image.mode == "F" else "integers of 32 bits or signed ones"
         raise BadImage(
@@ -185,7 +205,12 @@ def _unused_bits(highest: int) -> str:
 
 
 def _refuse_unread(image: Image.Image, intensity: Intensity | None, has_16_bits: bool) -> None:
-    """Refuse what Pillow reads only in part: signed bytes, and some files of 16 bits a colour."""
+    """Refuse files that Pillow reads only in part.
+
+    Raises:
+        BadImage: The file has signed bytes. Or it has several colours of 16 bits each, and the
+            upper 8 bits are not enough to convert them.
+    """
     if image.mode == "L" and _tags(image).get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
         raise BadImage("holds signed bytes, which are not read: store it with unsigned ones")
     if not has_16_bits:
@@ -208,13 +233,14 @@ def _refuse_unread(image: Image.Image, intensity: Intensity | None, has_16_bits:
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert an image of any mode of 8 bits by its ICC profile to the colours of sRGB.
+    """Convert an image with 8 bits per channel from the colours of its ICC profile to sRGB.
 
-    A profile that is damaged, or for another colour space, is ignored: the colours are taken for
-    sRGB, as browsers do.
+    If the profile is damaged or belongs to another colour space, it is ignored, and the colours
+    count as sRGB. Browsers do the same.
 
     Returns:
-        An image of mode RGB, or the image itself if its colours are those of sRGB already.
+        An image of mode RGB. If the colours are sRGB already, the image in its own mode, or in mode
+        RGB if its own mode is not L, RGB or CMYK.
     """
     image = image if image.mode in _SPACES.values() else image.convert("RGB")
     transform = _transform(profile, image.mode)
@@ -226,19 +252,25 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def is_srgb(profile: bytes | None, mode: str) -> bool:
-    """True if the profile leaves images of this mode at the colours of sRGB."""
+    """True if images of this mode with this ICC profile have the colours of sRGB already.
+
+    None or an empty profile counts as sRGB.
+    """
     return not profile or _transform(profile, mode) is None
 
 
 @functools.lru_cache(maxsize=64)  # A camera or a program uses one profile for all of its images.
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the conversion of colours to sRGB, or None if it would change nothing."""
+    """Return the conversion from the colours of a profile to sRGB.
+
+    Returns None if the conversion would change nothing, or if the profile cannot be used.
+    """
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if _SPACES.get(own.profile.xcolor_space.strip()) != mode:
             return None
-        # With optimisation gray goes through a coarse table, which is up to 10 levels off in the
-        # dark.
+        # With optimisation, gray is converted with a coarse table, and dark levels are wrong by up
+        # to 10.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(own, srgb, mode, "RGB", flags=flags)
@@ -254,7 +286,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _probe(mode: str) -> Image.Image:
-    """Return an image of colours from all parts of a colour space."""
+    """Return an image whose pixels are samples of all colours of a mode, L or RGB."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     steps = np.arange(0, 256, 15, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Limits on what is read of an image file before its header is known."""
+"""Limits on the size of image files, which are checked before a file is read whole."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from shards.pixels.decode import FORMATS
 from shards.pixels.resize import MAX_PIXELS, BadImage
 
 MAX_FILE_BYTES = 12 * MAX_PIXELS
-"""The largest encoded image: 1.07 GB, the largest image as three uncompressed float32 channels."""
+"""The largest accepted size of an image file in bytes, 1.07 GB. This is the size of MAX_PIXELS
+pixels with three uncompressed float32 channels."""
 LOOK_BYTES = 16 << 20
-"""The largest file that is read at once; of a larger file the header is read first."""
+"""The largest size in bytes of a file that is read whole at once. If a file is larger, its header
+is read and checked first."""
 
 
 def refuse_large(size: int, open_file: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
-    """Refuse an encoded image by its size in bytes, and a large file also by its header.
+    """Refuse an image file that has too many bytes or too many pixels.
+
+    The number of pixels is read from the header, and only if the file has more than LOOK_BYTES
+    bytes. The pixels of smaller files are counted when they are decoded.
 
     Args:
-        size: The size of the file, bytes.
-        open_file: Opens the file.
+        size: The size of the file in bytes.
+        open_file: A function that opens the file.
 
     Raises:
-        BadImage: The file has more than MAX_FILE_BYTES, or its header states more than MAX_PIXELS.
+        BadImage: The file has more than MAX_FILE_BYTES bytes or more than MAX_PIXELS pixels.
     """
     if size > MAX_FILE_BYTES:
         raise BadImage(f"has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
@@ -40,7 +45,7 @@ def refuse_large(size: int, open_file: Callable[[], AbstractContextManager[IO[by
                 width, height = image.size
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise BadImage(f"larger than {MAX_PIXELS} pixels: {error}") from error
-        except Exception:  # The decoder describes the damage better.
+        except Exception:  # The file is damaged. `decode` will describe the damage better.
             return
     if width * height > MAX_PIXELS:
         raise BadImage(f"larger than {MAX_PIXELS} pixels: {width} x {height} pixels")

@@ -1,4 +1,7 @@
-"""Conversion of an image to the channels and the size of a set, by Pillow like the papers' code."""
+"""Conversion of an image to the channels and the size of a set.
+
+It uses Pillow, because the code of the papers uses Pillow too.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,22 @@ Resize = Literal[
     "pillow-bicubic-pad",
     "pillow-bilinear-pad",
 ]
-"""The rule by which images are resized to the square of the set, by bicubic or bilinear
-interpolation. Without an ending, the aspect ratio is not kept. With `-crop`, the shorter side gets
-the set's size and the middle square is kept (torchvision's `Resize(size)` and `CenterCrop(size)`).
-With `-pad`, the longer side gets the set's size and the margins get the background's colour."""
+"""The rule for resizing images to a square, with bicubic or bilinear interpolation. `-crop`
+and `-pad` keep the aspect ratio; without them, the image is squashed to the square. `-crop` resizes
+the shorter side to the size of the set and keeps the middle square (torchvision's `Resize(size)`
+and `CenterCrop(size)`). `-pad` resizes the longer side to the size of the set and fills the margins
+with the background colour."""
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 Fit = Literal["squash", "crop", "pad"]
-"""The treatment of the aspect ratio."""
+"""The way to make an image square: squash = change the aspect ratio; crop = keep the middle square;
+pad = add margins."""
 FITS: tuple[Fit, ...] = get_args(Fit)
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 MAX_PIXELS = 89_478_485
-"""The largest image, pixels (Pillow's own limit; 0.25 GB as RGB). A larger one is refused before
-memory is taken for it."""
+"""The largest number of pixels of an image, which is Pillow's own limit (0.27 GB as RGB). A larger
+image is refused before memory is allocated for it."""
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode for each number of channels."""
+"""Pillow's mode for each number of channels: channels -> mode."""
 
 
 class BadImage(Exception):
@@ -36,38 +41,43 @@ class BadImage(Exception):
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:
-    """Return pixels, uint8 [H,W,1] or [H,W,3], as an image of mode L or RGB."""
+    """Convert pixels, uint8 [H,W,1] or [H,W,3], to a Pillow image of mode L or RGB."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
-    """Return an image of mode L or RGB as pixels, uint8 [H,W,1] or [H,W,3]."""
+    """Convert a Pillow image of mode L or RGB to pixels. Returns uint8 [H,W,1] or [H,W,3]."""
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def in_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Convert an image to mode RGB (3 channels) or L (1), unless it has that mode already."""
+    """Convert an image to mode RGB (`channels` = 3) or mode L (`channels` = 1).
+
+    An image that has this mode already is returned unchanged.
+    """
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def fit_of(rule: Resize) -> Fit:
-    """Return what a rule does to images that are not square."""
+    """Return how the resizing rule makes an image square: "squash", "crop" or "pad"."""
     return "crop" if rule.endswith("-crop") else "pad" if rule.endswith("-pad") else "squash"
 
 
 def fit(image: Image.Image, size_px: int, rule: Resize, background: str = "#000") -> Image.Image:
-    """Resize an image to `size_px` x `size_px`, unless it has that size already.
+    """Resize an image to `size_px` x `size_px`.
+
+    An image that has this size already is returned unchanged.
 
     Args:
         image: An image of mode L or RGB.
-        size_px: The side of the square.
-        rule: The rule of resizing.
-        background: The colour of the margins of a `-pad` rule.
+        size_px: The side of the square in pixels.
+        rule: The resizing rule.
+        background: The colour of the margins, if `rule` ends in `-pad`.
 
     Raises:
-        BadImage: The image is so long and thin that it would have more than MAX_PIXELS before its
-            middle square is cut out.
+        BadImage: `rule` ends in `-crop`, and the image is so long and thin that the resized image
+            would have more than MAX_PIXELS pixels before the middle square is cut out.
     """
     if image.size == (size_px, size_px):
         return image

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in rows and columns, with titles, to be looked at."""
+"""Drawing of a contact sheet: pictures in rows and columns, with titles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 MARGIN_PX = 6
 TITLE_PX, HEAD_PX = 22, 30
-"""Heights of the line of column titles, and of the line of the sheet's title."""
+"""The heights in pixels of the line of column titles and of the line of the sheet's title."""
 FONT_PX, HEAD_FONT_PX = 12, 16
 
 
@@ -20,14 +20,16 @@ def draw_sheet(
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
 ) -> Image.Image:
-    """Draw pictures on white; titles are optional.
+    """Draw pictures in rows and columns on a white sheet, and return the sheet.
+
+    All rows are as high as the highest picture. Each column is as wide as its widest picture or
+    title.
 
     Args:
-        rows: The pictures of each row; rows may have different lengths. All rows get the height of
-            the highest picture, and each column the width of its widest picture or title.
-        title: A line above all.
-        column_titles: A title above each column.
-        row_titles: A title to the left of each row.
+        rows: The pictures of each row. Rows may have different numbers of pictures.
+        title: The title of the sheet, drawn above everything else. No title if empty.
+        column_titles: The titles above the columns. No titles if empty.
+        row_titles: The titles to the left of the rows. No titles if empty.
     """
     font = ImageFont.load_default(FONT_PX)
     column_titles = column_titles or [""] * max(map(len, rows))
@@ -59,7 +61,7 @@ def draw_sheet(
 
 
 def enlarged(picture: Image.Image, factor: int) -> Image.Image:
-    """Draw each pixel as a square of `factor` x `factor` pixels."""
+    """Return the picture enlarged: each pixel becomes a square of `factor` x `factor` pixels."""
     size = picture.width * factor, picture.height * factor
     return picture.resize(size, Image.Resampling.NEAREST)
 

@@ -10,22 +10,24 @@ from shards.pixels.resize import Resize
 
 @dataclass(frozen=True)
 class Target:
-    """The size, channels and encoding of the images of a set, and the rules of their conversion."""
+    """The size, channels and encoding of a set's images, and the rules for converting images."""
 
     size_px: int
     channels: int
     encoding: str
     resize: Resize
     background: str = WHITE
-    """The colour behind transparent images, and of the margins of a `-pad` rule: #rrggbb."""
+    """The colour behind transparent parts of images and in the margins of padded images, as
+    #rrggbb."""
     intensity: Intensity | None = None
-    """The values that become 0 and 255 if an image file does not state its range."""
+    """The two values that become 0 and 255 in image files that do not state the range of their
+    values. None means that such files are refused."""
 
     @property
     def sample_bytes(self) -> int:
-        """The size of the pixels of an image, bytes."""
+        """The size in bytes of one image as raw pixels."""
         return self.size_px * self.size_px * self.channels
 
     def keeps(self, shape: tuple[int, ...]) -> bool:
-        """True if pixels of this shape are stored unchanged."""
+        """True if the set stores pixels of this shape [H,W,C] unchanged, without encoding them."""
         return self.encoding == "raw" and shape == (self.size_px, self.size_px, self.channels)

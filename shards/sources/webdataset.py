@@ -175,11 +175,7 @@ def open_webdataset(src: Path | str, split: str, component: str | None = None) -
 
 
 def _tar_names(paths: list[Path]) -> list[str]:
-    """Return a unique name for each tar.
-
-    It is the file name. If two tars have the same file name, it is the path from the folder that
-    contains all tars.
-    """
+    """Return the file names of tars, or if two are equal, the paths from the common folder."""
     if len({path.name for path in paths}) == len(paths):
         return [path.name for path in paths]
     common = os.path.commonpath(paths)
@@ -223,8 +219,7 @@ def _image(
         sample: The name of the sample in error messages.
 
     Raises:
-        UserError: The chosen component does not exist, or nothing was chosen and the sample has no
-            image or several possible images.
+        UserError: The chosen component is missing, or the sample has no image or several images.
     """
     has = ", ".join(components)
     if component is not None:
