@@ -1,6 +1,7 @@
-"""Files and folders on a disk that may fail at any moment.
+"""Files and folders, handled so that a failure at any moment leaves no half-written output.
 
-`publish.py` gives a file or a folder its name once all of it is on the disk; `locks.py` keeps other
-processes out of a folder; `file_system.py` passes over what a file system lacks and names the file
-in errors; `reading.py` lists, reads and digests files.
+`publish.py` gives a file or a folder its final name only when its whole content is on the disk.
+`locks.py` keeps other processes out of a folder. `file_system.py` tolerates file systems without
+locks or syncing, and puts file names into errors. `reading.py` lists and reads files, and computes
+their digests.
 """

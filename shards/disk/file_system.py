@@ -1,8 +1,8 @@
-"""Errors of the file system: the file that they are about, and those that only mean a lack.
+"""Handling of errors of the file system.
 
-Some file systems have no locks, or cannot sync a folder (network shares, some of FUSE). The user is
-told so once and the work goes on: a set or a run there is as safe as the file system is. Damage
-(EIO, ENOSPC, EROFS) is always an error, and its message names the file.
+Some file systems (network shares, some FUSE file systems) have no locks or cannot sync a folder.
+Then the user gets one note, and the work goes on without locking or syncing. Other errors, such as
+a full disk (ENOSPC) or a damaged disk (EIO), are always raised, and name the file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from pathlib import Path
 from shards.terminal import printing
 
 LACKS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""Error numbers of a file system that does not have what it is asked for."""
+"""The error numbers that mean that a file system does not support an operation."""
 
 _told: set[tuple[int, str]] = set()
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put `path` into errors of the system that name no file, as errors of write and fsync do."""
+    """Run the block, and add the file name `path` to an `OSError` that has no file name.
+
+    The errors of write and fsync, for example, have no file name.
+    """
     try:
         yield
     except OSError as error:
@@ -34,17 +37,18 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def passing_over(lacking: str, path: Path, answers: frozenset[int] = LACKS) -> Iterator[None]:
-    """Try something that the file system of `path` may lack.
+    """Run the block, and ignore an error that means that the file system cannot do the operation.
 
-    If it does, a note on stderr says so, once for each file system, and the block ends there.
+    The block ends at this error. A note on stderr tells the user, once per file system and
+    operation.
 
     Args:
-        lacking: The words of the note, such as "cannot sync folders".
-        path: A file or folder.
-        answers: The error numbers that mean a lack.
+        lacking: The end of the note, such as "cannot sync folders".
+        path: The file or folder that the operation is for.
+        answers: The error numbers that are ignored.
 
     Raises:
-        OSError: Any other error; it names a file.
+        OSError: An error with another number. It has a file name.
     """
     try:
         with naming(path):

@@ -1,7 +1,7 @@
-"""A lock on a folder, for the sets and runs that one process at a time may write.
+"""A lock on a folder, so that only one process at a time writes a set or a run.
 
-A file system without locks is passed over with a note: the user then has to see to it that only one
-process writes there.
+On a file system that has no locks, locking is skipped. A note then tells the user that only one
+process at a time may write there.
 """
 
 from __future__ import annotations
@@ -21,28 +21,33 @@ from shards.errors import UserError
 
 LOCK_FILE_NAME = "lock"
 LOCK_WAIT_S = 10.0
-"""Seconds to wait for a lock: the processes of a killed launcher take a moment to end."""
+"""The time to wait for a lock, in seconds. A wait is needed because the processes of a killed
+launcher take a moment to end."""
 LACKS_LOCKS = LACKS | {errno.ENOLCK, errno.EBADF}
-"""Error numbers of a file system without locks."""
+"""The error numbers that mean that a file system has no locks."""
 HELD = frozenset({errno.EAGAIN, errno.EACCES})
-"""Error numbers when another process holds the lock; some network shares answer EACCES."""
+"""The error numbers that mean that another process holds the lock. EACCES comes from some network
+shares."""
 NO_LOCKS = "has no locks, so see to it that one process at a time writes there"
 
 
 @contextlib.contextmanager
 def locked(folder: Path, doing: str, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Make a folder if needed and hold its lock; the lock ends with the process, however that ends.
+    """Hold the lock of a folder while the block runs.
 
-    The lock is on a file in the folder, because locks on folders do not reach beyond one machine.
-    The file names the process that holds it.
+    The system releases the lock when the process ends, even if the process is killed. The lock is
+    on a file in the folder, because a lock on the folder itself would work only on one machine. The
+    file names the process that holds the lock.
 
     Args:
-        folder: The process that holds the lock may remove it.
+        folder: The folder, which is made if needed. Another process that holds the lock may remove
+            the folder.
         doing: The start of the error message, such as "RUN is being trained".
-        wait_s: Seconds to wait for the lock.
+        wait_s: The time to wait for the lock, in seconds.
 
     Raises:
-        UserError: Another process still holds the lock; the message names that process.
+        UserError: Another process still holds the lock after `wait_s`. The message names that
+            process.
     """
     path = folder / LOCK_FILE_NAME
     until_s = time.monotonic() + wait_s
@@ -53,7 +58,7 @@ def locked(folder: Path, doing: str, wait_s: float = LOCK_WAIT_S) -> Iterator[No
         except FileNotFoundError:
             if folder.is_dir() and time.monotonic() > until_s:
                 raise
-            continue  # The process that held the lock has removed the folder in between.
+            continue  # The process that held the lock has just removed the folder.
         with file:
             if not _take(file, path):
                 if time.monotonic() > until_s:
@@ -70,7 +75,12 @@ def locked(folder: Path, doing: str, wait_s: float = LOCK_WAIT_S) -> Iterator[No
 
 
 def _take(file: IO[Any], path: Path) -> bool:
-    """Take the lock; False if another process holds it. A lack of locks counts as taken."""
+    """Try to take the lock of an open lock file without waiting.
+
+    Returns:
+        False if another process holds the lock. True if the lock was taken, or if the file system
+        has no locks.
+    """
     try:
         with passing_over(NO_LOCKS, path, LACKS_LOCKS):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +92,10 @@ def _take(file: IO[Any], path: Path) -> bool:
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """True if the open file still has its name: nobody has removed it since it was opened."""
+    """True if the open file `handle` still exists as `path`.
+
+    False if another process has removed or replaced the file since it was opened.
+    """
     try:
         return os.path.samestat(os.stat(path), os.fstat(handle))
     except FileNotFoundError:

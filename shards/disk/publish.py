@@ -1,8 +1,8 @@
-"""Files and folders that appear under their name whole or not at all.
+"""Writing of files and folders so that they get their final name only when they are complete.
 
-Each is first made under a temporary name beside its own (`partial_path`), synced to the disk, and
-then renamed; then its new name is synced. A process that is killed leaves at most the temporary
-name, which is hidden.
+A file or folder is first written under a temporary name in the same place (`partial_path`) and
+synced to the disk. Then it is renamed, and the new name is synced to the disk. If the process is
+killed, only the hidden file or folder with the temporary name may be left.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from shards.disk.file_system import LACKS, naming, passing_over
 from shards.errors import UserError
 
 LACKS_FOLDER_SYNC = LACKS | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
-"""Error numbers of a file system that cannot sync folders, or does not let this user open one."""
+"""The error numbers that mean that folders cannot be synced. Some file systems do not support this,
+and some do not let this user open the folder."""
 NO_SYNC, NO_FOLDER_SYNC = "cannot sync files", "cannot sync folders"
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until the content of a file, or the list of names in a folder, is on the disk."""
     lacks = (NO_FOLDER_SYNC, LACKS_FOLDER_SYNC) if path.is_dir() else (NO_SYNC, LACKS)
     with passing_over(lacks[0], path, lacks[1]):
         handle = os.open(path, os.O_RDONLY)
@@ -45,33 +46,48 @@ def sync_file(file: IO[Any]) -> None:
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a new file under this very name and wait until its content is on the disk."""
+    """Write a new file and wait until its content is on the disk.
+
+    No temporary name is used, so a process that is killed may leave an incomplete file.
+
+    Args:
+        path: The file, which must not exist yet.
+        parts: The content of the file, in parts.
+    """
     with naming(path), open(path, "xb") as out:
         out.writelines(parts)
         sync_file(out)
 
 
 def refuse_existing(path: Path, kind: str = "file") -> None:
-    """Refuse a name that is in use; `kind` is the word for the output in the message.
+    """Raise an error if a path exists already.
+
+    Args:
+        path: The path of a new file or folder.
+        kind: The word for the new file or folder in the error message.
 
     Raises:
-        UserError: A file, folder or link has this name.
+        UserError: A file, folder or link with this path exists.
     """
     if os.path.lexists(path):
         raise UserError(f"{path}: exists already; name a new {kind} or remove this one")
 
 
 def partial_path(path: Path) -> Path:
-    """The temporary name beside `path` under which this process makes it."""
+    """Return the temporary path that this process uses until the file or folder `path` is complete.
+
+    It is in the same place as `path`, and its name is hidden.
+    """
     return path.with_name(f".{path.name}.partial-{os.getpid()}")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield the temporary name of a file; rename the file to `path` when the block ends.
+    """Yield a temporary path, and rename the file at this path to `path` when the block ends.
 
-    The block writes and syncs the file. If it raises, the file is removed. Several processes may
-    make the same file: the last one replaces the others' file.
+    The block must write the file at the temporary path and sync it to the disk. If the block
+    raises, the temporary file is removed. Several processes may write the same `path`: the file of
+    the last process replaces the others.
     """
     partial = partial_path(path)
     partial.unlink(missing_ok=True)
@@ -85,9 +101,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file or replace it: a reader finds the whole new file or the one before it.
+    """Write a file, or replace an existing file.
 
-    Only one process at a time may write it, because leftovers of killed processes are removed.
+    Another process that reads the file gets either the whole old content or the whole new content.
+    Only one process at a time may write the file, because temporary files of other processes are
+    removed as leftovers.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         leftover.unlink(missing_ok=True)
@@ -96,10 +114,10 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that does not exist yet; its folder is made if needed.
+    """Write a new file. Its folder is made if needed.
 
     Raises:
-        UserError: A file, folder or link has this name already.
+        UserError: A file, folder or link with this path exists already.
     """
     refuse_existing(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +128,14 @@ def write_new_file(path: Path, parts: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def partial_folder(to: Path) -> Iterator[Path]:
-    """Yield a new folder with the temporary name of `to`; its parents are made if needed.
+    """Make a folder with the temporary name of `to`, and yield its path.
 
-    If the block ends without an error, all content of the folder is on the disk, and
-    `publish_folder` can rename it. If the block raises, the folder is removed.
+    The parents of the folder are made if needed. The block must write the content of the folder.
+    When the block ends, the content is synced to the disk, and `publish_folder` can then rename the
+    folder to `to`. If the block raises, the folder is removed.
     """
     partial = partial_path(to)
-    if partial.exists():  # left by a killed process that had the same number
+    if partial.exists():  # left by a killed process that had the same process id
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
@@ -130,13 +149,13 @@ def partial_folder(to: Path) -> Iterator[Path]:
 
 
 def publish_folder(folder: Path, to: Path, replaced: Path | None = None) -> None:
-    """Rename a folder whose content is on the disk to `to`, and sync the new name.
+    """Rename a finished folder to its final name, and sync the new name to the disk.
 
     Args:
-        folder: The folder under its temporary name.
-        to: The final name, in the same place.
-        replaced: The new name of a folder that is called `to` now. That folder gets its name back
-            if `folder` cannot be renamed.
+        folder: The folder with its temporary name. Its content must be on the disk already.
+        to: The final path, in the same place.
+        replaced: The path to which an existing folder `to` is moved before. If renaming `folder`
+            fails, the existing folder is moved back. None if `to` does not exist.
     """
     if replaced is not None and to.exists():
         move_folder(to, replaced)
@@ -150,10 +169,10 @@ def publish_folder(folder: Path, to: Path, replaced: Path | None = None) -> None
 
 
 def move_folder(folder: Path, to: Path) -> None:
-    """Rename a folder in its place.
+    """Rename a folder.
 
-    A folder that is part of a container's image cannot be renamed (EXDEV): it is copied, and then
-    removed.
+    If the folder is part of the image of a container, it cannot be renamed (EXDEV). Then it is
+    copied to `to`, and the original is removed.
     """
     try:
         folder.rename(to)

@@ -1,4 +1,4 @@
-"""Listing the files below a folder, and reading and digesting one file."""
+"""Functions that list the files below a folder, and that read one file or compute its digest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from shards.errors import UserError
 
 MAX_TEXT_BYTES = 1 << 30
-"""The largest text file that is read: the names of 14 million images take less."""
+"""The largest size of a text file that is read, in bytes. The names of 14 million images take
+less."""
 
 
 def entries_below(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield all entries below a folder, each with its path in it.
+    """Yield all entries of a folder and of its subfolders, as (path in the folder, entry).
 
-    Links to folders and hidden folders are not opened.
+    Links to folders and hidden folders are yielded, but their entries are not.
     """
     folders = [""]
     while folders:
@@ -29,10 +30,11 @@ def entries_below(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def visible_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files and links below a folder, each with its path in it.
+    """Yield the files and links of a folder and of its subfolders, as (path in the folder, entry).
 
-    Hidden entries, pipes and devices are left out, and no link to a folder is followed. So a folder
-    cannot lead outside of itself, and a reader of its files cannot wait forever.
+    Links to folders are yielded but not followed, so that everything is in the folder itself.
+    Hidden entries are left out. Pipes and devices are left out too, because a process that reads
+    them may wait forever.
     """
     for name, entry in entries_below(folder):
         if not entry.name.startswith(".") and (entry.is_symlink() or entry.is_file()):
@@ -40,16 +42,16 @@ def visible_files(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the content of a text file, which may be a pipe.
+    """Return the content of a text file. The file may be a pipe.
 
     Raises:
-        UserError: It has more than `max_bytes` bytes.
-        OSError: It cannot be read.
+        UserError: The file has more than `max_bytes` bytes.
+        OSError: The file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         data = bytearray()
-        # A pipe and a device have no size before they end.
+        # The size of a pipe or a device is known only when its end has been read.
         while max(size, len(data)) <= max_bytes and (block := file.read(1 << 20)):
             data += block
     if max(size, len(data)) > max_bytes:

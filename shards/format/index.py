@@ -1,12 +1,14 @@
-"""DALI's WebDataset index, v1.2, in pure Python: the place of each component of a tar's samples.
+"""The WebDataset index of DALI, version v1.2: the place of each member of a tar, as a text file.
 
-    v1.2 <samples>
+    v1.2 <number of samples>
     <extension> <offset> <size> <key>.<extension>[ <extension> <offset> ...]
 
-There is one line for each sample, with one such group for each component. An offset points to the
-data, after the 512-byte header. DALI trusts these numbers: a size beyond the end of the tar crashes
-it, and a count that is too small silently drops samples. So an index is parsed strictly, and
-`shards.verify` checks it against its tar before DALI or the reader sees it.
+After the first line, each sample has one line. The line has the four fields once per component of
+the sample. An offset points to the data of the member, after its header of 512 bytes.
+
+DALI does not check these numbers. If a size reaches beyond the end of the tar, DALI crashes. If the
+number of samples is too small, DALI silently skips samples. So `parse_index` accepts only the exact
+format, and `shards.verify` compares the index with its tar before DALI or the reader uses it.
 """
 
 from __future__ import annotations
@@ -25,26 +27,26 @@ VERSION = "v1.2"
 
 @dataclass(frozen=True)
 class Component:
-    """One component (one extension) of all samples of a tar."""
+    """The places of all members of a tar that have the same extension."""
 
     offsets: np.ndarray
-    """The position of the data in the tar, bytes: int64 [samples]."""
+    """The position of each sample's data in the tar, in bytes: int64 [samples]."""
     sizes: np.ndarray
-    """The size of the data, bytes: int64 [samples]."""
+    """The size of each sample's data, in bytes: int64 [samples]."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """The place of everything in one tar."""
+    """The keys of the samples in one tar, and the places of their members."""
 
     keys: np.ndarray
-    """The keys of the samples as numbers: int64 [samples]."""
+    """The key of each sample as a number: int64 [samples]."""
     components: Mapping[str, Component]
-    """Extension -> component, in the order of the tar."""
+    """The components of the samples, in the order of the tar: extension -> component."""
 
 
 def format_index(index: Index) -> str:
-    """Return the text that DALI's wds2idx writes."""
+    """Return the text of an index file. It is the text that DALI's program wds2idx writes."""
     keys = [f"{key:0{KEY_DIGITS}d}" for key in index.keys.tolist()]
     columns = []
     for extension, component in index.components.items():
@@ -59,15 +61,15 @@ def format_index(index: Index) -> str:
 
 
 def parse_index(text: str, path: object) -> Index:
-    """Return the content of an index whose samples all have the same components.
+    """Parse the text of an index file. All samples must have the same components.
 
     Args:
-        text: The text of the index.
-        path: The file, for messages.
+        text: The text of the index file.
+        path: The path of the index file, for error messages.
 
     Raises:
-        UserError: A line is malformed, is missing, is one too many, or has other components than
-            the first; the message names `path` and the line.
+        UserError: A line is malformed, there are too few or too many lines, or the samples have
+            different components. The message names `path` and the line.
     """
     first, _, rest = text.partition("\n")
     head = re.fullmatch(rf"{re.escape(VERSION)} ([1-9][0-9]{{0,11}})", first)
@@ -91,14 +93,14 @@ def parse_index(text: str, path: object) -> Index:
             table[:, 0, 2],
             {e: Component(table[:, i, 0], table[:, i, 1]) for i, e in enumerate(extensions)},
         )
-        # All that is not a number (names, spaces, signs) is right if the text comes back the same.
+        # If the parsed index gives the same text, everything between the numbers is right too.
         if format_index(index) == text:
             return index
     raise UserError(f"{path}, {_first_wrong_line(rest, extensions)}")
 
 
 def _numbers(text: str) -> np.ndarray:
-    """Return all numbers of a text, int64; none if what is between them is malformed."""
+    """Return all numbers in a text as int64 [n], or an empty array if a number is malformed."""
     digits = text.encode("ascii", "replace").translate(None, delete=_NOT_NUMBERS)
     try:
         return np.fromstring(digits, np.int64, sep=" ")

@@ -1,7 +1,7 @@
-"""Lists as files of JSON lines: one value a line, such as the names of a set's samples.
+"""Lists in files of JSON lines, with one value per line, such as the names of a set's samples.
 
-Files that are written here are ASCII, so that any file name (line breaks, bytes that are not UTF-8)
-is read back unchanged.
+The files are written in ASCII. So every file name is read back unchanged, even if it contains line
+breaks or bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -22,23 +22,28 @@ Value = TypeVar("Value")
 
 
 class ListWriter:
-    """A list that is written some values at a time. A list without values leaves no file."""
+    """A writer of a list file, which gets some values at a time. An empty list leaves no file."""
 
     def __init__(self, path: Path) -> None:
-        """Create the file `path`, which must not exist."""
+        """Create the file `path`, which must not exist yet."""
         self._path = path
         self._out = open(path, "xb")
         self._sha256 = hashlib.sha256()
 
     def add(self, values: Sequence[object]) -> None:
-        """Append a line for each value."""
+        """Append one line per value."""
         lines = json_lines(values)
         with naming(self._path):
             self._out.write(lines)
         self._sha256.update(lines)
 
     def finish(self) -> str:
-        """Wait until all is on the disk, and return the sha256; "" when there was no value."""
+        """Close the file when its content is on the disk.
+
+        Returns:
+            The SHA-256 digest of the file in hexadecimal. If no value was added, "", and the file
+            is removed.
+        """
         sync_file(self._out)
         self._out.close()
         if os.path.getsize(self._path):
@@ -48,9 +53,9 @@ class ListWriter:
 
 
 def json_lines(values: Sequence[object]) -> bytes:
-    """Return one line of JSON for each value."""
+    """Return the content of a list file: one line of JSON per value, in ASCII."""
     if all(isinstance(value, str) for value in values):
-        # One call for all of them, because there may be a million names.
+        # One call of `json.dumps` writes all names, because there may be a million.
         text = json.dumps(values, separators=("\n", ":"))[1:-1]
     else:
         text = "\n".join(json.dumps(value) for value in values)
@@ -58,10 +63,15 @@ def json_lines(values: Sequence[object]) -> bytes:
 
 
 def read_json_lines(path: Path, kind: type[Value], most: int | None = None) -> list[Value]:
-    """Return the values of a list, or its first `most` values.
+    """Return the values in a list file.
+
+    Args:
+        path: The list file.
+        kind: The type that all values must have.
+        most: The largest number of values to read, from the start. None means all values.
 
     Raises:
-        UserError: A line is not JSON, or its value is not a `kind`.
+        UserError: A line is not JSON, or a value does not have the type `kind`.
     """
     with open(path, "rb") as file:
         lines = itertools.islice(file, most)
@@ -73,16 +83,17 @@ def read_json_lines(path: Path, kind: type[Value], most: int | None = None) -> l
 def parse_json_lines(
     path: Path, lines: Iterable[bytes], accepts: Callable[[Any], bool], expected: str
 ) -> list[Any]:
-    """Return the value of each line.
+    """Parse lines of JSON and return the value of each line.
 
     Args:
-        path: The file of the lines, for messages.
-        lines: The lines, with or without their ends.
-        accepts: Returns True if a value is one that such a file may hold.
-        expected: A description of the accepted values, for messages.
+        path: The path of the file, for error messages.
+        lines: The lines of the file, with or without line breaks at their ends.
+        accepts: A function that returns True if a value is allowed in the file.
+        expected: A description of the allowed values, for error messages.
 
     Raises:
-        UserError: A line (the message has its number) is not JSON, or its value is not accepted.
+        UserError: A line is not JSON, or its value is not allowed. The message has the number of
+            the line.
     """
     values = []
     for number, line in enumerate(lines, start=1):

@@ -1,8 +1,7 @@
-"""The size that each image of a set had in its source, before it was resized: `sizes.bin`.
+"""The file `sizes.bin`, which holds the size that each image had before it was resized.
 
-The file is little-endian uint32 [samples, 2]. Row i has the height and width of sample i, px, after
-the turn that its EXIF orientation asks for. A set without resized images has no such file, because
-each image had the size of the set.
+It is little-endian uint32 [samples, 2]. Row i has the height and width of sample i in pixels, after
+the EXIF rotation. If no image of a set was resized, the set has no such file.
 """
 
 from __future__ import annotations
@@ -20,17 +19,33 @@ SIZE = np.dtype("<u4")
 
 
 def write_sizes(path: Path, sizes: np.ndarray) -> str:
-    """Write sizes, integers [samples,2], to the new file `path`, and return its sha256."""
+    """Write the sizes of images to a new file.
+
+    Args:
+        path: The file, which must not exist yet.
+        sizes: The height and width of each image in pixels: integers [samples,2].
+
+    Returns:
+        The SHA-256 digest of the file, in hexadecimal.
+    """
     data = sizes.astype(SIZE).tobytes()
     write_file(path, [data])
     return hashlib.sha256(data).hexdigest()
 
 
 def parse_sizes(data: bytes, samples: int, path: Path) -> np.ndarray:
-    """Return the sizes in `data`, the content of `path`: uint32 [samples,2], read-only.
+    """Parse the content of a file `sizes.bin`.
+
+    Args:
+        data: The content of the file.
+        samples: The number of samples of the set.
+        path: The path of the file, for error messages.
+
+    Returns:
+        The height and width of each image in pixels, as a read-only array uint32 [samples,2].
 
     Raises:
-        UserError: `data` does not have `samples` sizes, or a size is 0.
+        UserError: `data` does not hold exactly `samples` sizes, or a height or width is 0.
     """
     if len(data) != 2 * SIZE.itemsize * samples:
         raise UserError(f"{path}: {len(data)} bytes, not the sizes of {samples} images")
@@ -41,11 +56,13 @@ def parse_sizes(data: bytes, samples: int, path: Path) -> np.ndarray:
 
 
 def shape_note(sizes: np.ndarray, rule: Resize) -> str:
-    """Describe what a rule has done to images that are not square; "" if all are square.
+    """Return a note about how resizing changed the images that are not square.
+
+    The note is empty if all images are square.
 
     Args:
-        sizes: Height and width of each image, integers [samples,2].
-        rule: The rule by which they were resized.
+        sizes: The height and width of each image before it was resized: integers [samples,2].
+        rule: The rule that was used to resize the images.
     """
     ratios = sizes.max(axis=1) / sizes.min(axis=1)
     count = int((ratios > 1).sum())

@@ -1,4 +1,4 @@
-"""Writing of one tar of a shard set and its index. Their bytes depend on the samples alone."""
+"""Writing of one tar of a shard set and its index. The bytes depend only on the samples."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from shards.manifest import LABEL, Shard
 
 @dataclass(frozen=True)
 class Packed:
-    """Samples in the form in which a tar holds them."""
+    """Some samples as members of a tar, ready to be appended to the tar."""
 
     keys: np.ndarray
-    """The keys of the samples as numbers: int64 [N]."""
+    """The key of each sample as a number: int64 [N]."""
     sizes: dict[str, np.ndarray]
-    """Extension, in the order of the tar -> the size of each sample's data, bytes: int64 [N]."""
+    """The size of each sample's data in bytes: extension -> int64 [N]. The extensions are in the
+    order of the tar."""
     data: bytes | memoryview
-    """The members, sample by sample."""
+    """The bytes of all members, sample by sample."""
 
 
 def pack_raw(
@@ -37,14 +38,17 @@ def pack_raw(
     fill: Callable[[np.ndarray], None],
     labels: np.ndarray | None,
 ) -> Packed:
-    """Make members of a tar from raw samples, without a copy of their pixels.
+    """Make members of a tar from images that are stored as raw pixels.
+
+    Unlabelled images are not copied, because `fill` writes their pixels between the headers.
 
     Args:
-        keys: Keys as numbers, int64 [N].
+        keys: The keys as numbers: int64 [N].
         extension: The file extension of the images.
-        size: The size of each image, bytes.
-        fill: Writes the pixels into uint8 [N,size], whose rows are contiguous.
-        labels: int64 [N], or None if the set is unlabelled.
+        size: The size of each image in bytes.
+        fill: A function that writes the pixels of all images into an array uint8 [N,size]. Each row
+            of the array is contiguous in memory.
+        labels: The label of each image: int64 [N]. None if the set is unlabelled.
     """
     whole, data = blank_members(keys, extension, size)
     fill(data)
@@ -57,7 +61,14 @@ def pack_raw(
 def pack_encoded(
     keys: np.ndarray, extension: str, images: Sequence[bytes], labels: np.ndarray | None
 ) -> Packed:
-    """Make members of a tar from encoded images; `keys` and `labels` are as in `pack_raw`."""
+    """Make members of a tar from encoded images.
+
+    Args:
+        keys: The keys as numbers: int64 [N].
+        extension: The file extension of the images.
+        images: The content of each image file: N byte strings.
+        labels: The label of each image: int64 [N]. None if the set is unlabelled.
+    """
     sizes = np.array([len(image) for image in images], np.int64)
     parts = members(keys, extension, images)
     if labels is None:
@@ -82,10 +93,10 @@ def _with_labels(
 
 
 class ShardWriter:
-    """A tar that is written some samples at a time, in the order of their keys."""
+    """A writer of one tar, which gets some samples at a time in the order of their keys."""
 
     def __init__(self, path: Path) -> None:
-        """Create the file `path` (`<...>.tar`), which must not exist."""
+        """Create the file `path`, which must end in .tar and must not exist yet."""
         self._path = path
         self._out = open(path, "xb", buffering=0)
         self._sha256 = hashlib.sha256()
@@ -93,7 +104,7 @@ class ShardWriter:
         self._packed: list[Packed] = []
 
     def add(self, packed: Packed) -> None:
-        """Append samples."""
+        """Append samples to the tar."""
         self._write(packed.data)
         self._packed.append(dataclasses.replace(packed, data=b""))
 
@@ -103,15 +114,19 @@ class ShardWriter:
         rest = memoryview(data)
         with naming(self._path):
             while rest:
-                # A disk that is nearly full may take only a part; then the next write raises.
+                # If the disk is nearly full, only a part may be written. The next write raises.
                 rest = rest[self._out.write(rest) :]
 
     def close(self) -> None:
-        """Close the tar as it is, finished or not."""
+        """Close the file of the tar, even if the tar is not finished."""
         self._out.close()
 
     def finish(self) -> Shard:
-        """End the tar, write its index beside it, sync both, and return their description."""
+        """Finish the tar, and write its index file beside it.
+
+        Returns:
+            The description of the tar and the index, after both files are on the disk.
+        """
         self._write(END)
         sync_file(self._out)
         self._out.close()
@@ -127,7 +142,7 @@ class ShardWriter:
         )
 
     def _components(self) -> dict[str, Component]:
-        """Return the place of each component: members follow each other, sample by sample."""
+        """Compute the place of each member: all members follow each other, sample by sample."""
         extensions = list(self._packed[0].sizes)
         sizes = np.stack(
             [np.concatenate([packed.sizes[e] for packed in self._packed]) for e in extensions],
