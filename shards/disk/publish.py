@@ -155,7 +155,7 @@ def publish_folder(folder: Path, to: Path, replaced: Path | None = None) -> None
         folder: The folder with its temporary name. Its content must be on the disk already.
         to: The final path, in the same place.
         replaced: The path to which an existing folder `to` is moved before. If renaming `folder`
-            fails, the existing folder is moved back. None if `to` does not exist.
+            fails, the existing folder is moved back. None if there is no folder to move.
     """
     if replaced is not None and to.exists():
         move_folder(to, replaced)

@@ -1,1 +1,1 @@
-"""The images that come with the repository: a part of Fashion-MNIST, in its official format."""
+"""The images in this repository: a part of Fashion-MNIST, in the official format of its files."""

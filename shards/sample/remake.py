@@ -1,11 +1,11 @@
-"""Remakes the sample from the official files of Fashion-MNIST.
+"""A command that makes the sample again from the official files of Fashion-MNIST.
 
     python -m shards.sample.remake --src DIR --out shards/sample
 
-The result has the names and the format of the official files, so any reader of Fashion-MNIST reads
-it. `--part validation` makes files for the choice between recipes: they have the same training
-images, but their "test" images come from the official training split. So the test images of the
-sample stay unseen.
+The new files have the names and the format of the official files, so that any program that reads
+Fashion-MNIST can read them. `--part validation` makes files for choosing between recipes. These
+files have the same training images as the sample, but their "test" images come from the official
+training split. So the choice does not use the test images of the sample.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ OFFICIAL_SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""The sha256 of the official files, unpacked, so that files that were compressed again pass too."""
+"""The SHA-256 digest of each official file after unpacking: file name -> digest. The digests are of
+the unpacked files, so that files that were compressed again are accepted too."""
 TRAIN_CLASSES = (5, 7, 9)
 TRAIN_IMAGES_PER_CLASS = 2_048
 TEST_CLASSES = tuple(range(10))
@@ -40,29 +41,47 @@ TEST_IMAGES_PER_CLASS = 300
 
 @dataclass(frozen=True)
 class RemakeRequest:
-    """The part of the official files to write, and its place."""
+    """The options of this command."""
 
     src: Path
-    """Folder of the four official files, gzipped or unpacked."""
+    """Folder that contains the four official files, gzipped or unpacked."""
     out: Path
-    """Folder for the four files of the sample; files that are there must have the same content."""
+    """Folder to write the four files to. A file that exists there must have the same content."""
     part: Literal["sample", "validation"] = "sample"
-    """"sample", or "validation": the test images are taken from the official training split."""
+    """The images to write: sample = the sample of this repository; validation = the same training
+    images, with test images from the official training split."""
 
 
 def first_of_each_class(
     labels: np.ndarray, classes: Sequence[int], count: int, skip: int = 0
 ) -> np.ndarray:
-    """Return sorted positions of `count` images a class, after its first `skip`: int64 [n]."""
+    """Return the positions of the first images of each class.
+
+    Args:
+        labels: The label of each image: integers [N].
+        classes: The labels of the classes to select.
+        count: The number of images to select per class.
+        skip: The number of images to skip at the start of each class.
+
+    Returns:
+        The positions of the selected images, sorted: int64 [n].
+    """
     positions = [np.flatnonzero(labels == label)[skip : skip + count] for label in classes]
     return np.sort(np.concatenate(positions))
 
 
 def sample_files(src: Path, part: Literal["sample", "validation"]) -> dict[str, bytes]:
-    """Return file name -> gzipped content of the four files of a part.
+    """Make the contents of the four files.
+
+    Args:
+        src: The folder of the official files.
+        part: The images to select, "sample" or "validation".
+
+    Returns:
+        The gzipped content of each file: file name -> content.
 
     Raises:
-        UserError: An official file is missing, or its content is not the official one.
+        UserError: An official file is missing, or has another content than the official one.
     """
     train_images, train_labels = _official(src, "train")
     train = first_of_each_class(train_labels, TRAIN_CLASSES, TRAIN_IMAGES_PER_CLASS)
@@ -83,7 +102,14 @@ def sample_files(src: Path, part: Literal["sample", "validation"]) -> dict[str, 
 
 
 def _official(src: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read and check a split: images uint8 [N,28,28] and labels uint8 [N]."""
+    """Read the official files of one split, and check their digests.
+
+    Returns:
+        The images, uint8 [N,28,28], and their labels, uint8 [N].
+
+    Raises:
+        UserError: An official file is missing, or has another content than the official one.
+    """
     if not src.is_dir():
         raise UserError(f"{src}: no such folder of official files")
     arrays = []
@@ -97,7 +123,10 @@ def _official(src: Path, stem: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unpacked(array: np.ndarray) -> bytes:
-    """Return the content of an IDX file that holds a uint8 array of any number of dimensions."""
+    """Return the unpacked content of an IDX file that holds `array`.
+
+    `array` is uint8 and may have any number of dimensions.
+    """
     magic = bytes([0, 0, 8, array.ndim])
     return magic + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
@@ -107,11 +136,14 @@ def _packed(array: np.ndarray) -> bytes:
 
 
 def remake(request: RemakeRequest) -> dict[str, bytes]:
-    """Write the four files and return them by name.
+    """Write the four files.
+
+    Returns:
+        The gzipped content of each file: file name -> content.
 
     Raises:
-        UserError: An official file is wrong, or an output file exists with another content. Then
-            nothing is written.
+        UserError: An official file is missing or wrong, or an output file exists with another
+            content. In both cases nothing is written.
     """
     files = sample_files(request.src, request.part)
     for name, content in files.items():
@@ -125,7 +157,7 @@ def remake(request: RemakeRequest) -> dict[str, bytes]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the files, and print one line about them."""
+    """Run this command: write the four files, and print the numbers of images and the size."""
     request = cli.parse(RemakeRequest, argv, description="Remake the sample's files.")
     files = remake(request)
     train, test = open_idx(request.out, "train"), open_idx(request.out, "test")

@@ -1,4 +1,4 @@
-"""The command lines of the project: parsing, and the end of the process with a message."""
+"""Functions that every command uses to parse its command line and to end the process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,18 @@ from shards.terminal import environment, mistakes, printing
 
 
 def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
-    """Fill `kind`, a dataclass, from the command line by tyro, which also gets `options`.
+    """Parse a command line with tyro.
+
+    Args:
+        kind: The dataclass whose fields are the options.
+        argv: The words of the command line. None means the command line of this process.
+        **options: Further arguments of `tyro.cli`, such as `description`.
+
+    Returns:
+        An instance of `kind`.
 
     Raises:
-        UserError: An option is unknown or missing, or has a value that `kind` cannot take, such as
-            an empty path.
+        UserError: An option is unknown, is missing, or has an invalid value, such as an empty path.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -42,7 +49,10 @@ def parse(kind: Any, argv: Sequence[str] | None, **options: Any) -> Any:
 
 
 class _EmptyPath(type(Path())):  # type: ignore[misc]
-    """The path that was given as "". `Path("")` would silently be the current folder."""
+    """The value of an option whose path was given as "".
+
+    `Path("")` is not used, because it would silently mean the current folder.
+    """
 
 
 _PATHS = ConstructorRegistry()
@@ -62,7 +72,15 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None
 
 
 def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
-    """Refuse a path that was given as an empty text, in a dataclass or in its inner dataclasses."""
+    """Raise an error if a path in a dataclass was given as an empty text.
+
+    Args:
+        config: The dataclass. The dataclasses in its fields are searched too.
+        prefix: The start of the names of the options, such as "data.".
+
+    Raises:
+        UserError: A path is empty. The message names the option.
+    """
     hints = get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -80,16 +98,19 @@ def _refuse_empty_paths(config: Any, prefix: str = "") -> None:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main` as the program of a command line, and end the process.
+    """Call `main`, the program of a command, and end the process if `main` fails.
 
-    A `UserError` ends it with one line on stderr and exit status 2. So does an error of the system
-    (a full disk, a missing permission), whose message names the file. After Ctrl-C, SIGTERM and
-    SIGHUP, `main` cleans up; one line says what is kept, and the status is 128 plus the number of
-    the signal. If the reader of stdout closes it, as `head` does, the status is 128 plus that of
-    SIGPIPE, and there is no line.
+    - After a `UserError`, or an error of the system (a full disk, a missing permission, no memory),
+      one line on stderr describes the error, and the exit status is 2.
+    - After Ctrl-C, SIGTERM or SIGHUP, `main` gets a `KeyboardInterrupt`, so that it can clean up.
+      Then one line on stderr says what work is kept, and the exit status is 128 plus the number of
+      the signal.
+    - If the program that reads stdout closes it, as `head` does, nothing is printed, and the exit
+      status is 128 plus the number of SIGPIPE.
     """
     printing.prepare()
-    # A rank that waits inside a library for a rank that has ended would not see the exception.
+    # In a run with several ranks, signals keep their default action, which ends the process at
+    # once. A rank that waits in a library for another rank would not see an exception.
     is_rank = environment.text("TORCHELASTIC_RUN_ID")
     try:
         with contextlib.nullcontext() if is_rank else _signals_as_interrupts():
@@ -106,7 +127,10 @@ def run(main: Callable[[], object]) -> None:
 
 
 def _ending(error: BaseException) -> tuple[int, str]:
-    """Return the exit status and the last line, or ""."""
+    """Return the exit status of the process, and the line to print on stderr.
+
+    The line is "" if nothing is to be printed.
+    """
     if isinstance(error, BrokenPipeError):
         return 128 + signal.SIGPIPE, ""
     if isinstance(error, KeyboardInterrupt):
@@ -118,17 +142,20 @@ def _ending(error: BaseException) -> tuple[int, str]:
 
 
 class Ended(KeyboardInterrupt):
-    """A request to end this process by a signal other than that of Ctrl-C."""
+    """The exception for a signal that ends this process, except SIGINT (Ctrl-C)."""
 
     def __init__(self, number: signal.Signals) -> None:
-        """Remember `number`, the signal that asked."""
+        """Store `number`, the signal that the process received."""
         super().__init__()
         self.number = number
 
 
 @contextlib.contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP exceptions in a block, unless they are ignored (as under nohup)."""
+    """Raise `Ended` in the block when the process receives SIGTERM or SIGHUP.
+
+    A signal that is ignored (such as SIGHUP under nohup) stays ignored.
+    """
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -147,7 +174,10 @@ def _end(number: int, _: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def keeps(what: str) -> Iterator[None]:
-    """Add to an interruption of a block or a function a note about the work that is kept."""
+    """Add the note `what` to a `KeyboardInterrupt` that is raised in the block.
+
+    The note tells the user what work is kept. This is also a decorator for functions.
+    """
     try:
         yield
     except KeyboardInterrupt as error:

@@ -1,4 +1,7 @@
-"""Rich's console for tables and progress; a file of its own, because not all commands need Rich."""
+"""Rich's console for tables and progress.
+
+It has its own file because some commands must not import Rich, which they do not need.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,12 @@ from rich.console import Console
 
 
 class Terminal(Console):
-    """Rich's console, on which a closed stream raises the same error as at any other `print`."""
+    """Rich's console, changed so that printing to a closed stream raises `BrokenPipeError`."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise, where Rich would end the process with status 1."""
+        """Raise `BrokenPipeError`, as `print` does. Rich itself would end the process.
+
+        Raises:
+            BrokenPipeError: Always.
+        """
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

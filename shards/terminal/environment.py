@@ -1,6 +1,6 @@
-"""The environment of a process: variables that control a run, and the number of CPUs.
+"""The environment of a process: environment variables, and the number of CPUs.
 
-A variable is checked in the same way as an option. An empty variable counts as not set.
+The value of a variable is checked as strictly as an option. An empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ def usable_cpus() -> int:
 
 
 def text(name: str, default: str | None = "", hint: str = "") -> str:
-    """Return the value of a variable, or `default`.
+    """Return the value of an environment variable, or `default` if the variable is not set.
+
+    Args:
+        name: The name of the variable.
+        default: The value to use if the variable is not set. None means that it must be set.
+        hint: A text to add to the error message.
 
     Raises:
-        UserError: The variable is not set, and `default` is None. The message ends with `hint`.
+        UserError: The variable is not set, and `default` is None.
     """
     value = os.environ.get(name) or default
     if value is None:
@@ -35,11 +40,18 @@ def text(name: str, default: str | None = "", hint: str = "") -> str:
 def number(
     name: str, *, least: int, most: int | None = None, default: int | None = None, hint: str = ""
 ) -> int:
-    """Return the value of a variable that is a whole number, or `default`.
+    """Return the whole number in an environment variable, or `default` if it is not set.
+
+    Args:
+        name: The name of the variable.
+        least: The smallest valid number.
+        most: The largest valid number. None means that there is no limit.
+        default: The value to use if the variable is not set. None means that it must be set.
+        hint: A text to add to the error message.
 
     Raises:
-        UserError: The value is not a number from `least` to `most`; or the variable is not set, and
-            `default` is None. The message ends with `hint`.
+        UserError: The value is not a whole number from `least` to `most`, or the variable is not
+            set and `default` is None.
     """
     value = os.environ.get(name, "")
     if not value and default is not None:
@@ -52,12 +64,15 @@ def number(
 
 
 def check() -> None:
-    """Refuse values of variables that libraries would silently misread.
+    """Check environment variables that libraries would silently misread if they are wrong.
+
+    COLUMNS=0 is removed from the environment, because tables would have no columns.
 
     Raises:
-        UserError: A variable has such a value; the message says what was expected.
+        UserError: OMP_NUM_THREADS, COLUMNS, or the folder for temporary files has a wrong value.
+            The message says what is expected.
     """
-    # OpenMP ignores a value that it cannot read, and takes all cores.
+    # OpenMP ignores a value that it cannot parse, and then uses all cores.
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads and not all(re.fullmatch(r" *0*[1-9][0-9]{0,8} *", n) for n in threads.split(",")):
         raise UserError(
@@ -67,7 +82,8 @@ def check() -> None:
     # A table of 0 columns would be empty, so 0 counts as not set.
     if not number("COLUMNS", least=0, default=0):
         os.environ.pop("COLUMNS", None)
-    # Python takes the first that is set. If it cannot be written, Python takes another folder.
+    # Python uses the first of these variables that is set. If its folder cannot be written, Python
+    # silently uses another folder.
     for name in ("TMPDIR", "TEMP", "TMP"):
         folder = os.environ.get(name, "")
         if folder:

@@ -1,8 +1,8 @@
-"""Messages about mistyped commands and names: one line with the mistake and a near correct name.
+"""Messages about mistyped options and names, in one line, with a similar correct name.
 
-tyro prints a mistake as a box of many lines. The words of that box are read here, and the options
-of a command are read from its help. All versions of tyro print both, and none has a public function
-that returns them.
+tyro prints a wrong option as a box of many lines. This file runs tyro, captures the box, and makes
+one line from its words. The names of all options are parsed from the text of --help, because tyro
+has no public function that returns them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from typing import Any
 import tyro
 
 HELP = {"-h", "--help"}
-"""Options that show the help."""
+"""The options that show the help."""
 ONE_BOX, WIDE = "100", "100000"
-"""Widths of a terminal, columns. At the first, tyro does not put boxes side by side; at the second,
-it does not break a line."""
+"""Two widths of a terminal, in columns. With the width ONE_BOX, tyro does not put boxes side by
+side. With the width WIDE, tyro does not break lines."""
 OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 1) -> str:
-    """Return the end of a message about an unknown name: "; did you mean x?", or "".
+    """Return a hint to add to the message about an unknown name, such as "; did you mean x?".
+
+    The hint is "" if no existing name is similar.
 
     Args:
-        name: The name that was given.
+        name: The unknown name.
         names: The names that exist.
-        most: The largest number of near names in the message.
+        most: The largest number of similar names in the hint.
     """
     by_lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(name.lower(), by_lower, most)
@@ -39,19 +41,32 @@ def did_you_mean(name: str, names: Iterable[str], most: int = 1) -> str:
 
 
 def unknown(word: str, kind: Any, argv: Sequence[str], **options: Any) -> str:
-    """Return the message about a word of a command line that tyro does not know."""
+    """Return the error message about a word of a command line that tyro does not know.
+
+    Args:
+        word: The unknown word.
+        kind: The dataclass of the options.
+        argv: The whole command line.
+        **options: Further arguments of `tyro.cli`.
+    """
     if not OPTION.fullmatch(_name(word)):
         return f"{word!r} is neither an option nor the value of one; --help shows the options"
     known = _known_options(kind, argv, **options)
     end = _name(word).lstrip("-")
-    # An option whose group was left out has its last part spelled right.
+    # If only the group of an option was left out, the last part of its name is correct.
     whole = [option for option in known if option.lstrip("-").rpartition(".")[2] == end]
     hint = f"; did you mean {whole[0]}?" if whole else did_you_mean(f"--{end}", known)
     return f"unknown option {_given(word)}{hint or '; --help shows the options'}"
 
 
 def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
-    """Return the message about a command line that tyro has refused."""
+    """Return the error message, in one line, about a command line that tyro does not accept.
+
+    Args:
+        kind: The dataclass of the options.
+        argv: The whole command line.
+        **options: Further arguments of `tyro.cli`.
+    """
     known = _known_options(kind, argv, **options)
     for word in argv:
         if OPTION.fullmatch(_name(word)) and _name(word) not in known:
@@ -61,7 +76,7 @@ def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
 
 
 def _one_line(told: str) -> str:
-    """Return in one line what tyro's box says about the value, without the help in it."""
+    """Convert tyro's box about a mistake to one line, without the help text in the box."""
     said, *others = _sections(told) or [[told]]
     text = " ".join(line.strip() for line in said)
     if text.startswith("Missing from"):
@@ -78,7 +93,7 @@ def _one_line(told: str) -> str:
         choices = [word for word in re.findall("'([^']*)'", choice[2]) if word != "None"]
         hint = did_you_mean(choice[1], choices)
         return f"{option} is {choice[1]}, expected {', '.join(choices)}{hint}"
-    # Below the mistake tyro prints the help of the option, which begins with its type.
+    # Below the mistake, tyro prints the help of the option. It begins with the option's type.
     starts = [line.strip() for section in others for line in section]
     metavars = [line.removeprefix(option) for line in starts if line.startswith(f"{option} ")]
     given = re.findall("'([^']*)'", said[0])
@@ -88,7 +103,10 @@ def _one_line(told: str) -> str:
 
 
 def _sections(told: str) -> list[list[str]]:
-    """Return the lines of each section of a box, without its title and its borders."""
+    """Split a box of tyro into sections, and return the lines of each section.
+
+    The title and the borders of the box are left out.
+    """
     sections: list[list[str]] = [[]]
     for line in told.splitlines()[1:]:
         bare = re.sub(r"^[│|]", " ", line).rstrip(" │|")
@@ -108,25 +126,31 @@ def _given(word: str) -> str:
 
 
 def _name(word: str) -> str:
-    """Return an option as tyro's help spells it."""
+    """Return the name of an option in the spelling of tyro's help: with "-", without "=value"."""
     return _given(word).replace("_", "-")
 
 
 def _known_options(kind: Any, argv: Sequence[str], **options: Any) -> set[str]:
-    """Return the options of a command, or of its sub-command that `argv` names."""
+    """Return the names of all options of a command.
+
+    If `argv` starts with a sub-command, the options of this sub-command are returned.
+    """
     words = []
     for word in argv:
         if word.startswith("-"):
             break
         words.append(word)
     shown, _ = _run(kind, [*words, "--help"], columns=ONE_BOX, **options)
-    # Indented lines are left out, because a line of their text may begin with an option too.
+    # Lines with more indentation are left out. They are help texts, which may begin with an option.
     entries = re.findall(r"^[│| ] (--?[A-Za-z].*?)(?: {2,}|[│|]|$)", shown, re.M)
     return {option for entry in entries for option in OPTION.findall(entry)}
 
 
 def _run(kind: Any, argv: Sequence[str], columns: str, **options: Any) -> tuple[str, str]:
-    """Return what tyro prints on stdout and on stderr, on a terminal of `columns` columns."""
+    """Run tyro on a command line, and return what it prints on stdout and on stderr.
+
+    tyro formats its texts for a terminal of `columns` columns.
+    """
     output, errors = io.StringIO(), io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = columns

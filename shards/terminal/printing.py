@@ -1,4 +1,4 @@
-"""Printing that does not fail: on terminals that lack characters, and on closed streams."""
+"""Printing that does not fail on a closed stream, or on a terminal that lacks some characters."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ STDOUT, STDERR = 1, 2
 
 
 def prepare() -> None:
-    """Prepare stdout and stderr so that no text makes printing fail.
+    """Prepare stdin, stdout and stderr so that every text can be printed.
 
-    A character that the encoding lacks is printed as a backslash escape. If a stream is closed, its
-    number is taken here, so that no file opened later gets the number and receives the prints.
+    A character that the encoding of a stream does not have is printed as a backslash escape. If the
+    process was started with a closed stream, the stream is opened on /dev/null. Otherwise a file
+    that is opened later would get the descriptor of the stream, and receive the printed text.
     """
     with contextlib.suppress(OSError):
         while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
@@ -33,12 +34,15 @@ def prepare() -> None:
 
 
 def shows_unicode(stream: TextIO) -> bool:
-    """True if the stream can show all characters."""
+    """True if the encoding of the stream has all characters, as UTF-8 does."""
     return (stream.encoding or "").lower().startswith("utf")
 
 
 def tell(text: str) -> None:
-    """Print a line on stderr, made printable. A closed stderr is not an error."""
+    """Print a line on stderr. Unprintable characters are escaped.
+
+    If stderr is closed, nothing happens.
+    """
     with contextlib.suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -47,7 +51,7 @@ def flush() -> None:
     """Flush stdout.
 
     Raises:
-        OSError: It cannot be written; the file name of the error is "stdout".
+        OSError: stdout cannot be written. The file name in the error is "stdout".
     """
     try:
         sys.stdout.flush()
@@ -57,7 +61,10 @@ def flush() -> None:
 
 
 def finish() -> None:
-    """Flush stdout. If that fails, discard its text, because Python would fail again at its end."""
+    """Flush stdout, and discard its text if this fails.
+
+    If the text were kept, Python would try again at the end of the process, and fail again.
+    """
     try:
         sys.stdout.flush()
     except OSError:
@@ -68,14 +75,19 @@ def finish() -> None:
 
 
 class Watched:
-    """A stream whose reader may close it; then `lost` is called, and there is no error."""
+    """A stream that calls a function, and raises no error, when the reader has closed it."""
 
     def __init__(self, stream: TextIO, lost: Callable[[], object]) -> None:
-        """Watch `stream`, which is stdout or stderr; `lost` must make writing possible again."""
+        """Wrap a stream.
+
+        Args:
+            stream: stdout or stderr.
+            lost: The function to call when writing fails. It must make writing possible again.
+        """
         self._stream, self._lost = stream, lost
 
     def write(self, text: str) -> int:
-        """Write, and call `lost` if the stream is closed."""
+        """Write a text to the stream, and call `lost` if the stream is closed."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -83,23 +95,26 @@ class Watched:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, and call `lost` if the stream is closed."""
+        """Flush the stream, and call `lost` if the stream is closed."""
         try:
             self._stream.flush()
         except OSError:
             self._lost()
 
     def __getattr__(self, name: str) -> Any:
-        """Return any other attribute of the stream."""
+        """Return any other attribute of the wrapped stream."""
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
 def watched(lost: Callable[[int], object]) -> Iterator[None]:
-    """Watch stdout and stderr in a block, and call `lost` once for each that its reader closes.
+    """Let the block go on when the reader of stdout or stderr closes the stream.
 
-    `lost` gets 1 for stdout and 2 for stderr. Later prints to a closed stream go to the other one,
-    or nowhere if both are closed.
+    Text for a closed stream then goes to the other stream, or is discarded if both streams are
+    closed.
+
+    Args:
+        lost: A function that is called once per closed stream, with 1 for stdout or 2 for stderr.
     """
     before = sys.stdout, sys.stderr
     gone: set[int] = set()

@@ -1,4 +1,4 @@
-"""The progress of a long job: a bar on a terminal, a line each minute elsewhere."""
+"""The progress of a long job: a bar on a terminal, or one line per minute in a log file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ BAR_CHARACTERS = 20
 
 
 def progress_bar(console: Terminal, *, transient: bool) -> Progress:
-    """Return a bar with the columns that all jobs have; it is disabled away from a terminal.
+    """Return a progress bar with the columns that all jobs have.
+
+    The bar is disabled if `console` does not write to a terminal.
 
     Args:
-        console: The stream that it is drawn on.
-        transient: The bar disappears at its end.
+        console: The console that the bar is drawn on.
+        transient: True if the bar disappears when it stops.
 
     Returns:
         A bar whose tasks have a description, a total and a field `note`.
@@ -39,7 +41,10 @@ def progress_bar(console: Terminal, *, transient: bool) -> Progress:
 
 
 def waiting(what: str) -> contextlib.AbstractContextManager[object]:
-    """Show on a terminal, while the block runs, what is being waited for."""
+    """Show the text `what` and a spinner on stderr while the block runs.
+
+    Nothing is shown if stderr is not a terminal.
+    """
     console = Terminal(stderr=True)
     spinner = "dots" if shows_unicode(sys.stderr) else "line"
     return (
@@ -50,10 +55,19 @@ def waiting(what: str) -> contextlib.AbstractContextManager[object]:
 
 
 class ImageProgress:
-    """Counts images; shows images/s, the time that is left and the number of rejects."""
+    """The progress of a job that processes images.
+
+    It shows the number of images, the images per second, the remaining time and the number of
+    rejected images.
+    """
 
     def __init__(self, what: str, total: int) -> None:
-        """Describe a job in a few words, and give the number of its images."""
+        """Prepare the bar.
+
+        Args:
+            what: The job in a few words.
+            total: The number of images of the job.
+        """
         self._what, self._total = what, total
         self._done = self._skipped = 0
         self._start_s = self._line_s = time.monotonic()
@@ -61,12 +75,20 @@ class ImageProgress:
         self._task = self._bar.add_task(what, total=total, note="")
 
     def skip(self, images: int) -> None:
-        """Count images that need no work any more."""
+        """Count images that were processed before this job started.
+
+        They are not counted in the images per second.
+        """
         self._done += images
         self._skipped += images
 
     def advance(self, images: int, rejects: int = 0) -> None:
-        """Count images that are done; `rejects` is the number of rejects so far."""
+        """Count more images that are processed, and update the bar.
+
+        Args:
+            images: The number of images processed since the last call.
+            rejects: The number of images rejected since the start of the job.
+        """
         self._done += images
         now_s = time.monotonic()
         rate = (self._done - self._skipped) / max(now_s - self._start_s, 1e-9)
