@@ -169,7 +169,7 @@ def _levels(image: Image.Image, values: np.ndarray, intensity: Intensity | None)
 
 
 def _own_bits(image: Image.Image) -> int | None:
-    """Return the number of bits of the range that a file states, or None if it states none."""
+    """Return the number of bits per value that a file states, or None if it states no number."""
     if image.format == "JPEG2000":
         return 16  # Pillow scales values of any stated precision to 16 bits.
     bits = int(_tags(image).get(_BITS_PER_SAMPLE, (16,))[0])

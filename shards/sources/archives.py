@@ -1,4 +1,4 @@
-"""Zips and LMDBs as `Files`, and `open_files`, which opens a folder or any kind of archive."""
+"""Reading of the files in zips and LMDBs, and `open_files` for a folder or any kind of archive."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _open(path: Path) -> Files:
 
 
 class ZipFiles(Files):
-    """The regular files of a zip."""
+    """The regular files of a zip. Links and special files are left out."""
 
     def __init__(self, path: Path) -> None:
         """Read the zip's table of contents.
@@ -86,14 +86,14 @@ class ZipFiles(Files):
         self._infos = [info for _, info in found]
 
     def size(self, index: int) -> int:
-        """Return the unpacked size in bytes that the zip states.
+        """Return the unpacked size of member `index` in bytes, as the zip states it.
 
-        The member may be damaged, but `zipfile` never unpacks more bytes than the zip states.
+        If the stated size is wrong, `zipfile` still never unpacks more than this.
         """
         return self._infos[index].file_size
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the member as a file that is unpacked while it is read.
+        """Open member `index` as a file that is unpacked while it is read.
 
         Several threads may read members at the same time, because `zipfile` uses a lock.
         """
@@ -101,12 +101,12 @@ class ZipFiles(Files):
             return self._zip.open(self._infos[index])
 
     def content(self, index: int) -> bytes:
-        """Return the content of the member."""
+        """Return the unpacked content of member `index`."""
         with self._naming(index):
             return self._zip.read(self._infos[index])
 
     def place(self, index: int) -> Place:
-        """Unpack the member into a temporary file, and return its place there."""
+        """Unpack member `index` to a temporary file, and return its place in this file."""
         with self._naming(index):
             return super().place(index)
 
@@ -149,7 +149,9 @@ class LmdbFiles(Files):
         super().__init__(path, [os.fsdecode(key) for key in self._keys])
 
     def images(self) -> list[int]:
-        """Return the numbers of all entries. All are images, because keys have no extensions.
+        """Return the numbers of all entries. Every entry counts as an image.
+
+        Keys have no file extensions that could show which entries are images.
 
         Raises:
             UserError: The database has no entry.
@@ -164,16 +166,16 @@ class LmdbFiles(Files):
         return {}
 
     def size(self, index: int) -> int:
-        """Return the size of the value in bytes."""
+        """Return the size of value `index` in bytes."""
         with _reading(self._environment, self.path, buffers=True) as transaction:
             return len(transaction.get(self._keys[index], b""))
 
     def open(self, index: int) -> IO[bytes]:
-        """Return the value of the key as an open file."""
+        """Return value `index` as an open file."""
         return io.BytesIO(self.content(index))
 
     def content(self, index: int) -> bytes:
-        """Return the value of the key."""
+        """Return value `index`, the content of an image file."""
         with _reading(self._environment, self.path) as transaction:
             value = transaction.get(self._keys[index])
         if value is None:  # The key was listed, but is not found: the database is damaged.

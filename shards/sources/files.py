@@ -165,7 +165,10 @@ class Files(ABC):
 
     @property
     def left_out(self) -> str:
-        """The end of a message: "; passed over: hidden: 3", or "" if no entry is passed over."""
+        """The end of an error message, such as "; passed over: hidden: 3".
+
+        The text is empty if no entry is passed over.
+        """
         return f"; passed over: {told(self.passed_over)}" if self.passed_over else ""
 
     def images(self) -> list[int]:
@@ -239,25 +242,25 @@ class FolderFiles(Files):
         super().__init__(path, sorted(names, key=os.fsencode), listing)
 
     def size(self, index: int) -> int:
-        """Return the size of the file in bytes."""
+        """Return the size of file `index` in bytes."""
         return os.stat(self.path_of(index)).st_size
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the file on disk."""
+        """Open file `index` on the disk."""
         return open(self.path_of(index), "rb", buffering=0)
 
     def content(self, index: int) -> bytes:
-        """Return the content of the file."""
+        """Return the content of file `index`."""
         with self.open(index) as file:
             return file.read()
 
     def place(self, index: int) -> Place:
-        """Open the file on disk, and return the whole file as the place."""
+        """Open file `index` on the disk, and return the place that covers the whole file."""
         file = self.open(index)
         return Place(file, 0, os.fstat(file.fileno()).st_size)
 
     def path_of(self, index: int) -> Path:
-        """Return the path of the file on disk."""
+        """Return the path of file `index`."""
         return self.path / self.names[index]
 
 
@@ -279,9 +282,9 @@ def _lines(data: bytes, label: str) -> list[str]:
 
 
 def no_room(what: Path | str, error: BaseException) -> UserError | None:
-    """Return a `UserError` that asks for another TMPDIR, or None if `error` is not a full disk.
+    """Return a `UserError` that asks for another TMPDIR, if the disk was full; otherwise None.
 
-    `what` is the file or URL that was being copied.
+    `error` was raised when the file or URL `what` was copied to a temporary file.
     """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(

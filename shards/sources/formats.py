@@ -51,9 +51,9 @@ class Format:
     takes_component: bool = False
     """True if a sample has several components, and one of them is its image (WebDataset)."""
     contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The published MD5 sums of the files in each archive: archive -> name of file -> MD5 sum. They
-    show that an archive is not damaged even if its own MD5 sum differs, which it does when the same
-    files were packed again."""
+    """The published MD5 sums of the files in each archive: archive -> name of file -> MD5 sum. If
+    the same files are packed again, the MD5 sum of the archive changes, but these sums do not. So
+    they show that such an archive is not damaged."""
 
 
 def _mnist_like(

@@ -66,7 +66,7 @@ _BMP_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def is_named_image(name: str) -> bool:
-    """True if a name has the ending of an image."""
+    """True if a file name ends with one of EXTENSIONS, in upper or lower case."""
     return name.lower().endswith(EXTENSIONS)
 
 

@@ -118,9 +118,9 @@ def _names(found: Format, split: str) -> list[str]:
 
 
 def _at(src: Path, name: str) -> Iterator[Path]:
-    """Yield the paths that `name` may have if `src` ends with a part of `name`, or contains `name`.
+    """Yield the paths at which the file or folder `name` may be, if the user gave the path `src`.
 
-    For example, if `name` is "MNIST/raw", `src` may be "x/MNIST/raw", "x/MNIST" or "x".
+    For example, if `name` is "MNIST/raw", the user may give "x/MNIST/raw", "x/MNIST" or "x".
     """
     parts = Path(name).parts
     for count in range(len(parts), 0, -1):

@@ -1,9 +1,9 @@
-"""Tars as `Files`: members are found from their headers, and are read from the tar unextracted.
+"""Reading of the files in tars. No member is extracted: it is read from its place in the tar.
 
 A compressed tar is decompressed once, into a temporary file without a name. A tar may contain inner
-tars, as ImageNet's train archive does, which has 1,000. Their members are also read unextracted.
-Such a member is named as if the inner tar were unpacked to a folder. For example, the inner tar
-`n01440764.tar` has the member `n01440764/n01440764_10026.JPEG`.
+tars (ImageNet's train archive contains 1,000). Members of inner tars are not extracted either. They
+are named as if the inner tar were unpacked to a folder. For example, the inner tar `n01440764.tar`
+has the member `n01440764/n01440764_10026.JPEG`.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ class TarFiles(Files):
         self._sizes = np.array([member.size for member in members], np.int64)
 
     def size(self, index: int) -> int:
-        """Return the size of the member in bytes."""
+        """Return the size of member `index` in bytes."""
         return int(self._sizes[index])
 
     def open(self, index: int) -> IO[bytes]:
-        """Open the member as a file."""
+        """Open member `index` as a file."""
         return member_file(self._file, self.path, *self.place(index)[1:])
 
     def content(self, index: int) -> bytes:
-        """Return the content of the member."""
+        """Return the content of member `index`."""
         return read_at(self._file.fileno(), self._offsets[index], self._sizes[index], self.path)
 
     def place(self, index: int) -> Place:
-        """Return the place of the member in the tar, or in the decompressed copy of the tar."""
+        """Return the place of member `index` in the tar or in the decompressed copy of the tar."""
         return Place(self._file, int(self._offsets[index]), int(self._sizes[index]))
 
 
@@ -139,8 +139,8 @@ def tar_members(
         file: The file that contains the tar.
         label: The name of the tar in error messages.
         listing: Receives the folders of the tar, and the counts of the members that are left out.
-        inside: The member of `file` that is the tar to list, if it is an inner tar. By default, the
-            tar is the whole file.
+        inside: The inner tar to list, which is a member of the tar in `file`. None means that the
+            whole file is the tar to list.
         prefix: The text to put before the names of the members, such as "folder/".
 
     Raises:

@@ -104,10 +104,10 @@ class ImageProgress:
             )
 
     def __enter__(self) -> ImageProgress:
-        """Show the bar."""
+        """Show the progress bar."""
         self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Remove the bar."""
+        """Remove the progress bar."""
         self._bar.stop()
