@@ -33,9 +33,9 @@ Intensity = tuple[float, float]
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _WITH_ALPHA = {"LA": "L", "La": "L", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB"}
-"""The mode of the colours in each of Pillow's modes with transparency: mode -> mode of colours."""
+"""Pillow's modes with transparency, and the modes without it: mode -> mode without transparency."""
 _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
-"""Pillow's mode for the images that an ICC profile describes: colour space of profile -> mode."""
+"""Pillow's mode for images in each colour space of ICC profiles: colour space -> mode."""
 ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,8 +49,8 @@ _TURNS = {
 """The transformation that makes an image upright: EXIF orientation -> transformation."""
 WHOLE_16_BITS = (0, 65535)
 _RAW_16 = re.compile(";16[BLN]")
-"""Pillow's raw mode of a file with several colours of 16 bits each. A file with one value of 16
-bits per pixel has `;16` without a letter."""
+"""The pattern of Pillow's raw modes for files with several colours of 16 bits each. The raw modes
+for one value of 16 bits per pixel have `;16` without a letter."""
 SAME_LEVELS = 2
 """The largest difference between levels that counts as rounding. A profile that changes no level by
 more than this counts as sRGB."""

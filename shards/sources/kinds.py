@@ -127,7 +127,7 @@ def told(passed_over: Mapping[str, int]) -> str:
 
 
 def tell(where: object, passed_over: Mapping[str, int]) -> None:
-    """Print a note on stderr that counts the entries that are passed over, if there are any.
+    """Print a note on stderr with the number of entries that are passed over, if there are any.
 
     Args:
         where: The folder, archive or URL, for the note.

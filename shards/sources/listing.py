@@ -12,7 +12,7 @@ Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class Listing:
-    """The visible folders in a folder or an archive, and counts of its entries that are left out."""
+    """The visible folders in a folder or an archive, and counts of the entries left out."""
 
     def __init__(self) -> None:
         """Make a listing without folders and counts."""

@@ -10,7 +10,11 @@ import numpy as np
 
 
 class Source(Protocol):
-    """Images in a fixed order: the order in the official file, or the order of sorted paths."""
+    """The interface of a source, which holds images and may hold their labels.
+
+    The order of the images is fixed. It is the order in the official file, or the order of sorted
+    paths.
+    """
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -87,7 +87,7 @@ class ImageProgress:
 
         Args:
             images: The number of images processed since the last call.
-            rejects: The number of images rejected since the start of the job.
+            rejects: The total number of images rejected so far.
         """
         self._done += images
         now_s = time.monotonic()
