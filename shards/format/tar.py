@@ -99,6 +99,9 @@ def _template(extension: str) -> bytes:
 
 
 def _digits(numbers: np.ndarray, count: int, base: int) -> np.ndarray:
-    """Return the last `count` digits of each number, as ASCII codes uint8 [N,count]."""
+    """Return the last `count` digits of each number, written in base `base` (10 or 8).
+
+    Returns ASCII codes, uint8 [N,count].
+    """
     powers = base ** np.arange(count - 1, -1, -1, dtype=np.int64)
     return (numbers[:, None] // powers % base + ord("0")).astype(np.uint8)

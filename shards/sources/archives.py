@@ -1,4 +1,7 @@
-"""Reading of the files in zips and LMDBs, and `open_files` for a folder or any kind of archive."""
+"""Reading of the files in zips and LMDBs.
+
+`open_files` opens a folder or any kind of archive.
+"""
 
 from __future__ import annotations
 
