@@ -1,7 +1,8 @@
 """Builds a shard set: `python -m shards.build --source folder --src DIR --size-px 32 --out DIR`.
 
-source -> selection -> seeded global shuffle -> decode, resize -> tars, indexes, names, manifest.
-The same request gives the same bytes with any number of workers, whether or not it is interrupted.
+The steps are: open the source, select images, shuffle all of them with a seed, decode, resize, and
+write tars, indexes, names and the manifest. The same request gives the same bytes with any number
+of workers, and also when the build is interrupted and started again.
 """
 
 from __future__ import annotations
@@ -45,28 +46,33 @@ from shards.terminal import cli, printing
 from shards.terminal.progress import ImageProgress, waiting
 
 CHUNK_SAMPLES = 128
-"""Samples that a thread converts at a time; fewer if they are large (`CHUNK_BYTES`)."""
+"""The largest number of samples in a chunk, which one thread converts at a time. A chunk of large
+samples has fewer of them (see `CHUNK_BYTES`)."""
 CHUNK_BYTES = 16 << 20
+"""The largest size of a chunk, in bytes of pixels."""
 CHUNKS_AHEAD = 3
-"""Chunks for each thread that wait to be converted or to be written."""
+"""The number of chunks per thread that may wait to be converted or to be written."""
 SEVERAL = "all but the first picture of a file (files)"
-"""The key of `Manifest.passed_over` for animations and for TIFFs of several pages."""
+"""The key in `Manifest.passed_over` under which files with several pictures are counted, such as
+animations and TIFF files with several pages."""
 
 
 def build(request: BuildRequest) -> Manifest:
-    """Build the set and return its manifest; `request.out` appears whole or not at all.
+    """Build a shard set in the folder `request.out` and return its manifest.
 
-    Finished shards of an earlier build that was killed or failed are taken over.
+    The folder appears only when the set is complete. If an earlier build of the same set was killed
+    or failed, its finished shards are used again.
 
     Raises:
-        UserError: The output exists; the request does not fit the source; too many images cannot be
-            decoded; the source changes during the build; another process builds the set; there are
-            finished shards of another request; or the system refuses to read or write.
+        UserError: `request.out` exists; the request does not fit the source; too many images cannot
+            be decoded; the source changes during the build; another process builds the same set; an
+            unfinished build of another request left finished shards; or the system refuses to read
+            or write.
     """
     remove_leftovers(request.out)
     refuse_existing(request.out, OUTPUT_KIND)
     planned = plan(request)
-    # Set when the work of the threads is not needed any more.
+    # The event is set when the work of the threads is not needed any more.
     stopped = threading.Event()
     with workplace(request.out, planned.identity) as work, ThreadPoolExecutor(2) as background:
         try:
@@ -87,10 +93,13 @@ def build(request: BuildRequest) -> Manifest:
 def _describe(
     request: BuildRequest, planned: Plan, stopped: threading.Event
 ) -> tuple[tuple[SourceFile, ...], Tally, tuple[str, ...]]:
-    """Digest the source's files, and the images of a folder that the set does not take.
+    """Compute the checksums of the source's files.
+
+    For a folder of images, also compute the checksums of the images that the set does not take.
 
     Returns:
-        The files; the sums over the images that are not taken; `Manifest.checks`.
+        The entries of the source's files in the manifest; a tally with the total size and the total
+        checksum of the images that the set does not take; the value of `Manifest.checks`.
     """
     source, unselected = planned.source, Tally()
     known = FORMATS[request.source]
@@ -117,7 +126,7 @@ def _build_shards(
     background: ThreadPoolExecutor,
     stopped: threading.Event,
 ) -> None:
-    """Write the shards that are not finished."""
+    """Write the shards that an earlier, interrupted build has not finished."""
     budget = RejectBudget(planned.max_rejects, request.src)
     progress = ImageProgress(planned.manifest.name, len(planned.order))
     finished = work.finished()
@@ -158,7 +167,7 @@ def _converted(
     workers: int,
     stopped: threading.Event,
 ) -> Generator[Chunk]:
-    """Yield the chunks of the shards `numbers` in order; some chunks are converted ahead."""
+    """Yield the converted chunks of the shards `numbers`, in order; threads work ahead."""
     source, digest = planned.source, planned.folder is not None
     pending: collections.deque[Future[Chunk]] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -193,10 +202,11 @@ def _watched(
 def _write_shard(
     manifest: Manifest, work: Workplace, number: int, chunks: Iterable[Chunk]
 ) -> Callable[[], None]:
-    """Write a tar.
+    """Write chunks into the tar of shard `number`.
 
     Returns:
-        A function that waits until the tar is on the disk, and notes that the shard is finished.
+        A function that the caller must call: it waits until the tar is on the disk, and then
+        records that the shard is finished.
     """
     path = work.set_folder / shard_file(manifest.name, manifest.split, number)
     writer = ShardWriter(path)
@@ -227,14 +237,14 @@ def _assemble(
     tally: Tally,
     checks: tuple[str, ...],
 ) -> Manifest:
-    """Write all files beside the tars, the manifest last.
+    """Write all files of a set except its tars and indexes; the manifest is written last.
 
     Args:
         planned: The plan of the build.
         work: The folder with the finished shards.
-        sources: The source's files.
-        tally: The sums over the images of a folder that the set does not take.
-        checks: `Manifest.checks`.
+        sources: The entries of the source's files in the manifest.
+        tally: The total size and checksum of a folder's images that the set does not take.
+        checks: The value of `Manifest.checks`.
     """
     names = ListWriter(work.set_folder / NAMES_FILE_NAME)
     rejects = ListWriter(work.set_folder / REJECTS_FILE_NAME)
@@ -247,7 +257,7 @@ def _assemble(
         sizes.append(np.array(part.tally.sizes, np.uint32).reshape(-1, 2))
         names.add(part.tally.names)
         rejects.add(part.tally.rejects)
-        # There may be a million names and sizes, and they have been written already.
+        # Names and sizes are left out: there may be a million of them, and they are handled above.
         tally.add(dataclasses.replace(part.tally, names=[], sizes=[]))
     in_source = np.concatenate(sizes)
     if not len(in_source):
@@ -278,7 +288,7 @@ def _assemble(
 
 
 def summary(manifest: Manifest) -> str:
-    """Describe a set in one line."""
+    """Return a description of a set in one line."""
     height, width, channels = manifest.sample_shape
     mega_bytes = sum(shard.bytes for shard in manifest.shards) / 1e6
     text = (

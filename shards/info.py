@@ -1,8 +1,8 @@
 """Show shard sets in readable form: `python -m shards.info DIR [DIR ...]`.
 
-For one set, its manifest, the number of samples of each class, and the mean and standard deviation
-of its pixels are shown; `--sheet FILE.png` draws its first samples. Several sets give a table with
-one row each. A damaged set is refused.
+For one set, the command shows the manifest, the number of samples of each class, and the mean and
+standard deviation of the pixels. `--sheet FILE.png` draws the first samples of the set. For several
+sets, the command shows a table with one row per set. A damaged set is refused.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ from shards.terminal.console import Terminal
 from shards.terminal.progress import ImageProgress
 
 STATISTICS_SAMPLES = 10_000
+"""The largest number of samples from which the mean and standard deviation are computed."""
 BLOCK_BYTES = 8 << 20
-"""Bytes of pixels that are held at a time."""
+"""The number of bytes of pixels that are in memory at a time."""
 MAX_CLASS_ROWS = 40
-"""Largest number of classes that are listed; more classes are summarised."""
+"""The largest number of classes that are listed one by one. More classes are summarised."""
 FIRST = 5
-"""Number of names, of rejects and of rarest classes that are shown."""
+"""The number of entries that are shown of each long list: names, rejects, rarest classes."""
 BAR_CHARACTERS = 30
 DIGEST_CHARACTERS = 12
 COLUMNS = 10
-"""Pictures in a row of a sheet."""
+"""The number of pictures in a row of a sheet."""
 MAX_SHEET_ROWS = 40
 UNLABELLED_ROWS = 6
 PICTURE_PX, MAX_PICTURE_PX = 96, 256
-"""Images are enlarged up to the first size or reduced to the second, by a whole factor."""
+"""The sizes of pictures on a sheet. Images smaller than `PICTURE_PX` are enlarged to at most this
+size, and images larger than `MAX_PICTURE_PX` are reduced to at most that size, by whole factors."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class InfoRequest:
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of shard sets."""
     sheet: Path | None = None
-    """New PNG for the first samples of the set, by class if it is labelled."""
+    """PNG file to write, with the first samples of the set; a labelled set has one row per class.
+    The file must not exist yet."""
 
 
 def class_counts(shards: ShardSet) -> np.ndarray:
-    """Count the samples of each class: int64 [classes]; empty if the set is unlabelled."""
+    """Return the number of samples of each class, int64 [classes]; empty if there are no labels."""
     if not shards.manifest.classes:
         return np.zeros(0, np.int64)
     labels = shards.labels(np.arange(len(shards)))
@@ -70,10 +73,12 @@ def class_counts(shards: ShardSet) -> np.ndarray:
 
 
 def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean and standard deviation of each channel over the first samples.
+    """Compute the mean and standard deviation of the pixels of each channel.
+
+    Only the first `STATISTICS_SAMPLES` samples are read.
 
     Returns:
-        Both float64 [C], in levels of 0..255, of up to `STATISTICS_SAMPLES` samples.
+        The means, float64 [C], and the standard deviations, float64 [C], in levels of 0..255.
     """
     count = min(len(shards), STATISTICS_SAMPLES)
     channels = shards.manifest.channels
@@ -86,7 +91,7 @@ def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
                 levels = pixels[..., channel].reshape(-1)
                 histogram[channel] += np.bincount(levels, minlength=256)
             progress.advance(len(pixels))
-    # These are counts of levels, so no precision is lost in large sums.
+    # The histogram holds whole numbers, so no precision is lost in large sums.
     share = histogram / histogram.sum(axis=1, keepdims=True)
     levels = np.arange(256)
     mean = share @ levels
@@ -94,8 +99,9 @@ def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contact_sheet(shards: ShardSet) -> Image.Image:
-    """Draw the first samples; a labelled set has a row for each of its first non-empty classes.
+    """Draw the first samples of a set.
 
+    A labelled set gets one row per class that has samples, for at most `MAX_SHEET_ROWS` classes.
     Small images are enlarged by nearest neighbour, so that each pixel can be seen.
     """
     classes = shards.manifest.classes
@@ -112,7 +118,7 @@ def contact_sheet(shards: ShardSet) -> Image.Image:
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
-    """Convert an image, uint8 [H,W,C], to a picture of a good size for a sheet."""
+    """Convert an image, uint8 [H,W,C], to a picture that is neither too small nor too large."""
     image = to_image(pixels)
     longer = max(image.size)
     if longer > MAX_PICTURE_PX:
@@ -121,7 +127,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 
 
 def describe(shards: ShardSet) -> RenderableType:
-    """Describe one set in full."""
+    """Return all that is shown about one set, as a table that rich can print."""
     manifest = shards.manifest
     facts = {
         "set": [f"{manifest.name}, split {manifest.split}"],
@@ -153,7 +159,7 @@ def describe(shards: ShardSet) -> RenderableType:
 
 
 def compact(sets: Sequence[ShardSet]) -> Table:
-    """Describe several sets in a table of one row each, for a terminal of 80 characters."""
+    """Return a table with one row per set; it fits a terminal that is 80 characters wide."""
     table = Table(box=box.SIMPLE, padding=(0, 1), pad_edge=False)
     table.add_column("set", overflow="fold")
     table.add_column("samples", justify="right", no_wrap=True)
@@ -177,7 +183,7 @@ def compact(sets: Sequence[ShardSet]) -> Table:
 
 
 def _text(text: str) -> Text:
-    """Return text without markup, because rich would interpret brackets in a user's names."""
+    """Return text that rich prints as it is: brackets in a user's names are not read as markup."""
     return Text(text, overflow="fold")
 
 
@@ -191,7 +197,7 @@ def _mega_bytes(manifest: Manifest) -> float:
 
 
 def _understood(manifest: Manifest) -> list[str]:
-    """Describe the rules for facts that image files do not state themselves."""
+    """Describe the rules of the build for transparent pixels and for more than 8 bits per value."""
     lines = []
     if manifest.background:
         lines.append(f"laid on {manifest.background} where they are transparent")
@@ -202,7 +208,7 @@ def _understood(manifest: Manifest) -> list[str]:
 
 
 def _source_sizes(shards: ShardSet) -> list[str]:
-    """Describe the range of the image sizes before resizing."""
+    """Describe the smallest and largest size that the images had before they were resized."""
     sizes = shards.source_sizes(np.arange(len(shards)))
     if sizes is None:
         return ["not known (the set was built before they were kept)"]
@@ -249,7 +255,10 @@ def _pixels(shards: ShardSet) -> list[str]:
 
 
 def _classes(shards: ShardSet) -> RenderableType:
-    """Show the number of samples of each class as bars, or a summary if there are many classes."""
+    """Return a table with the number of samples of each class and a bar for this number.
+
+    If there are more than `MAX_CLASS_ROWS` classes, the table has only the rarest classes.
+    """
     manifest = shards.manifest
     labels = np.array(manifest.labels or range(len(manifest.classes)))
     counts = class_counts(shards)[labels]
@@ -283,7 +292,7 @@ def _check_sheet(request: InfoRequest) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Verify the sets (the fast check) and show them."""
+    """Check the sets without reading all tars, and show them."""
     request = cli.parse(InfoRequest, argv, description="Show shard sets.")
     if not request.directories:
         raise UserError("no folder of a shard set was named")

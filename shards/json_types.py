@@ -9,15 +9,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 def check_types(kind: type, fields: dict[str, Any]) -> None:
-    """Compare the fields of a dataclass with its annotations.
+    """Check that values from JSON have the types that a dataclass declares for its fields.
+
+    `true` does not count as a number, and 1.0 does not count as an integer.
 
     Args:
-        kind: A dataclass.
-        fields: The values from JSON by name of the field; a field with a default may be missing.
+        kind: The dataclass.
+        fields: Field name -> value from JSON. A field that has a default may be missing.
 
     Raises:
-        ValueError: A field is missing, unknown or of another type. The message has its name, its
-            value and the type. `true` is not a number, and 1.0 is not an integer.
+        ValueError: A field is missing, unknown or of another type. The message gives the name of
+            the field, and for a wrong type also the value and the expected type.
     """
     hints = get_type_hints(kind)
     for name in fields:
@@ -33,7 +35,13 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
 
 
 def is_of_type(value: Any, kind: Any) -> bool:
-    """True if a value from JSON has this type. In JSON a tuple is a list, a dataclass an object."""
+    """Return True if a value from JSON has the type `kind`.
+
+    A tuple is expected as a JSON list, and a dataclass as a JSON object.
+
+    Raises:
+        ValueError: A field of an expected dataclass is missing, unknown or of another type.
+    """
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return True

@@ -1,21 +1,22 @@
 """The contract of a shard set: one folder is one split of one data set at one resolution.
 
-    manifest.json               written last; a file that it does not list is never read
+    manifest.json               written last; only files that the manifest lists are ever read
     <name>-<split>-00000.tar    USTAR; for each sample its image, `<key>.bin` (raw uint8 HWC),
                                 `<key>.png` or `<key>.jpg`, followed in a labelled set by its label,
                                 `<key>.cls` (an integer in ASCII)
     <name>-<split>-00000.idx    DALI index v1.2 of that tar
     names.jsonl                 line i is the name of sample i in its source
     rejects.jsonl               only if images were rejected: their names and the reasons
-    sizes.bin                   only if images were resized: the size of each one before
+    sizes.bin                   only if images were resized: the size that each image had before
                                 (`format/source_sizes.py`)
 
-A build takes the images of the source that were selected and not excluded, and shuffles all of
-them, so that neighbours in a tar are not of one class. The place of an image in this order, written
-with nine digits, is its key. Names of the user's files are metadata and never become keys. Shard k
-holds the places from k * shard_samples on. Rejected images leave gaps in the keys. The id of a
-sample has no gaps: it is the position among the samples that are there, and all code outside of
-this package refers to a sample by its id.
+A build takes the images of the source that are selected and not excluded, and shuffles all of them,
+so that neighbours in a tar are not of one class. The place of an image is its position in this
+shuffled order. The key of an image is its place, written with nine digits. Names of the user's
+files are metadata and never become keys. Shard k holds the places from k * shard_samples to
+(k + 1) * shard_samples - 1. Images that are rejected leave gaps in the keys. The id of a sample is
+its position among the samples that are stored, so ids have no gaps. All code outside of this
+package refers to a sample by its id.
 
 The same input gives the same bytes. A finished set is never changed in place.
 `manifest_file.py` writes, reads and checks manifest.json.
@@ -32,13 +33,13 @@ from typing import Any
 
 FORMAT_VERSION = 2
 MAX_SAMPLES = 10**9
-"""The most samples of a set: a key has nine digits."""
+"""The largest number of samples in a set, because a key has nine digits."""
 MAX_NUMBER = 2**64 - 1
-"""The largest seed, number of bytes, and count of entries that were passed over."""
+"""The largest value of a seed, of a number of bytes, and of a count in `Manifest.passed_over`."""
 MAX_SIZE_PX = 1024
 """The largest height and width of stored images."""
 NAME = r"[A-Za-z0-9_-]{1,80}"
-"""The pattern of the name of a set, and of the name of a split."""
+"""The regular expression that names of sets and names of splits must match."""
 FILE_NAME = "manifest.json"
 NAMES_FILE_NAME = "names.jsonl"
 REJECTS_FILE_NAME = "rejects.jsonl"
@@ -56,13 +57,14 @@ class SourceFile:
     file: str
     bytes: int
     sha256: str
-    """The digest of a file. The digest of a folder is the sum modulo 2**256, over all images of the
-    split, selected or not, of sha256(name in the folder, a zero byte, sha256 of the file)."""
+    """The sha256 of a file. For a folder, this is a sum modulo 2**256 over all images of the split,
+    whether they are selected or not. Each image adds sha256(its name in the folder + a zero byte +
+    the sha256 of its file)."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar and its index (same name, ending .idx)."""
+    """A tar of samples and its index file, which has the same name with the ending .idx."""
 
     file: str
     samples: int
@@ -80,9 +82,9 @@ class Shard:
 class Manifest:
     """The contents and the origin of a shard set.
 
-    manifest.json has these fields and the digest of them, `~sha256`. A field that has a default
-    here is not written while it is at its default, so that the digests of sets that were built
-    before the field existed stay valid.
+    The file manifest.json holds these fields and their digest, `~sha256`. A field whose value is
+    its default is not written. So the digest of a set that was built before the field existed stays
+    valid.
     """
 
     format_version: int
@@ -98,65 +100,76 @@ class Manifest:
     channels: int
     """1 (gray) or 3 (RGB)."""
     encoding: str
-    """The form of a stored image: "raw" = uint8, height x width x channels; "png"; "jpg"."""
+    """How images are stored: "raw" = the pixels, uint8 [height, width, channels]; "png" = PNG
+    files; "jpg" = JPEG files."""
     resize: str
-    """"none", or a rule in `shards.pixels.resize.RESIZES`."""
+    """The name of the resize rule, from `shards.pixels.resize.RESIZES`; "none" if no image had to
+    be resized."""
     classes: tuple[str, ...]
-    """The class name of each label; empty when the set is unlabelled."""
+    """The class name of each label; empty if the set is unlabelled."""
     labels: tuple[int, ...]
-    """The labels that were selected from the source; empty = all."""
+    """The labels that were selected from the source; empty if all labels were taken."""
     sources: tuple[SourceFile, ...]
     checks: tuple[str, ...]
-    """The published facts that the source agrees with: "md5" of its files, or "md5 of contents" if
-    one or more of them were packed anew; "count" of images."""
+    """The checks against published values that the source passed. "md5" = the md5 of each file;
+    "md5 of contents" = the md5 of each file or, where an archive was packed again, of the files
+    inside the archive; "count" = the number of images."""
     excluded: int
-    """The number of images that an exclusion list left out."""
+    """The number of images that were left out because an exclusion list names them."""
     exclude_sha256: str
-    """The digest of that list, or ""."""
+    """The sha256 of the exclusion list; "" if there was no list."""
     rejects: int
     """The number of images that could not be decoded."""
     rejects_sha256: str
-    """The digest of rejects.jsonl, or "" when there are none."""
+    """The sha256 of rejects.jsonl; "" if there are no rejects."""
     shuffle_seed: int
     shard_samples: int
-    """The number of places of the order in each shard; the last shard may have fewer."""
+    """The number of places per shard, counted before bad images are rejected; the last shard may
+    have fewer places."""
     names_sha256: str
-    """The digest of names.jsonl."""
+    """The sha256 of names.jsonl."""
     shards: tuple[Shard, ...]
     sizes_sha256: str = ""
-    """The digest of sizes.bin, or "" if there is none: no image was resized, or the set was built
-    before sizes were kept."""
+    """The sha256 of sizes.bin; "" if the set has no such file. This is so if no image was resized,
+    or if the set was built before sizes were stored."""
     background: str = ""
-    """The colour, #rrggbb, behind transparent image files and in the padding of `-pad` rules. "" if
-    the source holds pixels and nothing was padded, or if the set was built before transparency was
-    supported."""
+    """The colour, #rrggbb, that replaces transparent pixels and fills the padding of `-pad` rules.
+    It is "" if the source holds plain pixels and nothing was padded, or if the set was built before
+    transparency was supported."""
     intensity: tuple[float, float] | None = None
-    """The values that became 0 and 255 in image files of more than 8 bits that do not state their
-    own range; None if no rule was given."""
+    """The two values that became black (0) and white (255) in image files of more than 8 bits that
+    do not state their own range; None if the request did not give these values."""
     component: str = ""
-    """The component of a WebDataset source that was taken for the image, or "" for the plain one
-    that each sample has."""
+    """The file extension of the member of each WebDataset sample that is the image, such as jpg or
+    left.png; "" if the request did not name one."""
     passed_over: dict[str, int] = field(default_factory=dict)
-    """Entries of the source that were not taken for images: reason -> count."""
+    """Reason -> the number of entries of the source that were not used as images for this reason.
+    """
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
+        """The shape of a decoded sample: height, width, channels."""
         return self.height_px, self.width_px, self.channels
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """The file extensions of a sample in its tar: the image and, when labelled, the label."""
+        """The file extensions of the members that a sample has in its tar.
+
+        The first is the extension of the image. A labelled set has a second one, for the label.
+        """
         return (EXTENSIONS[self.encoding], *((LABEL,) if self.classes else ()))
 
     @property
     def sha256(self) -> str:
-        """The digest of all fields, and through them of every sample: the identity of the set."""
+        """The digest of all fields, which identifies the set.
+
+        The fields hold the digests of the tars, so this digest also depends on every sample.
+        """
         fields = json.dumps(self.to_fields(), sort_keys=True)
         return hashlib.sha256(fields.encode()).hexdigest()
 
     def to_fields(self) -> dict[str, Any]:
-        """Return the fields as JSON has them, without those that are at their default."""
+        """Return the fields for manifest.json; a field whose value is its default is left out."""
         fields = dataclasses.asdict(self)
         return {
             name: value
@@ -170,9 +183,9 @@ DEFAULTS = {
     for one in dataclasses.fields(Manifest)
     if one.default is not one.default_factory
 }
-"""The value of each field that manifest.json may leave out."""
+"""Field name -> default value, for the fields that manifest.json may leave out."""
 
 
 def shard_file(name: str, split: str, number: int) -> str:
-    """Return the file name of shard `number` of a set."""
+    """Return the file name of the tar with shard number `number` of the set `name`."""
     return f"{name}-{split}-{number:05d}.tar"

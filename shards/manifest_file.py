@@ -1,6 +1,7 @@
 """The file manifest.json: how it is written, read and checked.
 
-Reading checks every value, so all code that has a `Manifest` may rely on its ranges.
+Every value is checked when the file is read, so all code may rely on the ranges of the fields of a
+`Manifest`.
 """
 
 from __future__ import annotations
@@ -28,21 +29,26 @@ from shards.pixels.levels import is_colour, is_intensity
 from shards.pixels.resize import RESIZES
 
 MAX_BYTES = 256 << 20
-"""The largest manifest that is read; the entry of a shard takes 0.3 KB."""
+"""The largest size of a manifest file that is read, in bytes; each shard takes about 300 bytes."""
 
 
 def to_json(manifest: Manifest) -> str:
-    """Return the text of a manifest, its own digest last; equal manifests give equal texts."""
+    """Return the text of manifest.json; equal manifests give equal texts.
+
+    The last key, `~sha256`, holds the digest of all other fields.
+    """
     fields = {**manifest.to_fields(), "~sha256": manifest.sha256}
     return json.dumps(fields, indent=1, sort_keys=True) + "\n"
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and check `directory`/manifest.json (the tars are checked by `shards.verify`).
+    """Read the file manifest.json in `directory` and check its values.
+
+    The tars are not checked here, but in `shards.verify`.
 
     Raises:
-        UserError: The folder or the manifest is missing, or a field is missing, unknown, of the
-            wrong type, inconsistent with the others or edited since the set was built.
+        UserError: The folder or the manifest is missing; a field is missing, unknown, of the wrong
+            type or inconsistent with other fields; or the file was edited since the set was built.
     """
     path = directory / FILE_NAME
     if not directory.is_dir():
@@ -75,7 +81,11 @@ def _from_fields(fields: Any) -> Manifest:
 
 
 def _check_ranges(manifest: Manifest) -> None:
-    """Refuse a value that no build can have written."""
+    """Check that every field has a value that a build can have written.
+
+    Raises:
+        ValueError: A value is out of range. The message names the field and what is expected.
+    """
 
     def refuse_unless(holds: bool, name: str, value: object, expected: str) -> None:
         if not holds:
@@ -134,7 +144,11 @@ def _check_ranges(manifest: Manifest) -> None:
 
 
 def _check_together(manifest: Manifest) -> None:
-    """Refuse fields that contradict each other."""
+    """Check that fields do not contradict each other.
+
+    Raises:
+        ValueError: Two fields contradict each other. The message names them.
+    """
     if not manifest.shards:
         raise ValueError("shards is empty")
     if len({shard.file for shard in manifest.shards}) < len(manifest.shards):

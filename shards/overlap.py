@@ -1,21 +1,23 @@
 """Find images that shard sets share: `python -m shards.overlap A B [C ...] --out groups.jsonl`.
 
-TinyImageNet, STL-10 and Imagenet_fix were made from ImageNet. If the auxiliary stream is ImageNet,
-training sees images of such an OOD set as negatives, and its AUROC is wrong. So every two of the
-named sets are compared, for equal images and for one picture that was stored in two ways.
-`similarity/near_duplicates.py` says which copies are found and which are not.
+TinyImageNet, STL-10 and Imagenet_fix were made from ImageNet. If ImageNet gives the auxiliary
+images of a training, the training sees images of these OOD sets as negatives, and the AUROC on
+these sets is wrong. So the command compares every pair of the named sets. It looks for equal
+images, and for pictures that were stored in two different ways. `similarity/near_duplicates.py`
+says which copies are found and which are not.
 
     python -m shards.overlap aux tiny-imagenet stl10 --exclude-from aux --exclude-list shared.jsonl
     python -m shards.build ... --exclude shared.jsonl
 
-These commands build the auxiliary set again without the images that it shares with the others.
+These two commands build the auxiliary set again without the images that it shares with the other
+sets.
 
-A line of groups.jsonl is one group of samples of two sets, with the fields of `Group`. An "exact"
-group is one image: all samples of `a` and all samples of `b` with these pixels. A "near" group is
-joined by near pairs, each of a sample of `a` and a sample of `b`: a chain of such pairs leads from
-each sample to all others of the group. So a sample is in at most one exact and one near group of
-two sets, and the file is not longer than the sets, although 500 black images in each set make
-250,000 pairs.
+Each line of groups.jsonl describes one group of samples of two sets, with the fields of `Group`. An
+"exact" group holds all samples of set `a` and of set `b` that have the same pixels. A "near" group
+is a connected component of the graph whose edges are the near pairs: each edge joins a sample of
+`a` and a similar sample of `b`. So for two sets, a sample is in at most one exact group and one
+near group. Groups are written instead of pairs because pairs can be very many: 500 black images in
+each of two sets make 250,000 pairs, but only one group.
 """
 
 from __future__ import annotations
@@ -47,17 +49,27 @@ class OverlapRequest:
     """Folders of two or more shard sets."""
     limits: Annotated[Limits, tyro.conf.arg(name="")] = field(default_factory=Limits)
     out: Path | None = None
-    """New file for the groups of shared images, as JSON lines (see `shards/overlap.py`)."""
+    """File to write, with the groups of shared images as JSON lines (see `shards/overlap.py`). The
+    file must not exist yet."""
     exclude_from: Path | None = None
-    """Folder of the set that will leave out the images that it shares with the others."""
+    """Folder of the set that is to be built again without the images that it shares with the other
+    sets. It must be one of the folders that are compared."""
     exclude_list: Path | None = None
-    """New file for the names of these images, for `shards.build --exclude`."""
+    """File to write, with the names of the images that the set `exclude_from` is to leave out. Give
+    it to `shards.build --exclude`. The file must not exist yet."""
     workers: int = CPUS
     """Number of threads; by default one per CPU."""
 
 
 def _exclude_title(request: OverlapRequest) -> str:
-    """Check the output files, and return the title of the set that leaves out images, or ""."""
+    """Check the fields about output files, and return the title of the set `exclude_from`.
+
+    Returns:
+        The title of the set; "" if no exclusion list was asked for.
+
+    Raises:
+        UserError: An output file exists, or the fields contradict each other or the sets.
+    """
     if (request.exclude_from is None) != (request.exclude_list is None):
         raise UserError("exclude_from and exclude_list go together, one is missing")
     outputs = [path for path in (request.out, request.exclude_list) if path is not None]

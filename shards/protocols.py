@@ -1,8 +1,9 @@
-"""The named protocols, as data: the images and official files behind the tables of papers.
+"""The named protocols, as data: the image sets with which papers made the tables of their results.
 
 A result without its protocol says little: the name "Places" has meant four different sets of
-images. So a protocol states for each set the official split, the number of images, the size, the
-resize rule and known ambiguities. The name of the protocol is written into each set's manifest.
+images. So a protocol states the image size and the resize rule, and for each set the official
+split, the number of images and known ambiguities. The name of the protocol is written into the
+manifest of each set.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ class NamedSet:
     name: str
     role: Role
     source: str
-    """The format of its source: a name in `shards.sources.registry.FORMATS`."""
+    """The format of the set's source: a name in `shards.sources.registry.FORMATS`."""
     split: str
     samples: int
-    """The number of images."""
+    """The number of images that the set must have."""
     labels: tuple[int, ...] = ()
-    """The labels of the images that are taken; empty = all."""
+    """The labels of the images that are taken; empty means that all images are taken."""
     note: str = ""
-    """A warning about what is ambiguous or easily mistaken."""
+    """A warning about something in this set that is ambiguous or easily mistaken; "" if none."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,21 @@ class Protocol:
     """A benchmark: in-distribution sets, out-of-distribution sets, and auxiliary images."""
 
     about: str
-    """A description: the paper, and the comparison that it makes."""
+    """A description of the protocol: the paper, and what the paper compares."""
     size_px: int
     resize: Resize
     sets: tuple[NamedSet, ...]
     classes: tuple[str, ...] = ()
-    """The name of each label, if the files do not have names."""
+    """The class name of each label; empty if the official files hold the class names."""
     note: str = ""
-    """A warning about the protocol as a whole."""
+    """A warning about the whole protocol; "" if none."""
 
 
 def _cifar(*names: str) -> tuple[NamedSet, ...]:
-    """Return both splits of CIFAR sets; CIFAR-10 and CIFAR-100 are each the other's OOD set."""
+    """Return the training and test splits of the named CIFAR sets, as in-distribution sets.
+
+    CIFAR-10 also serves as the OOD set for CIFAR-100, and CIFAR-100 as the OOD set for CIFAR-10.
+    """
     return tuple(
         NamedSet(f"{name}-{split}", "in-dist", name, split, samples)
         for name in names

@@ -1,7 +1,8 @@
 """Random access to the samples of a shard set by id, for training and evaluation.
 
-Reads use `os.preadv` and not a memory map. If a tar is cut while it is read, `preadv` returns fewer
-bytes, which becomes an error with the file's name; a map would kill the process (SIGBUS).
+Samples are read with `os.preadv` and not with a memory map. If a tar becomes shorter while it is
+open, `preadv` returns too few bytes, and the reader raises an error that names the file. With a
+memory map, the process would be killed (SIGBUS).
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from shards.verify import verify_and_index
 
 
 class ShardSet:
-    """An open shard set. It has one file descriptor a shard; several threads may read at once."""
+    """An open shard set, with one file descriptor per shard.
+
+    Several threads may read from it at the same time.
+    """
 
     def __init__(self, directory: Path, manifest: Manifest, indexes: list[Index]) -> None:
-        """Open the tars of a verified set; callers use `ShardSet.open`."""
+        """Open the tars of a set that has been verified. Call `ShardSet.open` instead."""
         self.directory = directory
         self.manifest = manifest
         self._files: list[int] = []
@@ -49,35 +53,38 @@ class ShardSet:
 
     @classmethod
     def open(cls, directory: Path) -> ShardSet:
-        """Verify a set (the fast check) and open its tars.
+        """Check the set in a folder without reading all tars, and open its tars.
 
         Raises:
-            UserError: The set is not as it was built, or a file cannot be opened.
+            UserError: The set was damaged or edited since it was built, or a file cannot be opened.
         """
         return cls(directory, *verify_and_index(directory))
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """Return the number of samples in the set."""
         return self.manifest.samples
 
     @property
     def channels(self) -> int:
-        """The number of channels, 1 or 3."""
+        """The number of channels of the images: 1 (gray) or 3 (RGB)."""
         return self.manifest.channels
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return the pixels of samples, in the order of `ids`; Pillow decodes encoded images.
+        """Return the pixels of samples, in the order of `ids`.
+
+        PNG and JPEG images are decoded with Pillow.
 
         Args:
-            ids: int64 [B], each 0..len-1; an id may come more than once.
+            ids: Sample ids, int64 [B], in the range 0 to len(self) - 1. An id may occur more than
+                once.
 
         Returns:
-            uint8 [B,H,W,C], range 0..255, newly allocated.
+            uint8 [B, H, W, C], a new array.
 
         Raises:
             IndexError: An id is out of range.
-            UserError: A tar was cut since it was opened, the disk fails, or an image can no longer
-                be decoded.
+            UserError: A tar became shorter since it was opened, the disk fails, or an image can no
+                longer be decoded.
         """
         out = np.empty((len(ids), *self.manifest.sample_shape), np.uint8)
         if self.manifest.encoding != "raw":
@@ -91,11 +98,14 @@ class ShardSet:
         return out
 
     def read_files(self, ids: np.ndarray) -> list[np.ndarray]:
-        """Return the image file of each of `ids` as it is in the tar: uint8 [bytes].
+        """Return the content of the image file of each sample in `ids`, without decoding it.
+
+        Returns:
+            One array per sample, uint8 [number of bytes].
 
         Raises:
             IndexError: An id is out of range.
-            UserError: A tar was cut since it was opened, or the disk fails.
+            UserError: A tar became shorter since it was opened, or the disk fails.
         """
         files = []
         for shard, offset, size in self._places(ids):
@@ -105,11 +115,13 @@ class ShardSet:
         return files
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
-        """Return the labels of samples: int64 [B]. The first call reads the labels of all samples.
+        """Return the labels of samples, int64 [B], in the order of `ids`.
+
+        The first call reads the labels of all samples and keeps them in memory.
 
         Raises:
             IndexError: An id is out of range.
-            UserError: The set is unlabelled, or a label in a tar is not one of its classes.
+            UserError: The set is unlabelled, or a label in a tar is not the number of a class.
         """
         ids = self._checked(ids)
         if not self.manifest.classes:
@@ -119,10 +131,10 @@ class ShardSet:
         return self._labels[ids]
 
     def names(self) -> list[str]:
-        """Return the name of each sample in its source, by id.
+        """Return the names that the samples have in their source, in the order of sample ids.
 
         Raises:
-            UserError: A value in the list is not a name, or the number of names is wrong.
+            UserError: A line of names.jsonl is not a name, or there is not one line per sample.
         """
         names = read_json_lines(self.directory / NAMES_FILE_NAME, str)
         if len(names) != len(self):
@@ -134,14 +146,15 @@ class ShardSet:
         """Return the sizes that images had in their source, before they were resized.
 
         Args:
-            ids: int64 [B], each 0..len-1.
+            ids: Sample ids, int64 [B], in the range 0 to len(self) - 1.
 
         Returns:
-            Height and width, px: int64 [B,2]. None if the set was built before sizes were kept.
+            int64 [B, 2], the height and width of each image in pixels. None if the set was built
+            by an early version, which did not store these sizes.
 
         Raises:
             IndexError: An id is out of range.
-            UserError: The file of sizes was cut since the set was opened.
+            UserError: The file sizes.bin became shorter since the set was opened.
         """
         ids = self._checked(ids)
         manifest = self.manifest
@@ -155,7 +168,7 @@ class ShardSet:
         return self._source_sizes[ids].astype(np.int64)
 
     def close(self) -> None:
-        """Close the tars; the set cannot be read afterwards."""
+        """Close the tars. The set cannot be read afterwards."""
         while self._files:
             os.close(self._files.pop())
 
@@ -168,7 +181,10 @@ class ShardSet:
         self.close()
 
     def _places(self, ids: np.ndarray) -> Iterator[tuple[int, int, int]]:
-        """Yield the shard, offset and size of the image of each of `ids`."""
+        """Yield, for each sample in `ids`, the number of its shard and its image's offset and size.
+
+        The offset and the size are in bytes in the tar.
+        """
         ids = self._checked(ids)
         shards = np.searchsorted(self._shard_ends, ids, side="right").tolist()
         return zip(shards, self._offsets[ids].tolist(), self._sizes[ids].tolist(), strict=True)
@@ -207,7 +223,7 @@ class ShardSet:
         return pixels
 
     def _shard_labels(self, shard: int) -> np.ndarray:
-        """Return the labels of one shard: int64 [samples]."""
+        """Return the labels of all samples of one shard, int64 [number of samples]."""
         component = self._label_places[shard]
         assert component is not None
         classes = len(self.manifest.classes)

@@ -1,8 +1,8 @@
 """Build the sets of a named protocol: `python -m shards.sets --protocol NAME --src DIR --out DIR`.
 
-Official files that are found below SRC are built into OUT/<set name>. A set that exists already,
-from the same request, is kept. For missing files the command says where to get them. Without
-arguments it lists the protocols.
+The command looks for the official files below SRC, and builds each set into OUT/<set name>. A set
+that the same request has built already is kept. If files are missing, the command prints where to
+get them. Without arguments, the command lists the protocols.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ class SetsRequest:
     """The protocol to build, and the folder of its official files."""
 
     protocol: str = ""
-    """Name of the protocol; by default all protocols are listed."""
+    """Name of the protocol. Without a name, nothing is built and all protocols are listed."""
     src: Path = Path(".")
-    """Folder with the official files, as downloaded or unpacked, up to two folders below it."""
+    """Folder with the official files, as downloaded or unpacked. The files may also be in its
+    subfolders, at most two levels down."""
     out: Path = Path("out/shards")
     """Folder that will hold one folder per set."""
     only: tuple[str, ...] = ()
-    """Build only these sets of the protocol."""
+    """Names of the sets of the protocol to build; by default all sets are built."""
     seed: int = 0
-    """Seed of the global shuffles."""
+    """Seed of the shuffle of each set."""
     md5: bool = True
     """Refuse official files whose md5 is not the published one."""
     count: bool = True
@@ -52,22 +53,26 @@ class SetsRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for one set."""
+    """The outcome for one set of a protocol."""
 
     wanted: NamedSet
     state: str
-    """"built", "kept", "missing" or "failed"."""
+    """The state of the set: "built" = by this command; "kept" = it existed already; "missing" = its
+    official files were not found; "failed" = its build stopped with an error."""
     manifest: Manifest | None
-    """None if the set is missing or failed."""
+    """The manifest of the set; None if the set is missing or failed."""
     error: str = ""
-    """The reason of a failure; "" otherwise."""
+    """The error message if the set failed; "" otherwise."""
 
 
 def requests(request: SetsRequest) -> list[tuple[NamedSet, BuildRequest | None]]:
-    """Return each set that is asked for, with its build request; None if its files are not found.
+    """Return the sets that are asked for, each with the request that builds the set.
+
+    The build request of a set is None if its official files are not found.
 
     Raises:
-        UserError: There is no such protocol or set, or no file of any of its sets is below `src`.
+        UserError: The protocol or a set in `request.only` is unknown, or no set exists yet and
+            `request.src` contains none of the official files.
     """
     protocol = _protocol(request.protocol)
     unknown = set(request.only) - {one.name for one in protocol.sets}
@@ -126,10 +131,16 @@ def _build_request(
 
 
 def build_sets(request: SetsRequest) -> list[Outcome]:
-    """Build the sets of a protocol whose files are found and that do not exist yet.
+    """Build the sets of a protocol that do not exist yet, if their official files are found.
+
+    All existing sets are checked before the first set is built.
+
+    Returns:
+        One outcome per set that is asked for.
 
     Raises:
-        UserError: A set exists but is damaged or was built from another request; none is built.
+        UserError: As in `requests`, or an existing set is damaged or was built with another
+            request. Then no set is built.
     """
     wanted = requests(request)
     kept: dict[str, Manifest] = {}
@@ -158,7 +169,10 @@ def _built(one: NamedSet, how: BuildRequest) -> Outcome:
 
 
 def show(request: SetsRequest, outcomes: Sequence[Outcome], console: Terminal) -> None:
-    """Print the sets that were built and that are missing, with their numbers of samples."""
+    """Print a table with the state and the number of samples of each set.
+
+    Below the table are the places where missing files can be found, and the notes on the sets.
+    """
     protocol = PROTOCOLS[request.protocol]
     say = functools.partial(console.print, soft_wrap=True, markup=False)
     rule = f"{protocol.size_px} px, {protocol.resize}"
@@ -204,7 +218,12 @@ def _where_to_get(wanted: NamedSet) -> str:
 
 
 def _by_text(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return each text once, with the names of the first sets that it is about."""
+    """Group pairs (name of a set, text) by text.
+
+    Returns:
+        One pair (text, names of the sets with this text) per different text. A long list of names
+        is shortened.
+    """
     names: dict[str, list[str]] = {}
     for name, text in texts:
         names.setdefault(text, []).append(name)
@@ -212,11 +231,11 @@ def _by_text(texts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def refuse_failed(outcomes: Sequence[Outcome]) -> None:
-    """Fail if a set failed, and report each cause once.
+    """Raise an error if any set failed; sets that failed for the same cause are reported together.
 
     Raises:
-        UserError: The message names the sets and the cause. If there are several causes, each has a
-            line on stderr, and the message says how many there are.
+        UserError: A set failed. The message names the sets and the cause. If there are several
+            causes, each cause is printed on stderr, and the message gives the number of causes.
     """
     failed = [(one.wanted.name, one.error) for one in outcomes if one.state == "failed"]
     if not failed:
@@ -230,7 +249,7 @@ def refuse_failed(outcomes: Sequence[Outcome]) -> None:
 
 
 def show_protocols(console: Terminal) -> None:
-    """Print a table of all protocols."""
+    """Print a table of all protocols and the names of their sets."""
     table = Table("protocol", "what it is", "sets", title="named protocols")
     for name, protocol in PROTOCOLS.items():
         table.add_row(name, protocol.about, ", ".join(one.name for one in protocol.sets))
@@ -239,7 +258,7 @@ def show_protocols(console: Terminal) -> None:
 
 @cli.keeps("sets that are finished are kept")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Build the sets of a protocol and print a table of them."""
+    """Build the sets of a protocol and print a table of the sets."""
     request = cli.parse(SetsRequest, argv, description="Build all shard sets of a protocol.")
     console = Terminal(highlight=False)
     if not request.protocol:

@@ -1,10 +1,12 @@
-"""Checks of a shard set: `python -m shards.verify DIR [DIR ...]`.
+"""Check that shard sets are as they were built: `python -m shards.verify DIR [DIR ...]`.
 
-Opening a set runs the fast check, before DALI or the reader uses its files.
-The fast check reads the manifest, the indexes, the lists and two headers of each tar. It finds cut
-files, edits of the manifest, an index, the names or the sizes, and tars of the set that changed
-places. It does not read images; `--full` also compares the sha256 of each tar, which finds every
-flipped bit. Files that the manifest does not list are ignored, because they are never read.
+There are two checks. The fast check runs whenever a set is opened, before DALI or the reader uses
+its files. It reads the manifest, the indexes, the lists (names, rejects, sizes) and two headers of
+each tar. It finds files that became shorter, edits of the manifest, of an index or of a list, and
+tars of the set that were exchanged. It does not read images. The full check (`--full`) also
+compares the sha256 of each tar, which finds every flipped bit.
+
+Files that the manifest does not list are ignored, because they are never read.
 """
 
 from __future__ import annotations
@@ -37,26 +39,33 @@ from shards.manifest_file import read_manifest
 from shards.terminal import cli
 
 MAX_IDX_LINE_BYTES = 128
-"""The longest line of an index; it has two components at most."""
+"""The largest length of a line in an index, in bytes; a line lists at most an image and a label."""
 MAX_SIZES_BYTES = 64
-"""The most bytes a sample of a sizes.bin that is read at all (a sample takes 8 of them)."""
+"""The largest number of bytes per sample in a sizes.bin; a longer file is refused before it is
+read. An intact file has about 8 bytes per sample."""
 
 
 def verify_shards(directory: Path, full: bool = False) -> Manifest:
-    """Check a set and return its manifest.
+    """Check a shard set and return its manifest.
 
     Args:
-        directory: The set's folder.
-        full: Also read all tars and compare their digests.
+        directory: The folder of the set.
+        full: If True, also read all tars and compare their sha256.
 
     Raises:
-        UserError: A file is not as it was built; the message names the file.
+        UserError: A file is missing or has changed since the set was built; the message names the
+            file.
     """
     return verify_and_index(directory, full)[0]
 
 
 def verify_and_index(directory: Path, full: bool = False) -> tuple[Manifest, list[Index]]:
-    """Check a set as `verify_shards` does, and also return the checked index of each shard."""
+    """Check a shard set as `verify_shards` does; return its manifest and the index of each shard.
+
+    Raises:
+        UserError: A file is missing or has changed since the set was built; the message names the
+            file.
+    """
     manifest = read_manifest(directory)
     indexes: list[Index] = []
     for shard in manifest.shards:
@@ -111,10 +120,19 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
 
 
 def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -> None:
-    """Check that members follow each other without a gap from the start of the tar to its end."""
+    """Check that an index describes members that fill the whole tar, one after the other, no gaps.
+
+    Args:
+        idx_path: The index, for the error message.
+        tar_bytes: The size of the tar.
+        components: The offsets and sizes of all images, and in a labelled set those of all labels.
+
+    Raises:
+        UserError: The offsets and sizes do not fit each other or the size of the tar.
+    """
     sizes = np.stack([component.sizes for component in components], axis=1)  # [samples, components]
     offsets = np.stack([component.offsets for component in components], axis=1)
-    # Sums of very large sizes could overflow.
+    # This is checked first, because a sum of very large sizes could overflow.
     too_large = (sizes > tar_bytes).any()
     ends = np.cumsum(BLOCK_BYTES + padded(sizes)).reshape(sizes.shape)
     if too_large or (offsets != ends - padded(sizes)).any() or ends[-1, -1] != tar_bytes - len(END):
@@ -124,7 +142,14 @@ def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -
 def _check_first_and_last_header(
     tar_path: Path, extension: str, keys: np.ndarray, images: Component
 ) -> None:
-    """Check the keys in a tar: tars of raw samples have equal sizes, and may have been swapped."""
+    """Check that the first and the last image in a tar have the keys that the index lists.
+
+    This finds two tars that were exchanged: tars of raw samples have the same size, so the size
+    alone does not find them.
+
+    Raises:
+        UserError: A header in the tar is not as expected.
+    """
     ends = [0, len(keys) - 1]
     headers = member_headers(keys[ends], extension, images.sizes[ends])
     with open(tar_path, "rb") as tar:
@@ -148,7 +173,11 @@ def _check_list(path: Path, sha256: str, lines: int) -> None:
 
 
 def _unchanged(path: Path, sha256: str) -> bytes:
-    """Return the content of a file, and refuse it if it does not have this sha256."""
+    """Return the content of a file after checking its sha256.
+
+    Raises:
+        UserError: The file has another sha256.
+    """
     data = path.read_bytes()
     _check_digest(path, hashlib.sha256(data).hexdigest(), sha256)
     return data
@@ -160,7 +189,11 @@ def _check_digest(path: Path, found: str, expected: str) -> None:
 
 
 def _regular_file_bytes(path: Path) -> int:
-    """Return the size of a file, bytes; refuse one that is missing, a link, a pipe or a folder."""
+    """Return the size of a file in bytes.
+
+    Raises:
+        UserError: The file is missing, or it is a link, a pipe or a folder.
+    """
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -177,11 +210,15 @@ class VerifyRequest:
     directories: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of shard sets."""
     full: bool = False
-    """Read all tars too, and compare their sha256."""
+    """Also read all tars and compare their sha256 (slow, but finds every changed bit)."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check each set, and print a line for each that is as it was built."""
+    """Check the sets one after the other; print a line for each intact set, stop at a damaged set.
+
+    Raises:
+        UserError: No folder is named, or a set is damaged.
+    """
     request = cli.parse(VerifyRequest, argv, description="Check shard sets.")
     if not request.directories:
         raise UserError("no folder to verify was named")

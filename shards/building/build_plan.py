@@ -32,57 +32,65 @@ from shards.terminal.environment import usable_cpus
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """The source of a set, and the form that the set is to have."""
+    """The source of a set, and the options of its build."""
 
     source: Annotated[str, tyro.conf.arg(help=f"Format of the source: {', '.join(FORMATS)}.")]
     """Format of the source: a name in `FORMATS`."""
     src: str | Path
-    """The official file or folder, or a folder that contains it; for webdataset also a URL."""
+    """The official file or folder, or a folder that contains this file or folder. For webdataset it
+    may also be a URL."""
     size_px: int
-    """Height and width of the stored images, pixels, 1 to 1024."""
+    """Height and width of the stored images, in pixels, 1 to 1024."""
     out: Path
-    """The set's folder; must not exist yet."""
+    """Folder to write the set to. It must not exist yet."""
     split: str = "train"
-    """The official split to read; for your own images only a name."""
+    """The official split to read. For your own images this is only a name."""
     labels: tuple[int, ...] = ()
-    """Take only images with these labels; the labels stay as they are. By default all are taken."""
+    """Take only the images with these labels. The labels are stored as they are, without
+    renumbering. By default all images are taken."""
     channels: Literal[1, 3] | None = None
-    """1 (gray) or 3 (RGB); by default the number of the source (image files: 3)."""
+    """Channels of the stored images: 1 (gray) or 3 (RGB). By default this is the number of channels
+    of the source, and 3 for image files."""
     encoding: Literal["raw", "png", "jpg"] = "raw"
-    """Raw pixels (for up to 64 px), png, or jpg: JPEG files of the right size are stored as they
-    are, other images at quality 95."""
+    """How images are stored. raw = pixels, best for up to 64 px; png = PNG files; jpg = JPEG files.
+    With jpg, a JPEG file that already has the right size is stored without encoding it again, and
+    every other image is encoded at quality 95."""
     resize: Resize = "pillow-bicubic"
-    """Resampling filter; the ending -crop or -pad stands for that value of --fit."""
+    """Resampling filter. A name that ends with -crop or -pad also sets --fit to crop or pad."""
     fit: Fit | None = None
-    """Images that are not square are squashed (the default), cropped to the middle square, or
-    padded with the background colour."""
+    """How an image that is not square becomes square. squash = it is squeezed (the default); crop =
+    the middle square is taken; pad = the background colour is added."""
     background: str = WHITE
-    """Colour behind transparent image files, as a name or #rrggbb."""
+    """Colour that replaces transparent pixels of image files, as a name or #rrggbb."""
     intensity: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None
-    """Values that become black and white in image files of more than 8 bits that do not state their
-    range; they are the same for all files. By default such files are refused."""
+    """The values that become black and white in image files with more than 8 bits per value. They
+    apply to every such file that does not state its own range. By default these files are
+    refused."""
     component: str | None = None
-    """The component of a WebDataset sample that is the image, if several are (jpg, left.png)."""
+    """File extension of the member of each WebDataset sample that is the image, such as jpg or
+    left.png. It is needed only if several members are images."""
     name: str | None = None
     """Name of the set and of its files; by default the name of the output folder."""
     seed: int = 0
-    """Seed of the global shuffle."""
+    """Seed of the shuffle of the whole set."""
     shard_samples: int = 10_000
-    """Samples per tar."""
+    """Number of samples per tar."""
     workers: int = usable_cpus()
-    """Threads that decode and resize; by default one per CPU."""
+    """Number of threads that decode and resize images; by default one per CPU."""
     classes: tuple[str, ...] = ()
-    """Name of each label; by default the names in the source."""
+    """Class name of each label; by default the names in the source."""
     exclude: Path | None = None
-    """List of images to leave out, as `shards.overlap` writes it: lines of {"name": ...}."""
+    """File that lists images to leave out, one JSON object {"name": ...} per line. `shards.overlap`
+    writes such files."""
     max_rejects_pct: float = 1.0
-    """Largest percentage of bad images; with more of them the build fails."""
+    """Largest percentage of images that may be impossible to decode. If there are more, the build
+    fails."""
     md5: bool = True
     """Refuse official files whose md5 is not the published one."""
     count: bool = True
     """Refuse official files whose number of images is not the published one."""
     protocol: str = ""
-    """The named protocol that the set belongs to, if any."""
+    """Name of the protocol that the set belongs to; empty for a set of your own."""
 
 
 @dataclass(frozen=True)
@@ -91,55 +99,64 @@ class Plan:
 
     source: Source
     order: np.ndarray
-    """Index into the source of the image at each place: int64 [places]."""
+    """The shuffled order of the selected images, int64 [number of places]: entry i is the index in
+    the source of the image at place i."""
     target: Target
     max_rejects: int
+    """The largest number of bad images that the build accepts."""
     manifest: Manifest
-    """All fields that are known before any image is read: no sources and no results."""
+    """The manifest as far as it is known before any image is read. Its fields about source files,
+    shards and rejects are still empty, and `samples` counts all selected images."""
     stamp: str
-    """The names, sizes and times of the source when it was opened (see `stamp`)."""
+    """A digest of the names, sizes and modification times of the source's files at the time when
+    the source was opened (see the function `stamp`)."""
 
     @property
     def shards(self) -> int:
-        """The number of shards, including shards that may turn out empty."""
+        """The number of shards. A shard whose images are all rejected is also counted."""
         return -(-len(self.order) // self.manifest.shard_samples)
 
     @property
     def folder(self) -> Path | None:
-        """The source's folder of images, which is digested image by image; None for files."""
+        """The folder of the source's image files; None if the source has no such folder."""
         folders = [path for path in self.source.paths if path.is_dir()]
         return folders[0] if folders else None
 
     def places(self, number: int) -> range:
-        """The places in the order that shard `number` holds."""
+        """Return the range of places, in the shuffled order, that shard `number` holds."""
         size = self.manifest.shard_samples
         return range(number * size, min((number + 1) * size, len(self.order)))
 
     @property
     def identity(self) -> str:
-        """Digest of all that the set's bytes depend on; the stamp stands for the content."""
+        """A digest of everything on which the bytes of the set depend.
+
+        Two builds with the same identity write the same shards. The source enters with its stamp,
+        because reading its content would take too long.
+        """
         versions = [PIL.__version__, features.version("jpg"), np.__version__]
         versions.append(features.version("littlecms2"))
         if self.target.encoding != "raw":
             dali = [d.version for d in metadata.distributions() if d.name.startswith("nvidia-dali")]
             versions += sorted(dali)
-        # Entries that are passed over change no sample, and a hidden file may appear meanwhile.
+        # Entries that are passed over, such as hidden files, may come and go; no sample changes.
         manifest = dataclasses.replace(self.manifest, passed_over={})
         facts = [manifest.sha256, self.target.resize, self.stamp, versions]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def refuse_changed_source(self) -> None:
-        """Raise a `UserError` if the source changed since it was opened."""
+        """Raise a `UserError` if a file of the source changed since the source was opened."""
         if stamp(self.source.paths) != self.stamp:
             raise UserError(f"{self.source.paths[0]}: changed while it was read")
 
 
 def plan(request: BuildRequest) -> Plan:
-    """Open the source, check the request against it and choose the samples' order.
+    """Open the source, check the request against the source, and draw the order of the samples.
 
     Raises:
-        UserError: A field is out of range; or the source cannot be read, has another number of
-            images than published, or has no image that the request asks for.
+        UserError: A field of the request is out of range or does not fit the source; the source
+            cannot be read; its number of images is not the published number; or it has no image
+            that the request asks for.
     """
     name = _check_fields(request)
     source = open_source(request.source, request.src, request.split, request.component)
@@ -207,7 +224,7 @@ def plan(request: BuildRequest) -> Plan:
 
 
 def _target(request: BuildRequest, channels: int) -> Target:
-    """Check the fields about the stored form and return that form."""
+    """Return the form in which images are stored, after checking the fields that describe it."""
     rule = request.resize
     if request.fit is not None:
         if fit_of(rule) not in ("squash", request.fit):
@@ -228,7 +245,7 @@ def _target(request: BuildRequest, channels: int) -> Target:
 
 
 def _check_fields(request: BuildRequest) -> str:
-    """Check the fields that do not need the source, and return the set's name."""
+    """Check the fields that can be checked without the source, and return the name of the set."""
     if not 1 <= request.size_px <= MAX_SIZE_PX:
         raise UserError(f"size_px is {request.size_px}, expected 1 to {MAX_SIZE_PX}")
     for field in ("shard_samples", "workers"):
@@ -252,10 +269,11 @@ def _check_fields(request: BuildRequest) -> str:
 
 
 def _selected(request: BuildRequest, source: Source) -> tuple[np.ndarray, int, str]:
-    """Select the images that are asked for.
+    """Select the images by label and by exclusion list.
 
     Returns:
-        Their indexes, int64; the number that the exclusion list left out; the digest of that list.
+        The indexes of the selected images in the source, int64, ascending; the number of images
+        that the exclusion list left out; and the sha256 of the exclusion list, or "" without one.
     """
     selected = np.arange(len(source))
     if request.labels:

@@ -1,4 +1,4 @@
-"""Conversion of some images of a source into the samples of a tar, in the threads of a build."""
+"""Conversion of images of a source into samples of a tar. The threads of a build run this code."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from shards.sources.source import Source
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive images in the order of a set, ready to be written."""
+    """Images at consecutive places of a set's order, converted and ready to be written."""
 
     packed: Packed | None
-    """The good images, with their places in the set's order as keys; None if all are bad."""
+    """The images that could be decoded. Their keys are their places in the set's order. None if no
+    image could be decoded."""
     tally: Tally
 
 
@@ -43,17 +44,18 @@ def convert(
     *,
     digest: bool,
 ) -> Chunk:
-    """Read, decode, resize and encode some images of a source.
+    """Read, decode, resize and encode images of a source that are neighbours in the set's order.
 
-    An encoded image that DALI cannot decode is rejected, because DALI would stop a training there.
+    An encoded image that DALI cannot decode is rejected, because DALI would stop the training at
+    this image.
 
     Args:
         source: The source of the images.
-        indexes: Their indexes in the source: int64 [N].
-        first_place: The place of the first of them in the set's order.
-        target: The form in which they are stored.
-        stopped: Set when the images are not needed any more.
-        digest: Also digest the files that are read.
+        indexes: The indexes of the images in the source, int64 [N].
+        first_place: The place of the first image in the set's order.
+        target: The form in which the images are stored.
+        stopped: An event that is set when the images are not needed any more.
+        digest: If True, also add the sizes and checksums of the image files to the tally.
 
     Raises:
         OSError: The source cannot be read.
@@ -101,7 +103,11 @@ def convert(
 
 
 def _read(source: Source, index: int, tally: Tally, *, digest: bool) -> np.ndarray | bytes:
-    """Read an image; if `digest` is set, also add its file to the tally, even if it is bad."""
+    """Read one image. If `digest` is True, also add the size and checksum of its file to `tally`.
+
+    Raises:
+        BadImage: The file is too large to be read. Its checksum is added to `tally` nevertheless.
+    """
     try:
         item = source.read(index)
     except BadImage:  # The file is too large to be read at once.
@@ -114,7 +120,15 @@ def _read(source: Source, index: int, tally: Tally, *, digest: bool) -> np.ndarr
 
 
 def _stored(item: np.ndarray | bytes, target: Target) -> tuple[np.ndarray | bytes, tuple[int, int]]:
-    """Return the pixels or the file that a tar stores, and the height and width before resizing."""
+    """Convert an image to the form in which it is stored.
+
+    Returns:
+        The pixels, or the content of an image file if the set is encoded; and the height and width
+        of the image before it was resized, in pixels.
+
+    Raises:
+        BadImage: The image cannot be decoded.
+    """
     image, size = fitted(item, target)
     if target.encoding == "raw":
         return to_pixels(image), size

@@ -1,12 +1,13 @@
 """A check that DALI can decode image files, because DALI reads encoded sets during training.
 
-DALI cannot skip an image that it fails to decode: the training stops. DALI and Pillow disagree on
-some percent of damaged files, so both are asked. DALI runs in a process of its own, `python -m
-shards.building.dali_check`, because it can crash some time after an error; its threads seem to
-still work on the rest of the batch then.
+If DALI fails to decode an image, the training stops, because DALI cannot skip the image. DALI and
+Pillow disagree on some percent of damaged files, so a build decodes every image with both. DALI
+runs in a separate process, `python -m shards.building.dali_check`, because it can crash some time
+after an error, probably because its threads still work on the rest of the batch.
 
-For each batch that process gets the number of files and their sizes as little-endian uint64, then
-the files. It answers with one line of JSON: null, or DALI's error message for the batch.
+The build sends batches to this process: the number of files and their sizes as little-endian
+uint64, then the files. The process answers each batch with one line of JSON: null, or DALI's error
+message.
 """
 
 from __future__ import annotations
@@ -31,16 +32,23 @@ READY = b"ready\n"
 
 
 class DaliProcess:
-    """A process that decodes; it starts when it is first needed, and again after a crash."""
+    """A separate process that decodes images with DALI.
+
+    The process starts when it is first needed, and a new one starts after a crash.
+    """
 
     def __init__(self) -> None:
-        """Start no process yet."""
+        """Prepare the object; the process does not start yet."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
     def errors(self, files: Sequence[bytes]) -> list[str | None]:
-        """Return for each encoded image None, or in one line why DALI cannot decode it."""
+        """Check image files, given by their contents.
+
+        Returns:
+            One entry per file: None if DALI can decode the file, or an error message in one line.
+        """
         with self._lock:
             batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
             return [error for batch in batches for error in self._batch(batch)]
@@ -49,15 +57,20 @@ class DaliProcess:
         error = self._ask(files)
         if error is None:
             return [None] * len(files)
-        # A crash that is still to come must not be blamed on the next files.
+        # The process may crash a little later. It is ended now, because the crash would be
+        # attributed to the next files.
         self.close()
         if len(files) == 1:
             return [error]
-        # DALI does not always name the image that failed, so each is tried by itself.
+        # DALI does not always name the image that failed, so each image is tried alone.
         return [error for file in files for error in self._batch([file])]
 
     def _ask(self, files: Sequence[bytes]) -> str | None:
-        """Return DALI's error message for a batch; None if it decodes all files."""
+        """Send a batch of files to the process.
+
+        Returns:
+            DALI's error message for the batch; None if DALI can decode all files.
+        """
         if self._process is None:
             self._process = _start()
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -73,7 +86,7 @@ class DaliProcess:
         return json.loads(line) if line.endswith(b"\n") else "DALI crashes on it"
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, if it runs."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -84,7 +97,11 @@ _PROCESS = DaliProcess()
 
 
 def dali_errors(files: Sequence[bytes]) -> list[str | None]:
-    """Return for each encoded image None, or in one line why DALI cannot decode it."""
+    """Check with DALI that image files, given by their contents, can be decoded.
+
+    Returns:
+        One entry per file: None if DALI can decode the file, or an error message in one line.
+    """
     return _PROCESS.errors(files)
 
 
@@ -96,7 +113,7 @@ def _start() -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # The decoders print warnings there; the reasons come back by stdout.
+        # The decoders print warnings on stderr. The error messages come back on stdout.
         stderr=subprocess.DEVNULL,
         # Ctrl-C must reach only the build, which then ends this process.
         start_new_session=True,
@@ -131,8 +148,8 @@ def _decoder() -> Any:
 
 
 def serve() -> None:
-    """Answer batch after batch until the input ends."""
-    # Output of DALI must not come between the answers.
+    """Read batches of files from stdin and answer each on stdout, until stdin ends."""
+    # DALI's own output goes to stderr, so that stdout contains only the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import nvidia.dali  # noqa: F401  Fail now if it is not installed.

@@ -1,7 +1,7 @@
-"""Exclusion lists: the images of a source that a set leaves out.
+"""Exclusion lists: files that name the images of a source that a set leaves out.
 
-A list is a file of JSON lines, `{"name": <name in the source>, ...}`. Other keys, such as the
-reason, are for people and are not read.
+Each line of a list is a JSON object, `{"name": <name in the source>, ...}`. Other keys, such as a
+reason, may be there for human readers; they are ignored.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from shards.format.json_lines import parse_json_lines
 
 
 def read_exclusions(path: Path) -> tuple[set[str], str]:
-    """Return the names on a list, and the sha256 of the file (which may be a pipe).
+    """Read an exclusion list. The file may also be a pipe, because it is read only once.
+
+    Returns:
+        The names on the list, and the sha256 of the file.
 
     Raises:
-        UserError: The file cannot be read, or a line (the message has its number) has no name.
+        UserError: The file cannot be read, or a line has no name. The message gives the number of
+            the line.
     """
     try:
         text = read_text(path)

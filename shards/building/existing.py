@@ -1,4 +1,4 @@
-"""A set that exists already: is it the one that a request would build?"""
+"""A check that a set that exists already is the set that a request would build."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from shards.verify import verify_shards
 
 
 def checked_existing(request: BuildRequest) -> Manifest:
-    """Return the manifest of the set in `request.out` if `request` would build the same set.
+    """Check that the existing set in `request.out` is the set that `request` would build.
 
-    Sources are compared by their names and sizes, because digesting ImageNet takes too long.
+    The files of the source are compared by name and size only, because computing the checksums of
+    ImageNet would take too long.
+
+    Returns:
+        The manifest of the existing set.
 
     Raises:
-        UserError: The set is damaged, or another request built it; the message names the field.
+        UserError: The set is damaged, or another request has built it. The message names the field
+            that differs.
     """
     existing = verify_shards(request.out)
     planned = plan(request)
@@ -32,9 +37,9 @@ def checked_existing(request: BuildRequest) -> Manifest:
         sizes_sha256=existing.sizes_sha256,
         resize=existing.resize if existing.resize == "none" else request.resize,
         sources=existing.sources,
-        # Entries beside the images may have changed, and older sets do not have this field.
+        # Other files beside the images may have come or gone, and older sets lack this field.
         passed_over=existing.passed_over,
-        # Official images are not transparent, and older sets do not have this field.
+        # Official images are not transparent, and older sets lack this field.
         background=existing.background and planned.manifest.background,
         checks=held_to(planned.manifest.checks, MD5_OF_CONTENTS in existing.checks),
     )

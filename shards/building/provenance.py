@@ -1,4 +1,4 @@
-"""The origin of a set: digests of its source files, compared with the published ones."""
+"""The origin of a set: checksums of its source files, and their comparison with published md5s."""
 
 from __future__ import annotations
 
@@ -19,34 +19,40 @@ from shards.sources.idx import idx_blocks
 
 BLOCK_BYTES = 1 << 18
 MD5, MD5_OF_CONTENTS = "md5", "md5 of contents"
-"""Entries of `Manifest.checks`: the files have their published md5; or at least one file was packed
-again, and the files inside it have their published md5."""
+"""Possible entries of `Manifest.checks`. `MD5` means that each source file has its published md5.
+`MD5_OF_CONTENTS` means that at least one archive was packed again: it has another md5, but the
+files inside have their published md5."""
 
 
 class Described(NamedTuple):
-    """A source file, and the result of its md5 check."""
+    """A source file with its checksum, and the result of the md5 check."""
 
     file: SourceFile
     is_packed_anew: bool
-    """The files inside have their published md5, but the file itself has not."""
+    """True if the file does not have its published md5, but the files inside have theirs."""
 
 
 def source_name(path: Path) -> str:
-    """Return the name of a source file or folder in a manifest; a link is not followed."""
+    """Return the name under which a source file or folder stands in a manifest.
+
+    For a symbolic link this is the name of the link, not of its target.
+    """
     return path.absolute().name
 
 
 def describe(
     path: Path, md5: str | None, contents: Mapping[str, str], stopped: threading.Event
 ) -> Described:
-    """Read and digest a source file; if its md5 is not the published one, check its contents.
+    """Read a source file, compute its sha256, and check its md5.
+
+    If the md5 of the file is not the published one, the md5 of each file inside is checked instead.
+    An archive that was packed again, as Debian does, has another md5, but the same files inside.
 
     Args:
         path: The file.
-        md5: The published md5; None if there is none, or if it is not to be checked.
-        contents: Name -> published md5 of each file inside; {} if none is published. Packing the
-            archive again, as Debian does, changes its own md5 but not these.
-        stopped: Set when the digest is not needed any more.
+        md5: The published md5; None if there is none, or if it shall not be checked.
+        contents: Name -> published md5, for each file inside; {} if none is published.
+        stopped: An event that is set when the result is not needed any more.
 
     Raises:
         UserError: Neither the file nor its contents have the published md5.
@@ -74,7 +80,13 @@ def describe(
 
 
 def held_to(checks: Sequence[str], is_packed_anew: bool) -> tuple[str, ...]:
-    """Return `Manifest.checks` of a finished set; `checks` are the checks that were asked for."""
+    """Return the value of `Manifest.checks` for a finished set.
+
+    Args:
+        checks: The checks that the request asked for.
+        is_packed_anew: True if an archive was packed again (see `Described`); then `MD5` is
+            replaced by `MD5_OF_CONTENTS`.
+    """
     return tuple(MD5_OF_CONTENTS if is_packed_anew and one == MD5 else one for one in checks)
 
 
@@ -92,7 +104,7 @@ def _check_contents(path: Path, contents: Mapping[str, str], stopped: threading.
 
 
 def _unpacked(path: Path, names: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield the named files in an archive, or the one file in a .gz, each block by block."""
+    """Yield each named file in an archive or .gz file: its name and an iterator over its blocks."""
     if list(names) == [path.stem]:
         yield path.stem, idx_blocks(path, BLOCK_BYTES)
         return
@@ -114,16 +126,22 @@ def _other_md5(subject: str, seen: str, published: str | None, what: str) -> Use
 
 
 def describe_folder(folder: Path, read_bytes: int, digest: int) -> SourceFile:
-    """Return a folder's entry in the manifest, from the sums over all its images (see `Tally`)."""
+    """Return the entry of a folder of images in the manifest.
+
+    Args:
+        folder: The folder.
+        read_bytes: The total size of its images (`Tally.read_bytes`).
+        digest: The total checksum of its images (`Tally.digest`).
+    """
     return SourceFile(source_name(folder), read_bytes, f"{digest % (1 << 256):064x}")
 
 
 def stamp(paths: Sequence[Path]) -> str:
-    """Return a digest of names, sizes and times, which changes when a source changes.
+    """Return a digest of the names, sizes and modification times of a source's files.
 
-    No content is read. Names are relative to the source and hidden entries do not count, so the
-    same source has the same stamp under any path. The digest is a sum over the files, because there
-    may be a million of them in any order.
+    The digest changes when a file changes, but no content is read. Names are relative to the
+    source, and hidden files are ignored, so a source that is moved keeps its digest. The digest is
+    a sum over the files, so it does not depend on the order in which a file system lists them.
     """
     total = 0
     for place, path in enumerate(paths):
@@ -135,7 +153,10 @@ def stamp(paths: Sequence[Path]) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield a file, or the files below a folder, with their names relative to it."""
+    """Yield the name and the status of a file, or of each file below a folder.
+
+    Names are relative to the folder. Hidden files and symbolic links in the folder are left out.
+    """
     if not path.is_dir():
         yield source_name(path), os.stat(path)
         return

@@ -1,4 +1,4 @@
-"""Counts of good and bad images of a build: all that its tars do not hold."""
+"""Facts about the images of a build that its tars do not hold: names, sizes, rejects, checksums."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from shards.errors import UserError
 
 @dataclass
 class Tally:
-    """Facts about consecutive images in the order of a set."""
+    """Facts about images at consecutive places of a set's order."""
 
     names: list[str] = field(default_factory=list)
-    """Names in the source of the images that are in the set."""
+    """For each image that is stored in the set: its name in the source."""
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Height and width in the source, in pixels, of each of these images."""
+    """For each image that is stored in the set: its height and width in the source, in pixels."""
     rejects: list[dict[str, str]] = field(default_factory=list)
-    """{"name", "reason"} of each image that is not in the set."""
+    """For each image that was rejected: {"name": name in the source, "reason": error message}."""
     several: int = 0
-    """Number of image files that hold more pictures than the one that is taken."""
+    """The number of image files that contain several pictures; only the first one is taken."""
     read_bytes: int = 0
+    """The total size of the image files in bytes; files of rejected images are counted."""
     digest: int = 0
-    """Sums over the sizes and the digests of the image files, including rejects (`SourceFile`)."""
+    """The total checksum of the image files, with rejected images (see `SourceFile.sha256`)."""
 
     @property
     def images(self) -> int:
-        """Number of all images, good and bad."""
+        """The number of all images, stored and rejected."""
         return len(self.names) + len(self.rejects)
 
     def note_file(self, name: str, size: int, sha256: bytes) -> None:
-        """Add an image file, whether it is selected or not, to the sums over its folder."""
+        """Add an image file to the total size and to the total checksum.
+
+        Args:
+            name: The name of the file in the source's folder.
+            size: The size of the file in bytes.
+            sha256: The sha256 of the file's content.
+        """
         self.read_bytes += size
         digest = hashlib.sha256(os.fsencode(name) + b"\0" + sha256).digest()
         self.digest += int.from_bytes(digest, "big")
 
     def add(self, later: Tally) -> None:
-        """Append the facts about the images that follow."""
+        """Append the facts about the images that follow these images in the set's order."""
         self.names += later.names
         self.sizes += later.sizes
         self.rejects += later.rejects
@@ -48,20 +55,23 @@ class Tally:
 
 
 class RejectBudget:
-    """A limit on bad images: a build that exceeds it fails, instead of making a small set."""
+    """A limit on the number of rejected images.
+
+    A build that exceeds the limit fails. Without a limit it could make a set with few images.
+    """
 
     def __init__(self, max_rejects: int, src: object) -> None:
-        """Allow at most `max_rejects` bad images of `src`."""
+        """Allow at most `max_rejects` rejected images; `src` is named in the error message."""
         self._max_rejects = max_rejects
         self._src = src
         self._first: list[str] = []
         self.rejects = 0
 
     def spend(self, rejects: Sequence[dict[str, str]]) -> None:
-        """Count rejects.
+        """Add rejected images to the count.
 
         Raises:
-            UserError: There are too many; the message names the first ones.
+            UserError: The count exceeds the limit; the message names the first rejected images.
         """
         self.rejects += len(rejects)
         self._first += [f"{r['name']} ({r['reason']})" for r in rejects[: 3 - len(self._first)]]

@@ -1,10 +1,13 @@
-"""The folder in which a set is made: the set appears whole or not at all, and no work is lost.
+"""The temporary folder in which a set is made.
 
-A set is made in the hidden folder `.<name>.partial` beside it: its files in `set/`, and a note for
-each finished shard in `parts/`. Everything is synced to the disk before `set/` is renamed to
-`<name>`. A build that is killed or fails leaves the hidden folder. The next build of the same set
-takes over its finished shards, if they come from the same request and sources (`identity`) and are
-unchanged since they were written.
+The set `<name>` is made in the hidden folder `.<name>.partial` beside it. This folder has the
+subfolder `set/` with the files of the set, and the subfolder `parts/` with a note about each
+finished shard. When the set is complete, all files are synced to the disk, and `set/` is renamed to
+`<name>`. So a set never appears incomplete.
+
+A build that is killed or fails leaves the hidden folder. The next build of the same set uses its
+finished shards again, if they come from the same request and the same source (`identity`) and have
+not changed since they were written.
 """
 
 from __future__ import annotations
@@ -30,34 +33,36 @@ OUTPUT_KIND = "output folder"
 
 @dataclass(frozen=True)
 class Part:
-    """A finished shard, and the facts about it that the set's other files need."""
+    """A finished shard, and the facts about its images that are needed to complete the set."""
 
     shard: Shard | None
-    """None if all its images were rejected: such a shard has no file."""
+    """The shard's entry in the manifest. None if all images of the shard were rejected, because
+    then the shard has no file."""
     tally: Tally
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """The folders in which a set is being made."""
+    """The two folders in which a set is being made."""
 
     set_folder: Path
-    """The folder that will be published."""
+    """The folder with the files of the set; it is renamed when the set is complete."""
     parts_folder: Path
+    """The folder with one note per finished shard, a JSON file."""
 
     def finish(self, number: int, part: Part) -> None:
-        """Note that shard `number` is on the disk."""
+        """Write the note that shard `number` is finished; its files must be on the disk."""
         note = json.dumps(part, default=vars).encode("ascii")
         write_new_file(self._part_path(number), [note])
 
     def part(self, number: int) -> Part:
-        """Return the note of a finished shard."""
+        """Read the note about the finished shard `number`."""
         fields = json.loads(self._part_path(number).read_text("ascii"))
         shard = fields["shard"]
         return Part(shard and Shard(**shard), Tally(**fields["tally"]))
 
     def finished(self) -> set[int]:
-        """Return the numbers of the intact finished shards, and remove all other files."""
+        """Return the numbers of the shards that are finished and intact; remove all other files."""
         good = {}
         for path in self.parts_folder.glob("*.json"):
             # After a power cut a note may be half-written, or its shard may be missing.
@@ -86,18 +91,19 @@ class Workplace:
 
 @contextlib.contextmanager
 def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
-    """Yield folders to make a set in; `set_folder` becomes `directory` at the end of the block.
+    """Yield the folders in which a set is made, and publish the set at the end of the `with` block.
 
-    If the block raises, nothing is published, and finished shards are kept for the next build.
+    At the end of the block, `set_folder` is renamed to `directory`. If the block raises an error,
+    nothing is published, and finished shards are kept for the next build.
 
     Args:
-        directory: The set's folder; its parents are made if needed.
-        identity: A digest of all that the bytes of the set depend on.
+        directory: The folder of the set; its parent folders are made if needed.
+        identity: A digest of everything on which the bytes of the set depend.
 
     Raises:
-        UserError: `directory` exists, before the block or at its end; another process builds it;
-            there are finished shards of another identity; or the system refuses to read or write
-            (disk full, no permission).
+        UserError: `directory` exists before the block or at its end; another process builds the
+            set; finished shards of another identity are there; or the system refuses to read or
+            write (disk full, no permission).
     """
     directory = Path(os.path.abspath(directory))
     refuse_existing(directory, OUTPUT_KIND)
@@ -107,17 +113,17 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(directory, LOCK_WAIT_S):
             try:
-                # Another build may have published it before this one had the lock.
+                # Another build may have published the set while this build waited for the lock.
                 refuse_existing(directory, OUTPUT_KIND)
                 _take_over(partial, work, identity)
                 yield work
                 sync(work.set_folder)
                 refuse_existing(directory, OUTPUT_KIND)
                 publish_folder(work.set_folder, directory)
-                # If the process is killed here, `remove_leftovers` does this later.
+                # If the process is killed before this line, `remove_leftovers` does it later.
                 _remove(partial)
             except BaseException as error:
-                # Finished shards are kept for the next build; without any, nothing is kept.
+                # The folder is kept for the next build only if it has finished shards.
                 finished = len(list(work.parts_folder.glob("*.json")))
                 if not finished:
                     _remove(partial)
@@ -130,7 +136,7 @@ def workplace(directory: Path, identity: str) -> Iterator[Workplace]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove the leftovers of a build that was killed just after it published `directory`."""
+    """Remove the hidden folder of a build that was killed just after it published `directory`."""
     partial = _partial(Path(os.path.abspath(directory)))
     if os.path.lexists(directory) and partial.is_dir():
         with contextlib.suppress(UserError, OSError), _locked(directory, wait_s=0):
@@ -140,8 +146,9 @@ def remove_leftovers(directory: Path) -> None:
 def _remove(partial: Path) -> None:
     """Remove the hidden folder of a build.
 
-    The identity goes after the parts: without it they would look like parts of another request. The
-    lock goes last: a process that waits for it then finds an empty place.
+    The identity file is removed after the parts, because parts without an identity would look like
+    parts of another request. The lock file is removed last, so that a process that waits for the
+    lock finds an empty folder.
     """
     shutil.rmtree(partial / "parts", ignore_errors=True)
     shutil.rmtree(partial / "set", ignore_errors=True)
@@ -159,7 +166,9 @@ def _partial(directory: Path) -> Path:
 
 
 def _take_over(partial: Path, work: Workplace, identity: str) -> None:
-    """Keep the files of an earlier build of this identity, and remove all others.
+    """Prepare the hidden folder: keep the files of an earlier build if its identity is the same.
+
+    Files of an earlier build with another identity are removed if it has no finished shard.
 
     Raises:
         UserError: There are finished shards of another identity.
@@ -178,14 +187,23 @@ def _take_over(partial: Path, work: Workplace, identity: str) -> None:
             elif entry.name != LOCK_FILE_NAME:
                 entry.unlink()
         write_file(path, [identity.encode()])
-    # One is missing if a build was killed while it published, and the set was removed since.
+    # The folders may be missing: an earlier build may have been killed while it published the set,
+    # and the set may have been removed later.
     work.set_folder.mkdir(exist_ok=True)
     work.parts_folder.mkdir(exist_ok=True)
 
 
 @contextlib.contextmanager
 def _locked(directory: Path, wait_s: float) -> Iterator[None]:
-    """Hold the lock of the folder in which `directory` is made (see `locked`)."""
+    """Hold the lock on the hidden folder in which `directory` is made (see `locked`).
+
+    Args:
+        directory: The folder of the set.
+        wait_s: Seconds to wait for the lock.
+
+    Raises:
+        UserError: Another process holds the lock.
+    """
     partial = _partial(directory)
     try:
         with locked(partial, f"{directory} is being built", wait_s):
