@@ -7,15 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 FIRST, MOST = 16, 4096
-"""Images that are read at once: few at first, because in most sets the second image differs."""
+"""The number of images in the first read, and the largest number in a later read. The first read is
+small, because in most sets the second image differs already."""
 
 
 def all_equal(count: int, read: Callable[[np.ndarray], np.ndarray]) -> bool:
-    """Return True if all images have the same values; reading stops at the first difference.
+    """Return True if all images are equal. Reading stops at the first image that differs.
 
     Args:
         count: The number of images, at least 1.
-        read: A function from ids, int64 [B], to images or features [B, ...].
+        read: A function that takes ids, int64 [B], and returns the images or features, [B, ...].
     """
     first = read(np.arange(1))
     start, size = 1, FIRST

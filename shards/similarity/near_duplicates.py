@@ -1,16 +1,18 @@
 """Images that two shard sets share: equal images, and one picture that was stored in two ways.
 
-There are three stages, and each compares all pairs:
+There are three stages:
 
-1. digest: images of the same size, number of channels and pixels are equal;
-2. hash: `imagehash.phash`, 64 bits of the low frequencies of the gray image; pairs whose hashes
-   differ by at most `max_hash_bits` are candidates;
-3. pixels: candidates are resized to the smaller size of the two sets, and converted to gray if one
-   set is gray; they are near if their pixels differ by at most `max_pixel_levels` on average.
+1. Digest. Images with the same size, number of channels and pixels are equal.
+2. Hash. The hash is `imagehash.phash`, 64 bits that describe the low frequencies of the gray image.
+   All pairs are compared. A pair is a candidate if its hashes differ in at most `max_hash_bits`
+   bits.
+3. Pixels. The images of each candidate are resized to the smaller size of the two sets, and
+   converted to gray if one set is gray. They are near if their pixels differ by at most
+   `max_pixel_levels` on average.
 
-The table shows the percentage of altered copies that are found at the defaults, 10 bits and 8
-levels. It was measured on 704 crops (96 to 256 px, resized to 32 px) of 17 photographs of
-scikit-learn, scikit-image and matplotlib.
+The table shows what percentage of altered copies is found with the default limits, 10 bits and 8
+levels. It was measured on 704 crops (96 to 256 px, resized to 32 px) of 17 photographs that come
+with scikit-learn, scikit-image and matplotlib.
 
     bicubic | bilinear, box, Lanczos instead    99.9 to 100
     via 64 px | kept at 64 px                   99.1 | 98.9
@@ -23,12 +25,14 @@ scikit-learn, scikit-image and matplotlib.
     mirrored                                    0
 
 Copies that are mirrored, rotated, shifted, cropped or changed in colour are mostly not found. Some
-pictures of little contrast are missed, because their hash comes from noise (JPEG 50 before
-resizing: 91.7 % are found if the standard deviation of the pixels is below 15 levels). There were
-no false pairs among 34 million pairs of crops of different photographs, and 98 among 18.4 million
-pairs of training and test images of Fashion-MNIST's sample: sandals and sneakers that look alike.
-With 12 bits, up to 0.5 % more of the copies that were only resized, or compressed before that, are
-found, from three times as many candidates.
+pictures of low contrast are missed, because their hash is determined by noise: for JPEG 50 before
+resizing, 91.7 % are found if the standard deviation of the pixels is below 15 levels.
+
+There were no false pairs among 34 million pairs of crops of different photographs. There were 98
+false pairs among 18.4 million pairs of training and test images of the Fashion-MNIST sample:
+sandals and sneakers that look alike. With a limit of 12 bits, there are three times as many
+candidates, and up to 0.5 % more is found of the copies that were only resized, or compressed and
+then resized.
 """
 
 from __future__ import annotations
@@ -50,24 +54,31 @@ from shards.terminal.progress import ImageProgress
 
 HASH_BITS = 64
 BLOCK_BYTES = 8 << 20
-"""Pixels of each set that a thread holds at a time."""
+"""The number of bytes of pixels that a thread holds at a time, per set."""
 TILE_ROWS, TILE_COLUMNS = 128, 2048
-"""Hashes that are compared at a time: about as many as the cache of a core holds."""
+"""The numbers of hashes of the two sets that are compared at a time. The comparison of such a tile
+fits into the cache of a CPU core."""
 RULE: Resize = "pillow-bicubic"
-"""The rule by which images are resized before they are compared."""
+"""The rule with which images are resized before their pixels are compared."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest differences of two images that count as near."""
+    """The largest differences that two images may have to count as near duplicates."""
 
     max_hash_bits: int = 10
-    """Largest number of different bits of the perceptual hash, of 64."""
+    """Largest number of bits in which the perceptual hashes of near duplicates may differ, of 64
+    bits."""
     max_pixel_levels: float = 8.0
-    """Largest mean absolute difference of the pixels, in levels of 0..255."""
+    """Largest mean absolute difference between the pixels of near duplicates, in levels of
+    0..255."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the ranges of both limits.
+
+        Raises:
+            UserError: A limit is out of range.
+        """
         if not 0 <= self.max_hash_bits <= HASH_BITS:
             raise UserError(f"max_hash_bits is {self.max_hash_bits}, expected 0 to {HASH_BITS}")
         if not 0 <= self.max_pixel_levels <= 255:
@@ -76,38 +87,44 @@ class Limits:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Digests and hashes of a set: N samples, and U different images sorted by digest.
+    """Digests and perceptual hashes of the images of a set.
 
-    Samples with equal pixels are one image here, so a set with thousands of black samples costs no
-    more than a set with one.
+    Here, samples with equal pixels count as one image. So a set with thousands of black samples
+    costs no more than a set with one black sample. The set has N samples and U different images,
+    which are sorted by digest.
     """
 
     shards: ShardSet
     digests: np.ndarray
-    """Digest of the size, channels and pixels of each image: S16 [U]."""
+    """S16 [U]: for each image, the digest of its size, number of channels and pixels."""
     hashes: np.ndarray
-    """Perceptual hash of each image: uint64 [U]."""
+    """uint64 [U]: the perceptual hash of each image."""
     ids: np.ndarray
-    """Sample ids, grouped by image, ascending within each image: int64 [N]."""
+    """int64 [N]: all sample ids, grouped by image, and ascending within each image."""
     starts: np.ndarray
-    """Start of each image's samples in `ids`, followed by N: int64 [U+1]."""
+    """int64 [U+1]: for each image, the index in `ids` at which its samples start; the last entry is
+    N."""
 
     def __len__(self) -> int:
-        """The number of different images."""
+        """Return the number of different images, U."""
         return len(self.digests)
 
     @functools.cached_property
     def first_ids(self) -> np.ndarray:
-        """The id of the first sample of each image: int64 [U]."""
+        """The smallest sample id of each image, int64 [U]."""
         return self.ids[self.starts[:-1]]
 
     def samples(self, image: int) -> np.ndarray:
-        """Return the ids of all samples of an image: int64, ascending."""
+        """Return the ids of all samples that show the image number `image`, int64, ascending."""
         return self.ids[self.starts[image] : self.starts[image + 1]]
 
 
 def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
-    """Read a whole set in blocks, by `workers` threads, and compute its digests and hashes.
+    """Read a whole set and compute the digests and perceptual hashes of its images.
+
+    Args:
+        shards: The set.
+        workers: The number of threads.
 
     Raises:
         UserError: An image cannot be read any more.
@@ -134,19 +151,26 @@ def fingerprint(shards: ShardSet, workers: int) -> Fingerprints:
 
 
 def compare(a: Fingerprints, b: Fingerprints, limits: Limits, workers: int) -> Matches:
-    """Find the images that two sets share, by `workers` threads.
+    """Find the images that two sets share.
 
-    All images of one set are compared with all images of the other, so the time grows with the
-    number of pairs of different images. The result has at most as many pairs as there are images.
+    Each image of one set is compared with each image of the other set, so the time grows with the
+    product of their numbers of different images.
+
+    Args:
+        a: The fingerprints of one set.
+        b: The fingerprints of the other set.
+        limits: The limits for near duplicates.
+        workers: The number of threads.
 
     Returns:
-        All exact pairs, and the minimum spanning forest of the near pairs (see `near_pairs.py`), in
-        the order of their first samples. Exchanging the sets only exchanges the columns.
+        All exact pairs, and those near pairs that form the minimum spanning forest (see
+        `near_pairs.py`), sorted by the first sample of each image. If `a` and `b` are exchanged,
+        only the two columns of the pairs are exchanged.
 
     Raises:
         UserError: An image cannot be read any more.
     """
-    # The larger set gives the rows, because the threads and the progress divide the rows.
+    # The rows are divided among the threads, so the larger set gives the rows.
     rows, columns = (a, b) if len(a) >= len(b) else (b, a)
     near = NearPairs(rows.first_ids, columns.first_ids)
     firsts = range(0, len(rows), TILE_ROWS)
@@ -167,15 +191,18 @@ def compare(a: Fingerprints, b: Fingerprints, limits: Limits, workers: int) -> M
 def close_hashes(
     rows: np.ndarray, columns: np.ndarray, max_bits: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Find all pairs of hashes that differ by at most `max_bits`, a tile of columns at a time.
+    """Find all pairs of a row hash and a column hash that differ in at most `max_bits` bits.
+
+    The columns are processed in tiles of `TILE_COLUMNS` hashes, to save memory.
 
     Args:
-        rows: Hashes, uint64 [R], about `TILE_ROWS` of them.
-        columns: Hashes, uint64 [C], any number.
-        max_bits: 0 to 64.
+        rows: Hashes, uint64 [R], where R is about `TILE_ROWS`.
+        columns: Hashes, uint64 [C], where C may be large.
+        max_bits: The limit, 0 to 64.
 
     Yields:
-        For the P pairs of a tile: row, int64 [P]; column, int64 [P]; different bits, uint8 [P].
+        For each tile, the P pairs that were found: the index in `rows`, int64 [P]; the index in
+        `columns`, int64 [P]; and the number of different bits, uint8 [P].
     """
     for first in range(0, len(columns), TILE_COLUMNS):
         bits = np.bitwise_count(rows[:, None] ^ columns[None, first : first + TILE_COLUMNS])
@@ -184,41 +211,43 @@ def close_hashes(
 
 
 def pixel_levels(a: ShardSet, b: ShardSet, a_ids: np.ndarray, b_ids: np.ndarray) -> np.ndarray:
-    """Compare the pixels of samples of two sets, pair by pair.
+    """Compare the pixels of P pairs of samples; each pair has one sample of each set.
 
-    The samples are compared at the smaller size and number of channels of the two sets.
+    Before the comparison, both samples are brought to the smaller size and the smaller number of
+    channels of the two sets.
 
     Args:
         a: One set.
         b: The other set.
-        a_ids: Sample ids of `a`: int64 [P].
-        b_ids: Sample ids of `b`: int64 [P].
+        a_ids: The sample of `a` in each pair, int64 [P].
+        b_ids: The sample of `b` in each pair, int64 [P].
 
     Returns:
-        Mean absolute difference of the pixels, in levels of 0..255: float64 [P].
+        float64 [P]: the mean absolute difference of the pixels of each pair, in levels of 0..255.
     """
     size_px = min(*a.manifest.sample_shape[:2], *b.manifest.sample_shape[:2])
     channels = min(a.manifest.channels, b.manifest.channels)
     here, there = _fitted(a, a_ids, size_px, channels), _fitted(b, b_ids, size_px, channels)
-    # These are bytes, so a difference below 0 would wrap around.
+    # The arrays are uint8, so `here - there` would wrap around where it is negative.
     distance = np.maximum(here, there) - np.minimum(here, there)
     return distance.sum(axis=1, dtype=np.uint32) / distance.shape[1]
 
 
 def _block_images(*sets: ShardSet) -> int:
-    """Return the number of images of each set that a thread may hold."""
+    """Return how many images of each set a thread may hold at a time (see `BLOCK_BYTES`)."""
     return max(1, BLOCK_BYTES // max(int(np.prod(s.manifest.sample_shape)) for s in sets))
 
 
 def _digests(images: np.ndarray) -> np.ndarray:
-    """Return the digests, S16 [B], of images, uint8 [B,H,W,C]."""
-    # NumPy drops zeros at the end of an S16 and adds them again, so equal digests stay equal.
+    """Return the digests of images: uint8 [B, H, W, C] -> S16 [B]."""
+    # NumPy removes zero bytes at the end of an S16 value when it compares, so equal digests stay
+    # equal.
     return digests([images]).view("S16")
 
 
 def _hashes(images: np.ndarray) -> np.ndarray:
-    """Return the perceptual hashes, uint64 [B], of images, uint8 [B,H,W,C]."""
-    import imagehash  # of the extra `overlap`
+    """Return the perceptual hashes of images: uint8 [B, H, W, C] -> uint64 [B]."""
+    import imagehash  # installed with the extra `overlap`
 
     bits = np.stack([imagehash.phash(to_image(image)).hash for image in images])
     return np.packbits(bits.reshape(-1, HASH_BITS), axis=1).view(np.uint64)[:, 0]
@@ -236,9 +265,9 @@ def _equal_images(a: Fingerprints, b: Fingerprints) -> Matches:
 
 
 def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -> Matches:
-    """Find the near pairs of `TILE_ROWS` images of `a` from `first` on.
+    """Find the near pairs for the images number `first` to `first + TILE_ROWS - 1` of set `a`.
 
-    Candidates are held for one tile of `b` only.
+    The candidates of one tile of `b` are compared before the next tile, to save memory.
     """
     size = _block_images(a.shards, b.shards)
     a_ids, b_ids = a.first_ids, b.first_ids
@@ -258,7 +287,11 @@ def _near_images(a: Fingerprints, b: Fingerprints, limits: Limits, first: int) -
 
 
 def _fitted(shards: ShardSet, ids: np.ndarray, size_px: int, channels: int) -> np.ndarray:
-    """Read samples and resize them: uint8 [B,size_px*size_px*channels]."""
+    """Read samples and convert them to a common size and number of channels.
+
+    Returns:
+        uint8 [B, size_px * size_px * channels], one row per id in `ids`.
+    """
     wanted, places = np.unique(ids, return_inverse=True)
     images = shards.read(wanted)
     if images.shape[1:] != (size_px, size_px, channels):

@@ -1,8 +1,10 @@
-"""A collection of near pairs whose size grows with the number of images, not of pairs.
+"""A collection of near pairs. Its size grows with the number of images, not with that of pairs.
 
-With a camera that does not move, every picture is near every other: 10,000 pictures in each of two
-sets make 100 million pairs. Only their minimum spanning forest is kept. It joins the images to the
-same groups as all pairs do, and it contains the closest pair of each image.
+Images of a camera that does not move are all near each other: 10,000 images in each of two sets
+make 100 million pairs. So only the minimum spanning forest of the pairs is kept: images are the
+nodes, pairs are the edges, and the difference of a pair is the weight of its edge. The forest
+connects the images into the same groups as all pairs do, and it contains the closest pair of each
+image.
 """
 
 from __future__ import annotations
@@ -17,34 +19,37 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 HELD_PAIRS = 1 << 20
-"""Pairs that are added before they are thinned (about 30 MB)."""
+"""The number of pairs that are collected before they are reduced to their minimum spanning forest
+(about 30 MB)."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """M pairs of an image of set A and an image of set B."""
+    """M pairs, each of an image of set A and an image of set B."""
 
     images: np.ndarray
-    """Indexes of the two images in the `Fingerprints` of A and of B: int32 [M,2]."""
+    """int32 [M, 2]: the indexes of both images, in the `Fingerprints` of A and in those of B."""
     exact: np.ndarray
-    """True for pairs of equal size, channels and pixels: bool [M]."""
+    """bool [M]: True for pairs whose images have the same size, number of channels and pixels."""
     hash_bits: np.ndarray
-    """Number of different bits of the hash: uint8 [M]."""
+    """uint8 [M]: the number of bits in which the perceptual hashes of the pair differ."""
     pixel_levels: np.ndarray
-    """Mean absolute difference of the pixels, 0..255, rounded to hundredths: float64 [M]."""
+    """float64 [M]: the mean absolute difference of the pixels of the pair, in levels of 0..255,
+    rounded to two decimals."""
 
     def __len__(self) -> int:
-        """The number of pairs."""
+        """Return the number of pairs, M."""
         return len(self.exact)
 
     def take(self, order: np.ndarray) -> Matches:
-        """Return the pairs at the places `order`."""
+        """Return the pairs that `order` selects: indexes in that order, or a mask, bool [M]."""
         return Matches(*(getattr(self, field.name)[order] for field in fields(self)))
 
     def groups(self) -> np.ndarray:
-        """Return the number of each pair's group, in the order of first appearance: int64 [M].
+        """Return the group number of each pair, int64 [M].
 
-        An exact pair is a group of its own; near pairs with a common image are in one group.
+        Each exact pair is a separate group. Near pairs that share an image are in the same group.
+        Groups are numbered from 0 in the order in which they first occur.
         """
         from scipy.sparse.csgraph import connected_components
 
@@ -54,28 +59,33 @@ class Matches:
             graph = _graph(self.images[near], np.ones(len(near)))
             nodes = connected_components(graph, directed=False)[1]
             rows = np.unique(self.images[near, 0], return_inverse=True)[1]
-            # A group is known by its first pair.
+            # A group is labelled with the index of its first pair.
             _, first, group = np.unique(nodes[rows], return_index=True, return_inverse=True)
             labels[near] = near[first][group]
         return np.unique(labels, return_inverse=True)[1]
 
     @staticmethod
     def joined(parts: Sequence[Matches]) -> Matches:
-        """The pairs of all parts, of which there is at least one."""
+        """Join collections of pairs, in order. There must be at least one collection."""
         names = [field.name for field in fields(Matches)]
         return Matches(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
 class NearPairs:
-    """Collects near pairs, each added once, and thins them when there are many."""
+    """A collection of near pairs, reduced to their minimum spanning forest when it grows large.
+
+    Each pair may be added only once.
+    """
 
     def __init__(self, a_ids: np.ndarray, b_ids: np.ndarray) -> None:
-        """Start without pairs.
+        """Start with an empty collection.
+
+        The sample ids decide which of several equally close pairs is kept: the pair with the
+        smaller ids.
 
         Args:
-            a_ids: The first sample of each image of A, int64; among equally close pairs the pair
-                with the smaller ids comes first.
-            b_ids: The first sample of each image of B, int64.
+            a_ids: The id of the first sample of each image of set A, int64.
+            b_ids: The id of the first sample of each image of set B, int64.
         """
         self._ids = a_ids, b_ids
         nothing = np.zeros(0)
@@ -88,33 +98,42 @@ class NearPairs:
         self._most = HELD_PAIRS
 
     def add(self, pairs: Matches) -> None:
-        """Add pairs that are not exact."""
+        """Add near pairs to the collection; exact pairs are not allowed."""
         self._parts.append(pairs)
         self._held += len(pairs)
         if self._held > self._most:
             self.thin()
 
     def thin(self) -> None:
-        """Keep only the minimum spanning forest of the pairs."""
+        """Keep only the pairs of the minimum spanning forest, and drop all other pairs."""
         # Imported here, because scipy takes half a second to import and --help needs none of it.
         from scipy.sparse.csgraph import minimum_spanning_tree
 
         pairs = self.pairs()
         ids = [of_set[images] for of_set, images in zip(self._ids, pairs.images.T, strict=True)]
         pairs = pairs.take(np.lexsort((ids[1], ids[0], pairs.hash_bits, pairs.pixel_levels)))
-        # The weights are ranks; no two are equal, so the forest is unique.
+        # The weights are the ranks of the pairs. All ranks differ, so the forest is unique.
         forest = minimum_spanning_tree(_graph(pairs.images, np.arange(1.0, len(pairs) + 1)))
         pairs = pairs.take(np.sort(forest.data).astype(np.int64) - 1)
         self._parts, self._held = [pairs], len(pairs)
         self._most = HELD_PAIRS + 2 * len(pairs)
 
     def pairs(self) -> Matches:
-        """Return all pairs that are held."""
+        """Return all pairs that are in the collection now."""
         return Matches.joined(self._parts)
 
 
 def _graph(images: np.ndarray, weights: np.ndarray) -> csr_matrix:
-    """Return a graph: the images of A in any pair, then of B, are nodes, and pairs are edges."""
+    """Return the graph of pairs as a sparse matrix.
+
+    Args:
+        images: The pairs, int [M, 2], as in `Matches.images`.
+        weights: The weight of each pair, [M].
+
+    Returns:
+        A square matrix with one row per node. The nodes are the images of A that occur in a pair,
+        and then the images of B that occur in a pair. The pairs are the edges.
+    """
     from scipy.sparse import csr_matrix
 
     (a, rows), (b, columns) = (np.unique(side, return_inverse=True) for side in images.T)

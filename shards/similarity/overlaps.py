@@ -22,29 +22,31 @@ from shards.terminal.environment import usable_cpus
 CPUS = usable_cpus()
 Kind = Literal["exact", "near"]
 Row = tuple[list[int], Kind, int, float]
-"""A pair of images: the indexes in both sets, the kind, the hash bits and the pixel levels."""
+"""A pair of images: the indexes of both images in their sets, the kind of the pair, the number of
+different hash bits, and the mean difference of the pixels."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of set `a` and of set `b` that show one picture."""
+    """Samples of set `a` and of set `b` that show the same picture."""
 
     kind: Kind
-    """"exact": equal pixels; "near": the same picture, according to hash and pixels."""
+    """"exact" = all samples have equal pixels; "near" = the samples are near duplicates, because
+    their hashes and pixels differ little."""
     a: str
     a_ids: list[int]
-    """Sample ids in `a`, ascending."""
+    """The ids of the samples of set `a`, ascending."""
     a_names: list[str]
-    """The name in the source of each of `a_ids`."""
+    """The names of the samples `a_ids` in their source, in the same order."""
     b: str
     b_ids: list[int]
-    """Sample ids in `b`, ascending."""
+    """The ids of the samples of set `b`, ascending."""
     b_names: list[str]
-    """The name in the source of each of `b_ids`."""
+    """The names of the samples `b_ids` in their source, in the same order."""
     hash_bits: int
-    """Number of different bits of the perceptual hash, of 64, in the closest pair."""
+    """The number of different bits, of 64, between the perceptual hashes of the closest pair."""
     pixel_levels: float
-    """Mean absolute difference of the closest pair's pixels, in levels of 0..255."""
+    """The mean absolute difference of the pixels of the closest pair, in levels of 0..255."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class Side:
     """One of the two sets of an overlap."""
 
     title: str
-    """The name of the set's folder, or its whole path if two sets have the same name."""
+    """The name of the set's folder; the whole path if several folders have the same name."""
     prints: Fingerprints
     names: Mapping[int, str]
-    """Id -> name in the source, for the samples in any group of any overlap."""
+    """Sample id -> name in the source, for all samples that the set shares with any other set."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,14 @@ class Overlap:
     matches: Matches
 
     def count(self, kind: Kind) -> int:
-        """Return the number of groups of a kind."""
+        """Return the number of groups of the kind "exact" or "near"."""
         return len(np.unique(self.matches.groups()[self.matches.exact == (kind == "exact")]))
 
     def sample_ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the samples of `a` and of `b` that are in any group: int64, ascending."""
+        """Return the ids of the shared samples of `a`, and of those of `b`, each int64, ascending.
+
+        A sample is shared if it is in any group.
+        """
         a_ids, b_ids = (
             _sample_ids(side.prints, images)
             for side, images in zip((self.a, self.b), self.matches.images.T, strict=True)
@@ -79,7 +84,7 @@ class Overlap:
         return a_ids, b_ids
 
     def groups(self) -> Iterator[Group]:
-        """Yield all groups in the order of their first samples of `a`."""
+        """Yield all groups, sorted by their first sample of set `a`."""
         groups = self.matches.groups()
         order = np.argsort(groups, kind="stable")
         rows = zip(groups[order].tolist(), _rows(self.matches.take(order)), strict=True)
@@ -107,18 +112,22 @@ class Overlap:
 def find_overlaps(
     directories: Sequence[Path], limits: Limits | None = None, workers: int = CPUS
 ) -> list[Overlap]:
-    """Compare every two of several sets.
+    """Compare several sets, each set with each other set.
 
-    The order of the sets only decides which of two sets is called `a`.
+    The order of the sets decides only which set of a pair is called `a`.
 
     Args:
-        directories: Folders of two or more different sets.
-        limits: The limits for near images; by default those measured in `near_duplicates.py`.
-        workers: Number of threads.
+        directories: The folders of two or more different sets.
+        limits: The limits for near duplicates; by default the limits that `near_duplicates.py`
+            gives reasons for.
+        workers: The number of threads.
+
+    Returns:
+        One overlap for each pair of sets.
 
     Raises:
         UserError: There are fewer than two sets; a set is named twice; a folder holds no intact
-            set; or `imagehash` is not installed.
+            set; or the package `imagehash` is not installed.
     """
     limits = limits or Limits()
     if len(directories) < 2:
@@ -146,15 +155,19 @@ def find_overlaps(
 
 
 def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
-    """List the images that a set must leave out to share none, for `shards.build --exclude`.
+    """List the images that one set shares with any other set.
+
+    The list is made for `shards.build --exclude`: a set that leaves out these images shares no
+    image with the other sets.
 
     Args:
         overlaps: The overlaps of all sets.
-        title: The title of the set (`Side.title`).
+        title: The title of the set that is to leave out images (`Side.title`).
 
     Returns:
-        The images, sorted by name, each with its closest match: `name`, `kind`, `with` (the other
-        set) and `with_name`.
+        One dictionary per image, sorted by name, which also describes the image's closest match:
+        `name`, `kind` ("exact" or "near"), `with` (the title of the other set) and `with_name` (the
+        name of the matching image).
     """
     closest: dict[str, tuple[float, int, Kind, str, int, str]] = {}
     for overlap in overlaps:
@@ -163,7 +176,8 @@ def exclusions(overlaps: Sequence[Overlap], title: str) -> list[dict[str, str]]:
             if sides[own].title != title:
                 continue
             there = sides[other]
-            # By image first: a set with thousands of equal samples has few different images.
+            # The closest match is found per image and not per sample, because a set may have
+            # thousands of equal samples but few different images.
             of_image: dict[int, tuple[float, int, Kind, str, int, str]] = {}
             for images, kind, hash_bits, levels in _rows(overlap.matches):
                 other_id = int(there.prints.samples(images[other])[0])
@@ -191,13 +205,13 @@ def _distance(row: Row) -> tuple[float, int]:
 
 
 def _sample_ids(prints: Fingerprints, images: np.ndarray) -> np.ndarray:
-    """Return all samples of some images: int64, ascending."""
+    """Return the ids of all samples that show one of `images`, int64, ascending."""
     ids = [prints.samples(image) for image in np.unique(images).tolist()]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
 
 
 def titles(directories: Sequence[Path]) -> list[str]:
-    """Return a title for each set: the name of its folder, or the path if two have that name."""
+    """Return a title for each folder of a set: its name, or its path if several have this name."""
     names = [Path(os.path.abspath(directory)).name for directory in directories]
     return [
         name if names.count(name) == 1 else str(directory)

@@ -1,7 +1,9 @@
-"""Equal images of several shard sets: images that were trained on are too easy to score.
+"""Equal images of several shard sets.
 
-Pixels are compared by digest, and for sets from the same source also the names in it. For images
-that were stored in another way, from another source, there is `python -m shards.overlap`.
+If test images are also in the training set, the scores on them are too good. So this file finds the
+images that sets share. It compares digests of the pixels, and for sets from the same source also
+the names of the images. It does not find images that were stored in another way and come from
+another source: for those there is `python -m shards.overlap`.
 """
 
 from __future__ import annotations
@@ -23,28 +25,36 @@ from shards.sources.registry import FORMATS
 CHUNK = 4096
 NAMES_SHOWN = 3
 MAX_CLASSES_NAMED = 20
-"""Largest number of class names in a command; with more it would be too long to read."""
+"""The largest number of class names that a printed command lists; longer lists are left out."""
 EXCLUSIONS = "shared.jsonl"
 Pair = tuple[str, str]
-"""Names of two sets."""
+"""The names of two sets."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Equal images of two sets."""
+    """The images that two sets share."""
 
     one: str
-    """Name of a set, or a description of the images that a run was trained on."""
+    """The name of the first set, or a description of the images that a run was trained on."""
     other: str
+    """The name of the second set."""
     ids: np.ndarray
-    """Ids of the samples of `other` that are in `one` too: int64, ascending."""
+    """int64, ascending: the ids of the samples of the second set that also occur in the first."""
 
 
 def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
-    """Find the images that shard sets share, with one entry for each pair of sets.
+    """Find the images that shard sets share.
 
-    Pixels are compared for the pairs of `compared`, for sets from the same source, and for sets
-    that hold the same shards.
+    Pixels are compared for three kinds of pairs: the pairs that scoring compares (see `compared`),
+    sets from the same source, and sets that have a shard in common. For sets from the same source,
+    names are compared too.
+
+    Args:
+        sets: Name -> set. The order matters, see `compared`.
+
+    Returns:
+        One entry per pair of sets that share images.
     """
     copies = [
         (one, other)
@@ -56,7 +66,10 @@ def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
 
 
 def shared_names(sets: Mapping[str, ShardSet]) -> list[Shared]:
-    """Find images of the same name from the same source, even if they are stored differently."""
+    """Find images that have the same name in the same source.
+
+    Such images are equal, even if the sets store them in different ways, such as at other sizes.
+    """
     pairs = _of_one_source(sets)
     names = {name: _digests_of_names(sets[name]) for name in {*itertools.chain(*pairs)}}
     return equal(names, pairs)
@@ -73,7 +86,12 @@ def _of_one_source(sets: Mapping[str, ShardSet]) -> list[Pair]:
 def shared_images(
     sets: Mapping[str, ShardSet], pairs: Iterable[Pair] | None = None
 ) -> list[Shared]:
-    """Find the images with equal pixels, for some pairs of sets; by default those of `compared`."""
+    """Find the images whose pixels are equal.
+
+    Args:
+        sets: Name -> images.
+        pairs: The pairs of sets to compare; by default the pairs that `compared` returns.
+    """
     pairs = list(dict.fromkeys(compared(sets) if pairs is None else pairs))
     wanted = {*itertools.chain(*pairs)}
     all_digests = {name: digests(_chunks_of(sets[name])) for name in sets if name in wanted}
@@ -81,7 +99,12 @@ def shared_images(
 
 
 def shared_files(sets: Mapping[str, ShardSet], pairs: Iterable[Pair]) -> list[Shared]:
-    """Find the images of encoded sets whose files are equal, without decoding them."""
+    """Find the images whose stored PNG or JPEG files are equal; the files are not decoded.
+
+    Args:
+        sets: Name -> set with encoded images.
+        pairs: The pairs of sets to compare.
+    """
     pairs = list(pairs)
     all_digests = {
         name: np.array(
@@ -98,17 +121,22 @@ def shared_files(sets: Mapping[str, ShardSet], pairs: Iterable[Pair]) -> list[Sh
 
 
 def compared(names: Iterable[str]) -> list[Pair]:
-    """Return the pairs that scoring compares.
+    """Return the pairs of sets that scoring compares.
 
-    The first set (the bank) is compared with all others, and the second (the test set) with all
-    that follow.
+    The first set, from which the bank is made, is compared with all other sets. The second set, the
+    in-distribution test set, is compared with all sets after it.
     """
     names = list(names)
     return [(one, other) for i, one in enumerate(names[:2]) for other in names[i + 1 :]]
 
 
 def equal(all_digests: Mapping[str, np.ndarray], pairs: Iterable[Pair]) -> list[Shared]:
-    """Find the samples with equal digests, for pairs of sets."""
+    """Find the samples whose digests are equal.
+
+    Args:
+        all_digests: Name of a set -> the digests of its samples, [N], in the order of sample ids.
+        pairs: The pairs of sets to compare.
+    """
     found = [
         Shared(one, other, np.flatnonzero(np.isin(all_digests[other], all_digests[one])))
         for one, other in dict.fromkeys(pairs)
@@ -117,7 +145,7 @@ def equal(all_digests: Mapping[str, np.ndarray], pairs: Iterable[Pair]) -> list[
 
 
 def each_pair_once(found: Iterable[Shared]) -> list[Shared]:
-    """Join the samples that were found for the same pair of sets in several ways."""
+    """Join entries about the same pair of sets, so that each pair has one entry with all ids."""
     ids: dict[Pair, np.ndarray] = {}
     for shared in found:
         pair = shared.one, shared.other
@@ -126,7 +154,11 @@ def each_pair_once(found: Iterable[Shared]) -> list[Shared]:
 
 
 def digests(chunks: Iterable[np.ndarray]) -> np.ndarray:
-    """Return a digest of the values and the shape of each image or row of numbers: V16 [N]."""
+    """Return the digest of each image, V16 [N]. A digest depends on the pixels and on the shape.
+
+    Args:
+        chunks: Arrays of images [B, ...], or of feature vectors; N is the total number of rows.
+    """
     found = []
     for values in chunks:
         shape = repr(values.shape[1:]).encode()
@@ -153,18 +185,19 @@ def _digest(content: bytes) -> bytes:
 
 
 def share_shards(one: Manifest, other: Manifest) -> bool:
-    """Return True if the sets have a shard in common, byte by byte."""
+    """Return True if two sets have a shard with the same sha256 in common."""
     return not {s.sha256 for s in one.shards}.isdisjoint(s.sha256 for s in other.shards)
 
 
 def share_source(one: Manifest, other: Manifest) -> bool:
-    """Return True if two sets take images of the same split and label from the same files.
+    """Return True if two sets may contain the same images of the same source.
 
-    Two such sets have images in common, unless exclusion lists separate them. A set without a list
-    of labels has all labels.
+    This is so if the files of their sources have the same checksums, if they have a label in
+    common, and if they are of the same split or the splits of the format overlap. A set without a
+    list of labels has all labels. Only exclusion lists can keep such sets apart.
 
-    The splits of an unpacked DTD are lists of files, and the digest is only of the images of the
-    split, so images that its splits have in common are not found here.
+    One case is not found: the splits of an unpacked DTD share images, but its checksum is computed
+    from the images of one split only, so two of its splits look like different sources.
     """
     sources = [{source.sha256 for source in m.sources} for m in (one, other)]
     labels_meet = not (one.labels and other.labels) or bool({*one.labels} & {*other.labels})
@@ -173,10 +206,7 @@ def share_source(one: Manifest, other: Manifest) -> bool:
 
 
 def _has_disjoint_splits(manifest: Manifest) -> bool:
-    """Return True if the splits of the source have no image in common.
-
-    For a user's own images a split is only a name.
-    """
+    """Return True if the splits of a set's source are known to have no image in common."""
     known = FORMATS.get(manifest.source)  # None if a later version built the set
     return known is not None and bool(known.splits) and known.are_splits_disjoint
 
@@ -185,7 +215,7 @@ def _has_disjoint_splits(manifest: Manifest) -> bool:
 
 
 def told(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
-    """Describe the shared images, with the names of the first images of each pair of sets."""
+    """Return a text with the number of shared images and the first names, per pair of sets."""
     texts = []
     for shared in found:
         names = sets[shared.other].names()
@@ -197,9 +227,10 @@ def told(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
 
 
 def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
-    """Return the commands that build a set again without the images that others have too.
+    """Return a text with the commands that build a set again without its shared images.
 
-    If there are several such sets, the commands are for the first one and the others are named.
+    If several sets must be built again, the text has the commands for the first of these sets and
+    names the other sets.
     """
     others = list(dict.fromkeys(shared.other for shared in found))
     other = sets[others[0]]
@@ -221,9 +252,10 @@ def how_to_mend(found: Sequence[Shared], sets: Mapping[str, ShardSet]) -> str:
 
 
 def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:
-    """Return the command that builds a set again without the images of a list.
+    """Return the command that builds a set again without the images on an exclusion list.
 
-    A manifest knows the name of its source but not its folder, so the command has `PATH/TO/NAME`.
+    A manifest holds the name of the source but not its path, so the command has the placeholder
+    `PATH/TO/NAME`.
     """
     names = [source.file for source in manifest.sources]
     source = f"PATH/TO/{names[0]}" if len(names) == 1 else f"PATH/TO/FOLDER_OF_{manifest.source}"
@@ -255,11 +287,12 @@ def rebuild_command(manifest: Manifest, out: Path, exclude: str) -> str:
 
 
 def refuse(found: Sequence[Shared], sets: Mapping[str, ShardSet], or_else: str) -> None:
-    """Refuse sets that share images.
+    """Raise an error if sets share images.
 
     Raises:
-        UserError: `found` is not empty. The message has the sets, counts and first images, the
-            commands that build the sets without them, and `or_else`.
+        UserError: `found` is not empty. The message gives the sets, the numbers and the first names
+            of shared images, the commands that build sets without these images, and at the end the
+            text `or_else`, which says what else the user can do.
     """
     if found:
         raise UserError(
