@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -21,7 +22,7 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
         ValueError: A field is missing, unknown or of another type. The message gives the name of
             the field, and for a wrong type also the value and the expected type.
     """
-    hints = get_type_hints(kind)
+    hints = type_hints(kind)
     for name in fields:
         if name not in hints:
             raise ValueError(f"{name} is unknown")
@@ -32,6 +33,16 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
                 raise ValueError(f"{field.name} is {value!r:.80}, expected {field.type}")
         elif field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{field.name} is missing")
+
+
+@functools.cache
+def type_hints(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass: field name -> type.
+
+    Python compiles the annotations for that. The result is kept, so nothing is compiled while a
+    file is read for the second time.
+    """
+    return get_type_hints(kind)
 
 
 def is_of_type(value: Any, kind: Any) -> bool:
@@ -81,7 +92,7 @@ def from_json(kind: Any, value: Any) -> Any:
         (kind,) = (one for one in args if one is not types.NoneType)
         return None if value is None else from_json(kind, value)
     if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
+        hints = type_hints(kind)
         fields = {name: from_json(hints[name], one) for name, one in dict(value).items()}
         return kind(**fields)  # type: ignore[operator]
     if origin is dict:

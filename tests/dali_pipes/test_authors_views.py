@@ -18,6 +18,8 @@ from shards.reader import ShardSet
 from tests.support.authors_views import PublicTransform, public_negative, random_negatives
 from tests.support.image_sets import photographs
 
+pytestmark = pytest.mark.slow
+
 SPEC = ViewSpec(global_px=64, local_px=48, local_views=3)
 NO_HUE = dataclasses.replace(SPEC, hue_deg=0.0)
 ORDER = StreamOrder(global_batch=24, seed=7)

@@ -45,6 +45,7 @@ def assert_runs_on_a_gpu(pipeline, expected: set[str]) -> None:
     assert names and names - registered == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift_space", ["view", "source"])
 @pytest.mark.parametrize("space", ["view", "source"])
 @pytest.mark.parametrize("encoding", ["raw", "jpg"])

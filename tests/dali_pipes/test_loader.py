@@ -93,6 +93,7 @@ def test_a_batch_keeps_its_contract(rgb_set, aux_set, strategy, sources, config,
     assert torch.isfinite(batch.global_views).all() and torch.isfinite(batch.local_views).all()
 
 
+@pytest.mark.slow
 @EVERY_CONFIG
 def test_views_of_a_png_set_are_those_of_the_raw_set(tmp_path, config) -> None:
     images = photographs(60, 24, 3)
@@ -200,6 +201,7 @@ def test_an_epoch_has_each_id_once_and_the_next_another_order(gray_set) -> None:
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.slow
 @EVERY_CONFIG
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_share_the_batch_of_a_single_rank(rgb_set, aux_set, world_size, config) -> None:
@@ -240,6 +242,7 @@ def test_an_image_has_other_views_at_the_next_step(tmp_path) -> None:
     assert (first.pos_global != second.pos_global).flatten(2).any(2).all()
 
 
+@pytest.mark.slow
 @EVERY_CONFIG
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_resume_is_exact_bit_for_bit(rgb_set, aux_set, config, dtype) -> None:
@@ -259,6 +262,7 @@ def test_resume_is_exact_bit_for_bit(rgb_set, aux_set, config, dtype) -> None:
         assert torch.equal(ours.aux_ids, theirs.aux_ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIGS["product-resident"], DALI], ids=["product", "dali"])
 def test_an_elastic_resume_has_the_same_images_and_views(rgb_set, aux_set, config) -> None:
     through = take(make_loader(rgb_set, aux_set, "combined", config=config), 6)
@@ -442,6 +446,7 @@ def test_an_image_that_cannot_be_decoded_any_more_is_named(tmp_path) -> None:
             take(loader, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["view", "source"])
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_large_images_resume_and_are_shared_by_ranks_too(tmp_path, space, world_size) -> None:

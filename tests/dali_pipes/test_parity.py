@@ -16,6 +16,8 @@ from dali_pipes.parity.differences import STATED, Limit, Row, difference
 from dali_pipes.parity.engines import Engine
 from dali_pipes.view_params import ViewParams, draw_view_params
 
+pytestmark = pytest.mark.slow
+
 FEW = ParityConfig(images=8, draws=2000)
 LOOSE = Limit(mean=1.0, view=4.0)
 ENGINES = engines.engines(["cpu"])

@@ -17,6 +17,8 @@ from train import preview
 from train.recipes import parse_run
 from train.run_folder import start_run
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_sheet_has_a_row_for_each_image_and_a_column_for_each_view(rgb_dir, rgb_set, tmp_path):
     out = tmp_path / "new" / "views.png"

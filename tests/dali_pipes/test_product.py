@@ -77,6 +77,7 @@ def test_resizing_is_pillows(length, side) -> None:
     assert np.abs(lines @ cubic_matrix(length, side).T - np.asarray(theirs)).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.3, 0.5, 1.0, 2.0])
 def test_blur_is_pillows_to_the_edges(sigma) -> None:
     photograph = Image.fromarray(photographs(1, 32, 3)[0])

@@ -28,6 +28,7 @@ def torchvision_crops(height, width, scale, ratio) -> np.ndarray:
     return np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(DRAWS)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "scale", "ratio"),
     [

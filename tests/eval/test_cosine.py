@@ -218,6 +218,7 @@ def test_of_equal_ones_the_first_is_nearest(monkeypatch):
     assert ids.tolist() == [[i, i + 25, i + 50] for i in range(25)]
 
 
+@pytest.mark.slow
 def test_auroc_does_not_depend_on_tiles_or_type():
     test, bank = features(400, 64).half().float(), features(300, 64, seed=1).half().float()
     test[200:] += 0.1

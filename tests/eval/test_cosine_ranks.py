@@ -48,6 +48,7 @@ def rank_scores(rank: int, slices: list[tuple[int, int]], out: str) -> None:
 
 
 # Parts of unequal size; one part smaller than k and one empty.
+@pytest.mark.slow
 @pytest.mark.parametrize("slices", [[(0, 120), (120, 203)], [(0, 3), (3, 203), (203, 203)]])
 def test_as_one_rank(tmp_path, slices):
     on_ranks(rank_scores, slices, str(tmp_path / "found"), ranks=len(slices))

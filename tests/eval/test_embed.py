@@ -107,6 +107,7 @@ def gather(rank: int, count: int, results: str) -> None:
     np.save(f"{results}-{rank}.npy", over_ranks(count, world, features).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 7])  # with 2, a rank has no image
 def test_every_rank_gets_the_whole_set(tmp_path, count):
     on_ranks(gather, count, str(tmp_path / "features"), ranks=3)

@@ -78,6 +78,7 @@ def header_of(path: Path) -> Header:
     return Header.from_metadata(path, Model(str(path)).metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 70])
 def test_scores_are_those_of_the_run(rgb, count) -> None:
     case, path = rgb
@@ -95,6 +96,7 @@ def pixels_of(directory: Path, count: int) -> np.ndarray:
         return shards.read(np.arange(count) % len(shards))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_scores_by_a_compressed_bank_are_a_weighted_mean(gray) -> None:
     """The reference is Eq. 6 in numpy, with centres that are computed again."""
@@ -163,6 +165,7 @@ def test_the_loss_of_auroc_is_measured(gray, tmp_path) -> None:
         assert found[bank] == pytest.approx(roc_auc_score(is_ood, scores), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_folder_is_scored_without_trainer_torch_and_dali(rgb, tmp_path) -> None:
     case, path = rgb
     names = write_pictures(tmp_path / "p", SIZE_PX)
@@ -227,6 +230,7 @@ def test_metadata_that_is_not_as_it_must_be(rgb) -> None:
         Header.from_metadata(rgb[1], {"format_version": "0"})
 
 
+@pytest.mark.slow
 def test_a_folder_without_onnxruntime(tmp_path) -> None:
     without = "import sys; sys.modules['onnxruntime'] = None"
     start = (

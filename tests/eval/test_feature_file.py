@@ -82,6 +82,7 @@ def test_features_alone_give_every_table(tmp_path):
         np.testing.assert_allclose([float(row[1]) for row in rows], scores[name], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_set_may_be_called_as_a_column(tmp_path):
     arrays = made_up()
     for name in ("plain", "renamed"):
@@ -111,6 +112,7 @@ def test_what_needs_images_is_left_out(tmp_path):
     assert f"{100 * auroc:.2f}" in page
 
 
+@pytest.mark.slow
 def test_several_files_are_rows_of_one_table(tmp_path):
     one = made_up()
     other = {name: array[:, :3].astype("f8") for name, array in reversed(one.items())}
@@ -160,6 +162,7 @@ def test_features_that_are_not_finite_are_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["f4", "f8"])
 def test_rows_that_two_sets_have_are_refused_or_recorded(tmp_path, kind):
     """The rows of the second file may be float64; they are compared as float32."""

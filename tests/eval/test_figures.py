@@ -104,6 +104,7 @@ def markers(axis):
     return [(*line.get_xydata()[0], line.get_color()) for line in lines]
 
 
+@pytest.mark.slow
 def test_figures_2_and_3_show_each_run(tmp_path, drawn):
     out = tmp_path / "out"
     columns = ["--columns", "svhn", "mean"]
@@ -128,6 +129,7 @@ def test_figures_2_and_3_show_each_run(tmp_path, drawn):
     }
 
 
+@pytest.mark.slow
 def test_the_joint_table_has_a_row_a_run_and_the_papers(tmp_path):
     compare.main([str(tmp_path / "out"), "--results", *written_runs(tmp_path)])
     with (tmp_path / "out" / "table.csv").open(encoding="utf-8") as file:
@@ -181,6 +183,7 @@ def test_files_and_columns_that_are_not_there(tmp_path):
             compare.main([str(tmp_path / "out"), *argv])
 
 
+@pytest.mark.slow
 def test_runs_of_one_folder_name_are_told_apart(tmp_path):
     paths = written_runs(tmp_path / "a")[:1] + written_runs(tmp_path / "b")[:1]
     compare.main([str(tmp_path / "out"), "--results", *paths])
@@ -225,6 +228,7 @@ def test_scorings_of_features_alone(tmp_path, drawn):
     assert "fig2.png" not in [path.name for path in (tmp_path / "out").iterdir()]
 
 
+@pytest.mark.slow
 def test_only_a_comparison_is_replaced(tmp_path):
     paths = written_runs(tmp_path)
     command = [str(tmp_path / "out"), "--results", *paths]

@@ -61,6 +61,7 @@ def test_sets_that_lie_apart_are_as_sure_as_pairs_without_a_loss(in_dist, ood) -
     assert several.low == pytest.approx(low, abs=1e-9) and several.high == 1
 
 
+@pytest.mark.slow
 def test_every_order_of_a_few_images_has_a_sound_interval() -> None:
     """All ranks, ties included, of one to three images of a kind."""
     for in_dist, ood in itertools.product((1, 2, 3), repeat=2):

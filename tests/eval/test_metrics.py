@@ -48,6 +48,7 @@ def by_thresholds(in_dist, ood):
     return area, rate
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(score_sets)
 def test_equals_the_definitions(sets):

@@ -91,6 +91,7 @@ def test_what_is_not_there_is_left_out(bare) -> None:
     assert "An image of one gets a higher score" in read.text and "id\xa00" in read.text
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_bytes(full, tmp_path) -> None:
     for name in ("a", "b"):
         write_report(tmp_path / name, full)
@@ -116,6 +117,7 @@ def cells_of_sets(data: ReportData) -> tuple[list[str], list[list[str]], str]:
     return rows[0], rows[1:], re.search('<p class="muted">(.*?)</p>', below)[1]
 
 
+@pytest.mark.slow
 def test_the_table_of_sets_has_a_column_for_how_pixels_came_about_only_if_that_differs(
     full,
 ) -> None:
@@ -132,6 +134,7 @@ def test_the_table_of_sets_has_a_column_for_how_pixels_came_about_only_if_that_d
     assert [row[2] for row in rows][1:3] == [f"{TEST}, test", "svhn, test; 1,200 images excluded"]
 
 
+@pytest.mark.slow
 def test_both_commands_are_there_if_the_run_tells_its_own(full) -> None:
     trained = f"python train/main.py auto --out {HOSTILE}"
     settings = replace(full.scoring.settings, training=Training("rot-in", None, trained))

@@ -40,6 +40,7 @@ def pixels_of(encoded: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
 
 
+@pytest.mark.slow
 def test_the_images_are_those_at_both_ends_with_their_nearest_training_images(full) -> None:
     found = shown(full)
     assert list(found) == [

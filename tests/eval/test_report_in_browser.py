@@ -10,6 +10,8 @@ import pytest
 from eval.report.page import write_report
 from tests.support.browser import Browser, find_browser
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

@@ -32,6 +32,8 @@ from tests.support.small_sets import (
 from train.networks.model import untrained_backbone
 from train.teacher import load_teacher
 
+pytestmark = pytest.mark.slow
+
 
 def eq6_aurocs(results, method="teacher"):
     """Column -> AUROC."""

@@ -69,6 +69,7 @@ def test_ranks_that_do_not_score_the_same_are_refused(sets, tmp_path, monkeypatc
         main(arguments)
 
 
+@pytest.mark.slow
 def test_shared_images_are_refused_or_recorded(run, sets, tmp_path):
     with ShardSet.open(sets / "train") as train:
         images = train.read(np.array([0, 1, 2, 3, 4]))
@@ -103,6 +104,7 @@ def test_options_out_of_range_are_named(run, sets, tmp_path, more, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_help_and_mistakes_do_not_wait_for_torch(tmp_path):
     slow = ("torch", "timm", "torchvision", "sklearn", "scipy", "matplotlib", "nvidia")
     code = (
@@ -144,6 +146,7 @@ def test_an_output_folder_of_someone_else_is_refused_before_any_work(sets, tmp_p
         main(score_command(tmp_path / "no-such-run", sets, sets))
 
 
+@pytest.mark.slow
 def test_the_set_that_the_run_was_trained_on_is_recorded_if_allowed(run, sets, tmp_path):
     shutil.copytree(sets / "train", tmp_path / "copy")
     arguments = score_command(run, sets, tmp_path / "out", ood=("ood-a", tmp_path / "copy"))

@@ -50,6 +50,7 @@ def expected(case, features):
     return expected_of(case, features)
 
 
+@pytest.mark.slow
 def test_features_are_the_teachers(case, features):
     for name, plain in case.plain_features().items():
         np.testing.assert_allclose(features[name], plain, rtol=0, atol=2e-5)

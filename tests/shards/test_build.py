@@ -102,6 +102,7 @@ def test_same_bytes_with_any_number_of_workers(tmp_path: Path, monkeypatch) -> N
     assert contents(tmp_path / "1" / "set") == contents(tmp_path / "4" / "set")
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_surroundings(tmp_path: Path) -> None:
     src = image_folder(tmp_path / "images")
     build(folder_request(src, tmp_path / "a" / "set"))
@@ -133,6 +134,7 @@ def test_another_seed_is_another_order_of_the_same(tmp_path: Path) -> None:
     assert sorted(everything[0]) == sorted(everything[1])
 
 
+@pytest.mark.slow
 def test_command_line_prints_one_line(tmp_path: Path) -> None:
     arguments = ["--source", "idx", "--src", SAMPLE, "--split", "test", "--size-px", 32]
     arguments += ["--labels", 5, 7, 9, "--channels", 3, "--out", tmp_path / "a.b c"]

@@ -13,6 +13,8 @@ from shards.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.shard_cases import random_images
 
+pytestmark = pytest.mark.slow
+
 
 def jpeg(seed: int) -> bytes:
     file = io.BytesIO()

@@ -202,6 +202,7 @@ def enlarged(pixels: np.ndarray, factor: int) -> np.ndarray:
     return np.kron(rgb, np.ones((factor, factor, 1), np.uint8))
 
 
+@pytest.mark.slow
 def test_a_labelled_sheet_has_a_row_for_each_class(tmp_path, capsys) -> None:
     path = sample_set(tmp_path / "shoes")
     main([str(path), "--sheet", str(tmp_path / "new" / "sheet.png")])
@@ -226,6 +227,7 @@ def test_a_labelled_sheet_has_a_row_for_each_class(tmp_path, capsys) -> None:
     assert not inked.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 10, 23, 75])
 def test_an_unlabelled_sheet_has_the_first_samples(tmp_path, count) -> None:
     path = npy_set(tmp_path, count)

@@ -259,6 +259,7 @@ def test_a_copy_of_a_member_is_made_in_pieces(tmp_path: Path, packed: str) -> No
         assert file.seek(2500) == 2500 and file.read(9) == content[2500:2509]
 
 
+@pytest.mark.slow
 def test_files_of_a_hostile_set(tmp_path: Path) -> None:
     directory = npy_set(tmp_path)
     (idx,) = sorted(directory.glob("*-00001.idx"))

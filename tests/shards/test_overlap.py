@@ -157,6 +157,7 @@ def photographs_and_more(size_px: int, channels: int, seed: int) -> np.ndarray:
     return pixels[rng.integers(0, len(pixels), len(pixels) + 12)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("a_shape", "b_shape"),
     [((32, 3), (32, 3)), ((40, 3), (32, 3)), ((28, 1), (32, 3)), ((32, 1), (32, 1))],
@@ -322,6 +323,7 @@ def count_compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return held
 
 
+@pytest.mark.slow
 def test_plain_images_are_compared_some_at_a_time(tmp_path, monkeypatch) -> None:
     """All have the same hash; no more pixels than those of a block are held."""
     monkeypatch.setattr(near_duplicates, "BLOCK_BYTES", 50 * 8 * 8 * 3)
@@ -359,6 +361,7 @@ def test_what_is_written_grows_with_the_samples_and_not_with_their_pairs(tmp_pat
         assert sizes[1] < 2.5 * sizes[0]
 
 
+@pytest.mark.slow
 def test_of_many_near_pairs_few_are_held(tmp_path, monkeypatch) -> None:
     """All pictures of one camera are near; the closest pair of each is still the right one."""
     monkeypatch.setattr(near_pairs, "HELD_PAIRS", 100)
@@ -396,6 +399,7 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_groups_and_the_exclusion_list(
     tmp_path, capsys, monkeypatch
 ) -> None:
@@ -497,6 +501,7 @@ def test_mistakes_are_one_line(tmp_path) -> None:
     assert there.read_text() == "mine" and not new.exists()
 
 
+@pytest.mark.slow
 def test_the_command_as_a_process(tmp_path) -> None:
     a = make_set(tmp_path / "a", random_images(3))
     b = make_set(tmp_path / "b", random_images(3)[:2], seed=1)

@@ -65,6 +65,7 @@ def named_set(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 @pytest.mark.parametrize("module", ["shards.info", "shards.verify"])
 def test_what_a_terminal_lacks_is_an_escape(named_set, module, encoding) -> None:
@@ -73,6 +74,7 @@ def test_what_a_terminal_lacks_is_an_escape(named_set, module, encoding) -> None
     assert "\\u732b" in "".join(shown.stdout.decode(encoding).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["shards.build", "--help"], ["shards.sets"]])
 def test_help_and_tables_are_shown_in_ascii(arguments: Sequence[str]) -> None:
     shown = command("-m", *arguments, PYTHONIOENCODING="ascii")
@@ -103,12 +105,14 @@ def test_a_reader_who_goes_away_is_no_error(body: str, unbuffered: str) -> None:
     assert (ended.returncode, ended.stderr) == (128 + 13, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_commands_end_quietly(arguments: Sequence[str]) -> None:
     ended = to_nobody("-m", "shards.sets", *arguments)
     assert ended.returncode in (0, 128 + 13) and not ended.stderr
 
 
+@pytest.mark.slow
 def test_what_a_command_has_made_is_whole_when_nobody_reads(tmp_path) -> None:
     np.save(tmp_path / "x.npy", random_images(4))
     arguments = ["--source", "npy", "--src", tmp_path / "x.npy", "--size-px", "6"]

@@ -234,6 +234,7 @@ def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
+@pytest.mark.slow
 def test_command_line(out: Path, tmp_path: Path) -> None:
     arguments = ["--protocol", "fashion-footwear", "--src", SAMPLE]
     shutil.rmtree(out / "coat")

@@ -181,6 +181,7 @@ def test_a_set_of_files_that_were_packed_anew_is_kept(tmp_path: Path, monkeypatc
         build_sets(dataclasses.replace(request, md5=False))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_as_debian_packs_it(tmp_path: Path) -> None:
     for split in ("train", "test"):

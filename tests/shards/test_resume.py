@@ -181,6 +181,7 @@ def await_a_shard(folder: Path, process: subprocess.Popen) -> None:
     assert process.poll() is None, "ended before it wrote a tar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
@@ -233,6 +234,7 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
     assert ("fsync", tmp_path.name) in events[published:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15])
 def test_a_killed_build_leaves_nothing_under_the_name(tmp_path: Path, after_s: float) -> None:
     np.save(tmp_path / "x.npy", random_images(15_000, size_px=4))

@@ -384,6 +384,7 @@ def test_what_is_not_there(tmp_path: Path, call: tuple[str, str, str], message: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_reading_is_safe_from_many_threads(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

@@ -298,6 +298,7 @@ def test_a_url_does_not_say_where_its_copy_lies(tmp_path: Path, name: str, monke
     assert source.read(0) == JPG
 
 
+@pytest.mark.slow
 def test_torch_is_not_needed_to_read_what_is_local() -> None:
     code = "import sys, shards.sources.registry; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

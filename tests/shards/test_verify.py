@@ -354,6 +354,7 @@ def test_edited_lists(tmp_path: Path, file: str) -> None:
     refused(out, file)
 
 
+@pytest.mark.slow
 def test_command_line_errors(directory: Path, tmp_path: Path) -> None:
     path = directory / "set-train-00002.tar"
     content = bytearray(path.read_bytes())

@@ -171,6 +171,7 @@ with workplace.workplace(Path(sys.argv[1]), "one") as work:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["at work", "after the rename"])
 def test_a_killed_builder(tmp_path: Path, moment: str) -> None:
     out = tmp_path / "set"

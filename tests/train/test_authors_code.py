@@ -222,6 +222,7 @@ def sizes_of(config: RunConfig) -> dict[str, Any]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_can_be_exported_for_batches_of_any_size() -> None:
     backbone = Network(tiny_run(compat=QUIRKS), CPU, drop_path=0.0).backbone.eval()
     shapes = ({0: torch.export.Dim("batch")},)

@@ -230,6 +230,7 @@ def finished(request, sets, tmp_path_factory) -> Iterator[tuple[str, Path]]:
     shutil.rmtree(out)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_bit_for_bit_as_a_whole_one(finished, sets, tmp_path) -> None:
     name, whole = finished
     cut = tmp_path / "run"
@@ -245,6 +246,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_a_whole_one(finished, sets, tmp_path)
         assert tracked.dtype == torch.int64 and tracked == 4
 
 
+@pytest.mark.slow
 def test_its_teacher_is_scored_in_evaluation_mode(finished, sets, tmp_path) -> None:
     name, run = finished
     loaded = load_teacher(run, CPU)
@@ -295,6 +297,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "words"), REFUSED, ids=[" ".join(o) for o, _ in REFUSED])
 def test_mistakes_are_named_and_leave_nothing(sets, tmp_path, capsys, options, words) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -177,6 +177,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_damaged_one_is_kept_beside_when_its_step_is_saved_again(tmp_path) -> None:
     config = small_config(tmp_path)
     folder = tmp_path / "checkpoints" / "step-00000002"

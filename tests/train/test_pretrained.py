@@ -338,6 +338,7 @@ def test_what_timm_fetches_is_taken_over(unreachable_hub, monkeypatch) -> None:
 # ---- runs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_file_and_goes_on_without_it(rgb_dir, tmp_path) -> None:
     """With a learning rate of 0 the last checkpoint has the initial weights."""
     vit = VisionTransformer(

@@ -210,6 +210,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", KINDS.values(), ids=list(KINDS))
 @pytest.mark.parametrize("micro_batch", [1, 3])  # 3 leaves 2 of 5 images
 def test_micro_batches_add_up_to_the_batch(in_float64, micro_batch, options) -> None:

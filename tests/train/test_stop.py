@@ -39,6 +39,8 @@ from train.watch.stop_request import StopRequest
 from train.watch.watchdog import Beat, Watchdog, culprit
 from train.world import World
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 OPTIONS = ("--epochs", "2", "--checkpoint-steps", "20")
 

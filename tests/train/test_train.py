@@ -19,6 +19,8 @@ from tests.support.train_cases import command_line, tensors_of, train
 from train.main import main
 from train.run_folder import training_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(gray_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,8 @@ from tests.support.command_starts import Start
 from tests.support.commands import run_anew
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "train/main.py": "demo-cpu",
     "train/main.py demo-cpu": "--optim.lr-base",

@@ -124,6 +124,7 @@ def test_no_pickle_is_read() -> None:
         assert "allow_pickle=True" not in text, name
 
 
+@pytest.mark.slow
 def test_eval_is_never_bound_over_the_builtin() -> None:
     for path in [*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -137,6 +138,7 @@ def test_every_folder_with_code_is_packaged() -> None:
         assert f'"{".".join(path.parent.relative_to(ROOT).parts)}",' in listed, name_of(path)
 
 
+@pytest.mark.slow
 def test_the_packages_import_without_dali() -> None:
     """The fork server imports them while DALI cannot be imported."""
     ended = run_job(f"{__name__}:assert_imported_without_dali")
@@ -148,6 +150,7 @@ def assert_imported_without_dali(_: object) -> None:
     assert "nvidia.dali" not in sys.modules
 
 
+@pytest.mark.slow
 def test_sets_are_built_without_dali(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['nvidia'] = sys.modules['nvidia.dali'] = None\n"

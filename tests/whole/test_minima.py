@@ -6,6 +6,7 @@ import json
 import sys
 from importlib import metadata
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -59,6 +60,7 @@ def test_what_is_installed_is_allowed() -> None:
             assert version in requirement.specifier, name
 
 
+@pytest.mark.slow
 def test_whatever_is_imported_is_declared() -> None:
     distributions = metadata.packages_distributions()
     declared_names = declared().keys()
