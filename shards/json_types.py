@@ -92,7 +92,7 @@ def from_json(kind: Any, value: Any) -> Any:
         (kind,) = (one for one in args if one is not types.NoneType)
         return None if value is None else from_json(kind, value)
     if dataclasses.is_dataclass(kind):
-        hints = type_hints(kind)
+        hints = type_hints(kind)  # type: ignore[arg-type]
         fields = {name: from_json(hints[name], one) for name, one in dict(value).items()}
         return kind(**fields)  # type: ignore[operator]
     if origin is dict:
