@@ -1,7 +1,8 @@
-"""Memory of batches on the CPU, reused after the batch in it is no longer referenced.
+"""Memory for batches on the CPU. It is reused when nothing refers to the earlier batch any more.
 
-The operating system maps a new tensor of a hundred megabytes page by page when it is first written.
-This takes as long as making the views. On a GPU torch's caching allocator already reuses memory.
+When a new tensor of a hundred megabytes is first written, the operating system maps its memory page
+by page. This takes as long as making the views. On a GPU, torch's caching allocator already reuses
+memory.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ import torch
 
 
 class BatchMemory:
-    """Allocates tensors on a device, and reuses their memory after their last view is deleted."""
+    """An allocator of tensors that reuses the memory of tensors that are no longer referenced."""
 
     def __init__(self, device: torch.device) -> None:
-        """Start without any memory."""
+        """Start without memory; tensors will be on `device`."""
         self._device = device
         self._free: dict[int, list[np.ndarray]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Return an uninitialised tensor, as `torch.empty` does."""
+        """Return an uninitialised tensor of this shape and dtype, as `torch.empty` does."""
         size = math.prod(shape) * dtype.itemsize
         if self._device.type != "cpu" or size == 0:
             return torch.empty(shape, dtype=dtype, device=self._device)
         free = self._free.setdefault(size, [])
         memory = free.pop() if free else np.empty(size, np.uint8)
-        # Only the tensor's storage references this array, so it is deleted with the last view of
-        # the tensor. `memory` itself stays alive in the callback.
+        # Only the tensor's storage references the array `lent`, so `lent` is deleted together with
+        # the last view of the tensor. The callback keeps `memory` alive and returns it to `free`.
         lent = memory[:]
         weakref.finalize(lent, free.append, memory).atexit = False
         return torch.from_numpy(lent).view(dtype).view(shape)

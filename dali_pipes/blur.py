@@ -1,9 +1,10 @@
 """The kernel of Pillow's Gaussian blur.
 
-Pillow blurs by three box filters of fractional width: 2 l + 1 whole pixels, and a pixel of weight a
-at each end. l and a are chosen such that the three filters together have the requested variance.
-Their convolution is smooth and has exactly this variance for any standard deviation, also far below
-a pixel. Such small deviations are usual where the blur of a view acts on a small input image.
+Pillow blurs with three box filters of fractional width. Each box has 2 l + 1 pixels of full weight,
+and one more pixel of weight a at each end. l and a are chosen such that the three filters together
+have the requested variance. The convolution of the three boxes is smooth. It has exactly this
+variance for any standard deviation, even if the deviation is much smaller than a pixel. Such small
+deviations are usual when the blur acts on a small input image before it is enlarged.
 """
 
 from __future__ import annotations
@@ -13,14 +14,21 @@ import numpy as np
 BOXES = 3
 
 NEGLIGIBLE = 1e-4
-"""Weights below this value are set to 0."""
+"""The limit below which a weight of a kernel is set to 0."""
 
 
 def blur_kernels(sigma_px: np.ndarray) -> np.ndarray:
-    """Return kernels that sum to 1, padded to the widest: [...] -> float64 [..., n]; 0 = no blur.
+    """Return the blur kernels for standard deviations in pixels.
 
-    A kernel is the same, to the last bit, for any other kernels in its batch: all sums add one
-    weight after the other, so zeros around a kernel do not change them.
+    A deviation of 0 gives a kernel that changes nothing. Each kernel is the same, to the last bit,
+    whatever other deviations are in the array: all sums add the weights one after the other, so the
+    padding with zeros changes no sum.
+
+    Args:
+        sigma_px: The standard deviations, of any shape [...].
+
+    Returns:
+        float64 [..., n]: kernels that sum to 1, padded with zeros to the width n of the widest.
     """
     variance = np.square(sigma_px.astype(np.float64)) / BOXES
     whole = np.floor((np.sqrt(12 * variance + 1) - 1) / 2)  # l

@@ -1,6 +1,6 @@
 """The options of the loader: engine, reader and threads.
 
-None of them changes the distribution of the views.
+No option changes the distribution of the views.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from dali_pipes.batch import ViewSpec
 from shards.errors import UserError
 
 PRODUCT_MAX_PX = 64
-"""Largest side of an image for the engine `product`. Its matrix products and its tables of
-operators grow with the side, and it is fast at enlarging, which only small images need."""
+"""The largest side of an image for which the engine `product` is used, in pixels. The engine is
+fast when it enlarges images, which only small images need, and its matrices grow with the side."""
 
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """Engine, reader and threads that make the views."""
+    """The options of the loader: the engine that makes the views, the reader, and the threads."""
 
     engine: Literal["auto", "dali", "product"] = "auto"
-    """dali = a DALI graph, for images of any size; product = matrix products, for images of up to
-    64 px, and closer to Pillow's results; auto = product wherever it can be used."""
+    """How views are made. dali = with a DALI graph, for images of any size; product = with matrix
+    products, for images of up to 64 px, and closer to Pillow's results; auto = product if it can
+    make the views, otherwise dali."""
     reader: Literal["stream", "resident"] = "stream"
-    """stream = read each step's images from the shards; resident = check every byte of the shards,
-    then hold all pixels in memory (with product: in the memory of the training device)."""
+    """Where images are read from. stream = from the shards, at each step; resident = from memory,
+    where all pixels are loaded at the start, after every byte of the shards has been checked. With
+    the engine product, this is the memory of the training device."""
     resident_gb: float = 8.0
-    """Largest memory that the resident reader may use for pixels, on each rank, in 1e9 bytes."""
+    """Largest memory that the resident reader may use for pixels, per rank, in 1e9 bytes."""
     threads: int = 4
-    """CPU threads of the DALI graph, for each rank."""
+    """Number of CPU threads of the DALI graph, per rank."""
 
     def engine_for(self, image_px: int, spec: ViewSpec) -> Literal["dali", "product"]:
-        """Return the engine for images of this side.
+        """Return the engine that makes the views of images whose larger side is `image_px`.
 
         Raises:
-            UserError: the engine is set to `product`, which cannot make these views.
+            UserError: `engine` is set to `product`, but this engine cannot make these views.
         """
         if self.engine == "dali":
             return "dali"
@@ -49,10 +51,10 @@ class LoaderConfig:
         return "dali" if reason else "product"
 
     def check(self) -> None:
-        """Refuse values from which no loader can be made.
+        """Check that a loader can be made with these values.
 
         Raises:
-            UserError: a value is out of range; the message names the field.
+            UserError: A value is out of range; the message names the field.
         """
         if self.threads < 1:
             raise UserError(f"loader.threads is {self.threads}, expected at least 1")

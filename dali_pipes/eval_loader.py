@@ -1,4 +1,4 @@
-"""The evaluation loader: images resized and normalised by DALI, in order of their ids."""
+"""The evaluation loader: images in the order of their ids, resized and normalised by DALI."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from dali_pipes.dali.engine import dali_stream, pipeline_options
 
 
 class ImageSource(Protocol):
-    """Images of one size by id, 0 .. len-1: a `ShardSet`, or a user's images in memory."""
+    """A collection of images of equal size: a `ShardSet`, or a user's images in memory.
+
+    The ids of the images are 0 to len(self) - 1.
+    """
 
     @property
     def channels(self) -> int:
-        """Number of channels, 1 or 3."""
+        """The number of channels: 1 (gray) or 3 (RGB)."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return the images of some ids: int64 [B] -> uint8 [B, H, W, C]."""
+        """Return the images with the ids `ids`, int64 [B], as uint8 [B, H, W, C]."""
 
 
 class EvalLoader:
-    """One pass over images in order of id.
+    """An iterable over batches of images, in the order of their ids.
 
-    A batch is (ids int64 [B] on the CPU, images float32 [B, 3, G, G] on the device).
+    A batch is a pair: the ids, int64 [B] on the CPU, and the normalised images, float32
+    [B, 3, crop_px, crop_px] on the device. Each iteration starts a new pass over the images.
     """
 
     def __init__(
@@ -40,9 +44,15 @@ class EvalLoader:
         num_threads: int = 2,
         ids: range | None = None,
     ) -> None:
-        """Load the images of `ids` (all by default), resized to squares of side `crop_px`.
+        """Prepare the loader; images are read during the iteration.
 
-        The last batch may be smaller.
+        Args:
+            images: The images.
+            crop_px: The side of the square to which images are resized, in pixels.
+            batch: The number of images per batch. The last batch may be smaller.
+            device: The device on which the images are returned.
+            num_threads: The number of CPU threads of DALI.
+            ids: The ids of the images to load; all images by default.
         """
         self._images = images
         self._all = range(len(images)) if ids is None else ids
@@ -52,11 +62,11 @@ class EvalLoader:
         self._num_threads = num_threads
 
     def __len__(self) -> int:
-        """Return the number of batches in the pass."""
+        """Return the number of batches in one pass."""
         return -(-len(self._all) // self._batch)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Start a pass and yield its batches."""
+        """Start a pass over the images and yield its batches."""
         if not self._all:
             return
         from nvidia.dali.plugin.pytorch import feed_ndarray

@@ -1,7 +1,7 @@
 """The training loader: the only part of this package that the trainer calls.
 
-It returns torch tensors on the training device. A batch that is still referenced is never written
-to: batch k stays as it is while batch k + 1 is made.
+It returns torch tensors on the training device. A batch may be kept: as long as something refers to
+it, its memory is not reused for a later batch.
 """
 
 from __future__ import annotations
@@ -22,23 +22,28 @@ from shards.reader import ShardSet
 
 
 class ViewEngine(Protocol):
-    """Makes all views of a step. Steps come in order, except when a run resumes at another step."""
+    """An engine that makes all views of a training step.
+
+    The steps are requested in order, except when a run resumes at another step.
+    """
 
     def views(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return global views [2 + S, B, 3, G, G] and local views [N (1 + S), B, 3, L, L].
+        """Return the global views and the local views of a step, in the order that `Batch` states.
 
-        Their order is the order in `Batch`.
+        Returns:
+            The global views, [2 + S, B, 3, G, G], and the local views, [N * (1 + S), B, 3, L, L].
+            The letters are explained in `batch.py`.
 
         Raises:
-            UserError: an image cannot be read or decoded.
+            UserError: An image cannot be read or decoded.
         """
 
     def close(self) -> None:
-        """Drop the views that are prepared for the next steps."""
+        """Discard the views that have been prepared for the next steps."""
 
 
 class TrainLoader:
-    """Endless iterator of `Batch`, one for each step.
+    """An endless iterator over batches (`Batch`), one batch per training step.
 
     Its whole state is the number of the next step.
     """
@@ -54,11 +59,21 @@ class TrainLoader:
         config: LoaderConfig | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Check the request and start its engine; the views have the dtype `dtype`.
+        """Check that the arguments fit each other, and start the engine.
+
+        Args:
+            in_dist: The in-distribution set.
+            aux: The auxiliary set; None if no negatives are made of auxiliary images.
+            spec: The number, sizes and transformations of the views.
+            negatives: The strategy for negatives, as `parse_negatives` takes it.
+            order: The global batch size, the seed and the rank.
+            device: The training device.
+            config: The engine, reader and threads; the defaults of `LoaderConfig` if None.
+            dtype: The dtype of the views, float32 or bfloat16.
 
         Raises:
-            UserError: the views, the strategy, the batch and the sets do not fit each other, or
-                the pixels of a resident reader need more memory than allowed.
+            UserError: The views, the strategy, the batch size and the sets do not fit each other;
+                or the pixels of a resident reader need more memory than allowed.
         """
         config = config or LoaderConfig()
         spec.check()
@@ -70,7 +85,7 @@ class TrainLoader:
         self._plan = StepPlan(in_dist, aux, spec, negatives, order)
         image_px = max(self._plan.height, self._plan.width)
         self.engine = config.engine_for(image_px, spec)
-        """Name of the engine that makes the views."""
+        """The name of the engine that makes the views: "dali" or "product"."""
         self._engine = _start(self.engine, self._plan, config, dtype, device)
         self._identity = self._describe(negatives, config.reader)
         self._step = 0
@@ -80,7 +95,7 @@ class TrainLoader:
         return self
 
     def __next__(self) -> Batch:
-        """Return the views of the next step; wait until they are ready."""
+        """Return the batch of the next step. The call waits until its views are ready."""
         ids = self._plan.ids(self._step)
         global_views, local_views = self._engine.views(self._step)
         batch = Batch(
@@ -94,17 +109,23 @@ class TrainLoader:
         return batch
 
     def state_dict(self) -> dict[str, object]:
-        """Return the position, and a description of the images and views that it belongs to."""
+        """Return the number of the next step, and a description of the images and views.
+
+        `load_state_dict` compares the description with its own loader.
+        """
         return {"step": self._step, **self._identity}
 
     def load_state_dict(self, state: dict[str, object], *, elastic: bool = False) -> None:
-        """Continue at a saved position; with `elastic`, also with another number of ranks.
+        """Continue at the step of a saved state.
 
-        The sample ids and the parameters of a step do not depend on the number of ranks.
+        Args:
+            state: The result of an earlier `state_dict`.
+            elastic: If True, the number of ranks may differ from that of the saved state. This is
+                safe, because the sample ids and the view parameters of a step do not depend on it.
 
         Raises:
-            UserError: the state belongs to other images, views, seed, batch or number of ranks, or
-                to another engine or version of DALI.
+            UserError: The state belongs to other images, views, seed, batch size or number of
+                ranks, or to another engine or version of DALI.
         """
         step = state.get("step")
         if not isinstance(step, int) or step < 0:
@@ -129,7 +150,7 @@ class TrainLoader:
         self._step = step
 
     def close(self) -> None:
-        """Drop the views that are prepared for the next steps."""
+        """Discard the views that have been prepared for the next steps."""
         self._engine.close()
 
     def _describe(self, negatives: str, reader: str) -> dict[str, object]:
@@ -144,14 +165,15 @@ class TrainLoader:
             "manifests": {name: shards.manifest.sha256 for name, shards in sets.items()},
         }
         for name, value in dataclasses.asdict(self._plan.spec).items():
-            # A list, because a checkpoint returns tuples as lists.
+            # Tuples become lists, because a checkpoint returns tuples as lists.
             identity[f"views.{name}"] = list(value) if isinstance(value, tuple) else value
         if self.engine == "dali":
             from dali_pipes.dali.version import dali_version
 
             identity["dali"] = dali_version()
             if any(shards.manifest.encoding != "raw" for shards in sets.values()):
-                identity["reader"] = reader  # DALI decodes for one, Pillow for the other
+                # The stream reader decodes with DALI, the resident reader with Pillow.
+                identity["reader"] = reader
         return identity
 
 
@@ -172,6 +194,6 @@ def _start(
 
 
 def _shortened(digests: object) -> str:
-    """Return the first characters of the manifests' digests, by stream."""
+    """Return a text with the first characters of the digest of each stream's manifest."""
     assert isinstance(digests, Mapping)
     return ", ".join(f"{stream} {digest[:12]}" for stream, digest in digests.items())

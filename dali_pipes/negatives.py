@@ -1,31 +1,32 @@
 """Strategies for negatives: which images they use, and which shifts (paper, section 4.1).
 
-A strategy is one word of text, the value of the option `negatives`:
+A strategy is a text without spaces, the value of the option `negatives`. Examples:
 
     rot-in                  in-distribution images, rotated
-    rot                     auxiliary images, rotated: the paper's "Rot. ImgN"
-    rot-in+rot              both, each with its own views; also called `combined`
-    rot-in|pixperm-in       one of the two for each image, with equal probability
-    3*rot-in|pixperm-in     the first three times as often as the second
-    rot-in|perm-16-in+aux   a mix of two, and auxiliary images as they are
+    rot                     auxiliary images, rotated (the paper's "Rot. ImgN")
+    rot-in+rot              both of the above, each with its own views; also called `combined`
+    rot-in|pixperm-in       for each image, one of the two, with equal probability
+    3*rot-in|pixperm-in     for each image, one of the two, and the first three times as often
+    rot-in|perm-16-in+aux   a mix of two terms, and also unchanged auxiliary images
     none                    no negatives: plain DINO
 
-`+` separates negative branches. Each branch adds one global and N local negative views of each
-image. `|` mixes terms within a branch: at a step, each image takes one of the terms for all its
-views, with probabilities proportional to the weights. A term is a name of
-`dali_pipes/shifts/table.py`:
+`+` separates negative branches. Each branch adds one global and N local negative views per image.
+`|` separates the terms of a branch. At each step, each image takes one of these terms for all its
+views, with probabilities proportional to the weights. A term is one of the following names, which
+are defined in `dali_pipes/shifts/table.py`:
 
-    aux                         auxiliary images as they are
-    rot, rot90x4                turned by 90, 180 or 270 degrees; `rot90x4` also by 0
+    aux                         auxiliary images, unchanged
+    rot, rot90x4                turned by 90, 180 or 270 degrees; `rot90x4` also by 0 degrees
     rot-any                     turned by any angle, with black corners
-    rot-any-early               the same, but before colour jitter and blur
-    perm-4, perm-9, perm-16...  cut into 4, 9, 16... equal squares, in a random order
+    rot-any-early               the same as `rot-any`, but before colour jitter and blur
+    perm-4, perm-9, perm-16...  cut into 4, 9, 16... equal squares, which are put in a random order
     pixperm                     all pixels in a random order
     cutperm                     top and bottom halves swapped, left and right halves, or both
     blur                        strongly blurred
 
-A term uses auxiliary images, or in-distribution images if it ends with `-in` (`aux` cannot). The
-parameters of a term, such as the turn or the order, are drawn anew for every view.
+A term uses auxiliary images. If its name ends with `-in`, it uses in-distribution images instead;
+only `aux` does not allow this ending. The parameters of a term, such as the angle or the random
+order, are drawn anew for every view.
 
 To add a transformation, see `dali_pipes/shifts/__init__.py`.
 """
@@ -52,42 +53,48 @@ Stream = Literal["in-dist", "aux"]
 T = TypeVar("T")
 
 Part = Literal["all", "early", "late"]
-"""Some of a branch's terms: the terms whose shift is `early`, the other terms, or all."""
+"""A selection of a branch's terms: "early" = the terms whose shift has `early` True; "late" = the
+other terms; "all" = all terms."""
 
 CHOICE = "choice"
-"""Name of the parameter of a branch that has the number of each image's term: int32 [B]."""
+"""The name of the parameter that holds, for each image, the number of the term that the image
+takes, int32 [B]."""
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A term of a strategy: images of one stream, and their shift."""
+    """A term of a strategy: the stream from which images are taken, and the shift of the images."""
 
     stream: Stream
     shift: str
-    """Name of the shift, as `shift_named` takes it."""
+    """The name of the shift, as `shift_named` takes it."""
     weight: float = 1.0
-    """Share of the branch's images that take this term: above 0, at most 1."""
+    """The probability that an image of the branch takes this term, above 0 and at most 1."""
 
     @property
     def name(self) -> str:
-        """The term as text, without its weight."""
+        """The term as it stands in the text of a strategy, without its weight."""
         return self.shift + ("-in" if self.stream == "in-dist" else "")
 
 
 @dataclass(frozen=True)
 class NegativeBranch:
-    """A branch that makes one global and N local negative views of each of B images.
+    """A part of a strategy that makes one global and N local negative views per image.
 
-    Its parameters are the parameters of all alternatives. A name is the alternative's number, a
-    dot and the name in its shift ("0.turns"). With several alternatives there is also `CHOICE`.
+    The parameters of a branch are the parameters of all its terms. The name of a parameter consists
+    of the number of the term, a dot, and the name that the shift gives it, such as "0.turns". A
+    branch with several terms also has the parameter `CHOICE`.
+
+    In shapes, B is the number of images per rank, C the number of channels, and s the side of a
+    view in pixels.
     """
 
     alternatives: tuple[Alternative, ...]
-    """The terms; their weights sum to 1."""
+    """The terms from which each image takes one; their weights sum to 1."""
 
     @property
     def name(self) -> str:
-        """The terms as `parse_negatives` takes them, with their weights if these differ."""
+        """The branch as text that `parse_negatives` accepts, with the weights if they differ."""
         terms = self.alternatives
         if len({term.weight for term in terms}) == 1:
             return "|".join(term.name for term in terms)
@@ -100,19 +107,31 @@ class NegativeBranch:
 
     @property
     def early(self) -> bool:
-        """True if a term shifts the resized crop, before colour jitter and blur."""
+        """True if the shift of any term acts on the resized crop, before colour jitter and blur."""
         return bool(self._terms("early"))
 
     def choose(self, rng: np.random.Generator, batch: int) -> np.ndarray:
-        """Draw the number of the alternative of each image at a step: int32 [B]."""
+        """Draw the term that each image takes at a step.
+
+        Returns:
+            int32 [batch]: the number of the term, an index in `alternatives`.
+        """
         weights = [term.weight for term in self.alternatives]
         return rng.choice(len(weights), batch, p=weights).astype(np.int32)
 
     def draw(self, rng: np.random.Generator, batch: int, side_px: int) -> Params:
-        """Draw the parameters of one view of each image, without `CHOICE`.
+        """Draw the parameters of one view per image, for all terms; `CHOICE` is not drawn here.
+
+        Args:
+            rng: The random generator.
+            batch: The number of images.
+            side_px: The side of the views, in pixels.
+
+        Returns:
+            Parameter name -> values, [batch, ...].
 
         Raises:
-            UserError: views of `side_px` pixels cannot be cut as an alternative requires.
+            UserError: A view of `side_px` pixels cannot be cut into squares as a term requires.
         """
         return {
             f"{number}.{name}": values
@@ -121,7 +140,7 @@ class NegativeBranch:
         }
 
     def params_of(self, params: Params, part: Part) -> Params:
-        """Return the parameters that the terms of a part need."""
+        """Return the parameters that the terms of a part need, including `CHOICE`."""
         prefixes = tuple(f"{number}." for number, _ in self._terms(part))
         return {
             name: values
@@ -130,9 +149,10 @@ class NegativeBranch:
         }
 
     def turns(self, params: Params) -> np.ndarray:
-        """Return the quarter turns of each image, int32; 0 if its alternative is another shift.
+        """Return the number of quarter turns of each image, int32.
 
-        The shape is that of the parameters, or [] with the value 0 if no alternative turns.
+        The number is 0 for an image whose term does not turn by quarter turns. The result has the
+        shape of the parameters. If no term of the branch turns, the result is the scalar array 0.
         """
         turns = np.zeros((), np.int32)
         for number in range(len(self.alternatives)):
@@ -144,9 +164,13 @@ class NegativeBranch:
     def graph(
         self, view: DataNode, params: Mapping[str, DataNode], side_px: int, part: Part = "all"
     ) -> DataNode:
-        """Shift a view: uint8 HWC, parameters on the CPU -> uint8 HWC; see `Shift.graph`.
+        """Add the shift of a view to a DALI graph, and return the shifted view; see `Shift.graph`.
 
-        Images whose term does not belong to `part` stay as they are.
+        Args:
+            view: The view, uint8 [s, s, C].
+            params: The parameters of the branch, on the CPU.
+            side_px: The side s of the view, in pixels.
+            part: The terms that are applied. An image that takes another term is not changed.
         """
         shifted = view
         for number, term in self._terms(part):
@@ -166,12 +190,16 @@ class NegativeBranch:
         skip_turns: bool = False,
         part: Part = "all",
     ) -> Tensor:
-        """Shift views [B, C, s, s]; see `Shift.tensor`.
+        """Shift views with torch, and return the shifted views; see `Shift.tensor`.
 
-        Images whose term does not belong to `part` stay as they are. With `skip_turns` the quarter
-        turns of `turns` are left out, and the result is the input itself if there is no other
-        shift. Keep `CHOICE` on the CPU: the images of an alternative are found there, so that a
-        GPU is not waited for.
+        Args:
+            views: The views, [B, C, s, s]. They are not changed. If nothing has to be shifted, the
+                result is this tensor itself.
+            params: The parameters of the branch, on the device of the views. Only `CHOICE` must be
+                on the CPU, so that the images of a term are found without waiting for a GPU.
+            black: The value of a black pixel, [C] or [B, C].
+            skip_turns: If True, quarter turns are not applied, because the caller applies them.
+            part: The terms that are applied. An image that takes another term is not changed.
         """
         from dali_pipes.transfer import to_device
 
@@ -193,7 +221,7 @@ class NegativeBranch:
         return shifted
 
     def _terms(self, part: Part) -> list[tuple[int, Alternative]]:
-        """Return the terms of a part, each with its number."""
+        """Return the terms of a part, each with its index in `alternatives`."""
         return [
             (number, term)
             for number, term in enumerate(self.alternatives)
@@ -202,7 +230,7 @@ class NegativeBranch:
 
 
 def _own(params: Mapping[str, T], number: int) -> dict[str, T]:
-    """Return the parameters of an alternative, by their names in its shift."""
+    """Return the parameters of the term `number`, under the names that its shift gives them."""
     prefix = f"{number}."
     return {
         name.removeprefix(prefix): values
@@ -212,15 +240,17 @@ def _own(params: Mapping[str, T], number: int) -> dict[str, T]:
 
 
 def needs_aux(branches: Sequence[NegativeBranch]) -> bool:
-    """Return True if any branch takes images of the auxiliary stream."""
+    """Return True if any branch takes auxiliary images."""
     return any("aux" in branch.streams for branch in branches)
 
 
 def parse_negatives(text: str) -> tuple[NegativeBranch, ...]:
-    """Return the negative branches of a strategy; its grammar is at the top of this file.
+    """Return the negative branches of a strategy, such as "rot-in+rot".
+
+    The docstring of this file explains the grammar.
 
     Raises:
-        UserError: the text is not a strategy; the message names it and the wrong term.
+        UserError: The text is not a strategy. The message quotes the text and the wrong term.
     """
     if text == "none":
         return ()
@@ -238,7 +268,8 @@ def _branch(text: str) -> NegativeBranch:
         if (stream, shift) in weights:
             raise UserError(f"{term!r} occurs twice in one branch; give it a weight instead")
         weights[stream, shift] = weight
-    # Divided by the largest weight first, because the sum of huge weights would be infinite.
+    # Each weight is first divided by the largest one, because the sum of huge weights would be
+    # infinite.
     largest = max(weights.values())
     total = math.fsum(weight / largest for weight in weights.values())
     return NegativeBranch(
@@ -250,7 +281,11 @@ def _branch(text: str) -> NegativeBranch:
 
 
 def _term(term: str) -> tuple[Stream, str, float]:
-    """Return the stream, the shift and the weight of a term."""
+    """Return the stream, the name of the shift, and the weight of a term given as text.
+
+    Raises:
+        UserError: The text is not a term.
+    """
     weight_text, star, name = term.rpartition("*")
     try:
         weight = float(weight_text) if star else 1.0

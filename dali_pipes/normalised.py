@@ -1,7 +1,8 @@
-"""Normalised views: conversion from and to levels, and the operations on them.
+"""Normalised views: their conversion from and to levels of 0..255, and operations on them.
 
-Views are normalised by ImageNet's mean and standard deviation. Nothing here waits for a GPU:
-constants are copied once, other values without waiting.
+Views are normalised with ImageNet's mean and standard deviation. No function here waits for a GPU,
+except `levels_of`: constants are copied to the GPU once, and other values are copied without
+waiting.
 
 Legend: n views, s the side of a view in pixels.
 """
@@ -18,20 +19,29 @@ from dali_pipes.batch import BLACK, RGB_MEAN, RGB_STD, WHITE
 from dali_pipes.transfer import to_device
 
 PER_LEVEL = tuple(1 / std for std in RGB_STD)
-"""Size of one level in a normalised view, by channel."""
+"""The difference in a normalised view that corresponds to one level of 0..255, per channel."""
 
 CHUNK_LEVELS = {"cpu": 2**18, "cuda": 2**40}
-"""Number of levels that are processed at once: on a CPU, as many as fit its caches in float32."""
+"""The number of pixel values that are processed at a time, per type of device. On a CPU this many
+float32 values fit into the cache; on a GPU there is no limit."""
 
 
 @functools.cache
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return float32 [len(values)] on a device. The tensor is shared: do not write to it."""
+    """Return a tensor with constant values, float32 [len(values)], on a device.
+
+    The tensor is cached and shared by all callers, so it must not be changed.
+    """
     return torch.tensor(values, device=device)
 
 
 def normalize(levels: Tensor, out: Tensor) -> None:
-    """Normalise levels, uint8 [n, s, s, 1 or 3], into `out` [n, s, s, 3] of a float dtype."""
+    """Normalise views and write the result to `out`.
+
+    Args:
+        levels: The views in levels, uint8 [n, s, s, 1 or 3]. Gray is repeated for three channels.
+        out: The result, [n, s, s, 3] of a float dtype.
+    """
     side_px = out.shape[1]
     scale = constant(PER_LEVEL, out.device).repeat(side_px)
     offset = constant(BLACK, out.device).repeat(side_px)
@@ -47,16 +57,20 @@ def normalize(levels: Tensor, out: Tensor) -> None:
 
 
 def levels_of(views: Tensor) -> np.ndarray:
-    """Return the levels [..., s, s, 3] of normalised views [..., 3, s, s], not rounded."""
+    """Return the levels of normalised views: [..., 3, s, s] -> [..., s, s, 3], not rounded."""
     pixels = views.float().cpu().movedim(-3, -1).numpy()
     return pixels * np.array(RGB_STD) + np.array(RGB_MEAN)
 
 
 def clip_and_solarize_(views: Tensor, solarize: np.ndarray) -> None:
-    """Clip normalised views [n, 3, ...] to black and white, in place, and solarize some of them.
+    """Clip normalised views to the range from black to white, and solarize some views, in place.
 
-    Views where `solarize` (bool [n]) is True have their levels of 128 and more inverted. These are
-    the levels that are larger than their inverse, so the smaller of both is taken.
+    Solarization inverts each level of 128 and more. These are the levels that are larger than their
+    inverse, so the result is the smaller of the level and its inverse.
+
+    Args:
+        views: The views, [n, 3, ...]; they are changed.
+        solarize: bool [n]: True for the views that are solarized.
     """
     solarized = to_device(np.flatnonzero(solarize), views.device)
     for channel, (black, white) in enumerate(zip(BLACK, WHITE, strict=True)):

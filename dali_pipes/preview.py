@@ -1,9 +1,10 @@
-"""Draw the views that a network is shown: `python -m dali_pipes.preview SHARDS --out views.png`.
+"""Draw the views that a network sees: `python -m dali_pipes.preview SHARDS --out FILE.png`.
 
-The picture has three sheets: the views of a step with the chosen negatives, each augmentation
-alone, and each transformation of the negatives alone. All views come from the training loader and
-are shown with their original levels of 0..255. `python -m train.preview` draws the views of a
-recipe or of a run.
+The picture has three sheets. The first shows the views of a training step with the chosen
+negatives. The second shows each augmentation alone. The third shows each transformation of the
+negatives alone. All views come from the training loader; the normalisation is undone, so they are
+shown in their original levels of 0..255. `python -m train.preview` draws the views of a recipe or
+of a run.
 """
 
 from __future__ import annotations
@@ -27,31 +28,36 @@ from shards.reader import ShardSet
 from shards.terminal import cli
 
 SHOWN_PX = 112
-"""Smaller views are enlarged by a whole factor, until their global views are nearly this wide."""
+"""The approximate width of a global view in the picture, in pixels. Smaller views are enlarged by a
+whole factor, so that their width is at most this value."""
 
 
 @dataclass(frozen=True)
 class PreviewConfig:
-    """The set, the views and the size of the preview."""
+    """The options of a preview: the sets, the views, and the number of images."""
 
     shards: tyro.conf.Positional[Path]
-    """Folder of in-distribution shards."""
+    """Folder of the in-distribution shard set."""
     out: Path
-    """The PNG to write."""
+    """PNG file to write; an existing file is replaced."""
     aux: Path | None = None
-    """Folder of auxiliary shards, for negatives made of them."""
+    """Folder of the auxiliary shard set, if the negatives are made of auxiliary images."""
     negatives: str = "rot-in"
-    """The strategy of the first sheet; see train/main.py."""
+    """Strategy for the negatives on the first sheet. Strategies are explained in
+    dali_pipes/negatives.py."""
     images: int = 6
-    """Number of images; each is one row of every sheet."""
+    """Number of images. Each image is one row of every sheet."""
     seed: int = 0
-    """Seed of the choice of images and of all random parameters."""
+    """Seed for the choice of images and for all random parameters of the views."""
     views: ViewSpec = field(default_factory=ViewSpec)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
 
 
 def whole_image(views: ViewSpec) -> ViewSpec:
-    """Return a spec whose global views are the whole image, unchanged."""
+    """Return a copy of `views` with which each global view is the whole image, without any change.
+
+    Such a view is only resized, and there are no local views.
+    """
     return dataclasses.replace(
         views,
         local_views=0,
@@ -66,7 +72,14 @@ def whole_image(views: ViewSpec) -> ViewSpec:
 
 
 def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
-    """Return, for each augmentation, a spec whose second global view has only this one."""
+    """Return one spec per augmentation, by name.
+
+    With this spec, the second global view shows the whole image with this augmentation only.
+
+    Args:
+        views: The spec from which the ranges of the augmentations are taken.
+        channels: 3, or 1 for gray images, which have no saturation and no hue.
+    """
     still = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue_deg": 0.0}
     crop = {"crop_ratio": views.crop_ratio}
     changes: dict[str, dict[str, object]] = {
@@ -89,17 +102,21 @@ def augmentations(views: ViewSpec, channels: int) -> dict[str, ViewSpec]:
 
 
 def shift_names() -> list[str]:
-    """Return the names of all transformations of negatives, with two usual sizes of perm-N."""
+    """Return the names of the transformations that the third sheet shows.
+
+    These are all transformations of negatives that change a finished view. The family perm-N is
+    shown with N = 4 and N = 16.
+    """
     names = [name for name, shift in SHIFTS.items() if name != "aux" and not shift.early]
     return [*names, "perm-4", "perm-16"]
 
 
 @cli.keeps("--out is as it was")
 def save_preview(config: PreviewConfig) -> None:
-    """Draw the views of the first step of a run with this seed, and write the picture.
+    """Draw the views of the first training step with this seed, and write the picture to a file.
 
     Raises:
-        UserError: a field is out of range, or a set is not as it was built.
+        UserError: A field is out of range, or a set was changed since it was built.
     """
     if config.images < 1:
         raise UserError(f"images is {config.images}, expected at least 1")
@@ -114,10 +131,10 @@ def save_preview(config: PreviewConfig) -> None:
 
 
 def draw_preview(config: PreviewConfig) -> Image.Image:
-    """Draw the three sheets below each other.
+    """Draw the three sheets, one below the other, and return the picture.
 
     Raises:
-        UserError: see `save_preview`.
+        UserError: As in `save_preview`.
     """
     # Imported here, because torch takes seconds to import and --help needs none of it.
     import numpy as np
@@ -166,7 +183,7 @@ def draw_preview(config: PreviewConfig) -> Image.Image:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw the preview that the command line asks for."""
+    """Read the options from the command line, draw the preview and write it."""
     save_preview(cli.parse(PreviewConfig, argv, description=__doc__))
 
 

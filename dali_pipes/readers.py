@@ -1,8 +1,9 @@
-"""Readers of the images of a step: from the shards, or from memory.
+"""Readers that return the images of a step, from the shards or from memory.
 
-Each sample is read by one positioned read, directly from its tar, at the offset in the index. So
-any order costs the same, and the shuffle is global. A memory-mapped file would crash the process
-when a shard is cut off during a run; here this is an error that names the shard.
+Each sample is read directly from its tar, with one read at the offset that the index gives. So
+samples can be read in any order at the same cost, and the shuffle covers the whole set. If a shard
+becomes shorter during a run, the reader raises an error that names the shard. A memory-mapped file
+would crash the process instead.
 """
 
 from __future__ import annotations
@@ -25,44 +26,48 @@ READ_AT_ONCE = 4096
 
 
 class Reader(Protocol):
-    """A reader of pixels by sample id."""
+    """A reader that returns the pixels of samples."""
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """Return the pixels of the samples `ids` (int64 [B]): uint8 [B, H, W, C]."""
+        """Return the pixels of the samples with the ids `ids`: int64 [B] -> uint8 [B, H, W, C]."""
 
 
 class StreamReader:
-    """Reads, and decodes, the samples of each step from the shards."""
+    """A reader that reads samples from the shards at each call, and decodes them if necessary."""
 
     def __init__(self, shards: ShardSet) -> None:
-        """Read from an open set."""
+        """Prepare to read from an open set."""
         self._shards = shards
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """Return pixels on the CPU; see `Reader`."""
+        """Return the pixels of samples, on the CPU; see `Reader.read`."""
         return torch.from_numpy(self._shards.read(ids))
 
 
 class EncodedReader:
-    """Reads the samples of each step from the shards; the caller decodes them."""
+    """A reader that returns image files without decoding them; DALI decodes them later."""
 
     def __init__(self, shards: ShardSet) -> None:
-        """Read from an open set of encoded images."""
+        """Prepare to read from an open set of PNG or JPEG images."""
         self._shards = shards
 
     def read(self, ids: np.ndarray) -> list[np.ndarray]:
-        """Return the image files of the samples `ids` (int64 [B]): each uint8 [bytes]."""
+        """Return the content of the image file of each sample in `ids`, int64 [B].
+
+        Returns:
+            B arrays, each uint8 [number of bytes].
+        """
         return self._shards.read_files(ids)
 
 
 class ResidentReader:
-    """Holds all pixels of a set on a device and reads its shards only once."""
+    """A reader that holds all pixels of a set in the memory of a device."""
 
     def __init__(self, shards: ShardSet, device: torch.device) -> None:
-        """Check every byte of the shards against the manifest, and load them.
+        """Check every byte of the shards against the manifest, and load all pixels.
 
         Raises:
-            UserError: a shard is not as it was built.
+            UserError: A shard was changed since it was built.
         """
         verify_shards(shards.directory, full=True)
         shape = len(shards), *shards.manifest.sample_shape
@@ -71,7 +76,7 @@ class ResidentReader:
             self._pixels[part[0] : part[-1] + 1] = torch.from_numpy(shards.read(part.numpy()))
 
     def read(self, ids: np.ndarray) -> Tensor:
-        """Return pixels on the reader's device; see `Reader`."""
+        """Return the pixels of samples, on the reader's device; see `Reader.read`."""
         if self._pixels.device.type == "cpu":
             return torch.from_numpy(self._pixels.numpy()[ids])
         return self._pixels[to_device(ids, self._pixels.device)]
@@ -80,10 +85,16 @@ class ResidentReader:
 def open_readers(
     sets: Mapping[str, ShardSet], config: LoaderConfig, device: torch.device
 ) -> dict[str, Reader]:
-    """Return the configured reader of pixels for each stream; resident pixels are on `device`.
+    """Open one reader of pixels per stream, of the kind that `config.reader` names.
+
+    Args:
+        sets: Stream ("in-dist" or "aux") -> set.
+        config: The options of the loader.
+        device: The device whose memory holds the pixels of resident readers.
 
     Raises:
-        UserError: the pixels need more memory than allowed, or a shard is not as it was built.
+        UserError: The pixels need more memory than allowed, or a shard was changed since it was
+            built.
     """
     if config.reader == "stream":
         return {stream: StreamReader(shards) for stream, shards in sets.items()}
