@@ -1,10 +1,10 @@
-"""The plan of a step: its sample ids and the parameters of all its views, from its number alone.
+"""The plan of a training step: the sample ids and the parameters of all views of the step.
 
-Both view engines read it. Parameters are drawn for the global batch and then sliced by rank, so
-that they do not depend on the number of ranks. The parameters of the positive views do not depend
-on the negatives.
+Both view engines use the plan. The plan of a step depends only on the seed and the number of the
+step. Parameters are drawn for the global batch, and each rank takes a slice, so they do not depend
+on the number of ranks. The parameters of the positive views do not depend on the negatives.
 
-Legend: B images a rank, V views of an image in a group, C channels, s the side of a view in pixels.
+Legend: B images per rank, V views per image in a group, C channels, s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -28,62 +28,67 @@ from shards.reader import ShardSet
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """Everything that decides which samples a rank gets at a step."""
+    """The settings that determine which samples a rank gets at each step."""
 
     global_batch: int
     seed: int
     rank: int = 0
     world_size: int = 1
     aux_replayed: bool = False
-    """True if each pass over the in-dist set sees the same auxiliary images in the same order. The
-    authors' code does this: its sampler starts anew and is never told to reshuffle."""
+    """True if every epoch uses the same auxiliary images in the same order, where an epoch is one
+    pass over the in-distribution set. The authors' code behaves in this way, because its sampler
+    restarts in each epoch and is never told to shuffle again."""
 
     @property
     def rank_part(self) -> slice:
-        """This rank's part of a global batch."""
+        """The slice of a global batch that belongs to this rank."""
         return rank_slice(self.global_batch, self.rank, self.world_size)
 
 
 @dataclass(frozen=True)
 class ViewGroup:
-    """Views of one kind, made of one set of images."""
+    """A group of views of one kind. All are positive, or all belong to the same negative branch."""
 
     kind: ViewKind
     count: int
-    """V, the number of views of each image."""
+    """The number of views per image, V."""
     side_px: int
     branch: int | None = None
-    """Number of the negative branch that the views belong to; None = positive views."""
+    """The number of the negative branch that makes the views; None for positive views."""
 
 
 @dataclass(frozen=True)
 class GroupParams:
-    """The parameters of a group's views at a step, on one rank."""
+    """The parameters of all views of a group at one step, on one rank."""
 
     group: ViewGroup
     view: ViewParams
-    """Parameters of the transformations T, [V, B, ...]."""
+    """The parameters of the random transformations T (crop, colours, blur), arrays [V, B, ...]."""
     from_aux: np.ndarray
-    """bool [B]: True for images of the auxiliary stream, False for in-dist images."""
+    """bool [B]: True if the image comes from the auxiliary set, False if it is in-distribution."""
     shift: Mapping[str, np.ndarray]
-    """Parameters of the negative branch, [V, B, ...]; empty for positive views."""
+    """The parameters of the negative branch by name, arrays [V, B, ...]; empty for positive views.
+    """
 
     negative: NegativeBranch | None = None
-    """The negative branch; None for positive views."""
+    """The negative branch that makes the views; None for positive views."""
 
     @property
     def turns(self) -> np.ndarray:
-        """Quarter turns of negative views: integers [V, B], 0 for views with another shift."""
+        """The number of quarter turns of each negative view, integers [V, B].
+
+        The number is 0 for a view whose shift does not turn by quarter turns.
+        """
         assert self.negative is not None
         return np.broadcast_to(self.negative.turns(self.shift), self.view.flip.shape)
 
     @property
     def early(self) -> bool:
-        """True if some of the images are shifted before colour jitter and blur."""
+        """True if the shift of any image acts before colour jitter and blur."""
         return self.negative is not None and self.negative.early
 
     def one_by_one(self) -> Iterator[GroupParams]:
-        """Yield the parameters of each of the V views."""
+        """Split the group into V groups with one view per image, and yield their parameters."""
         for number in range(self.group.count):
             part = slice(number, number + 1)
             yield GroupParams(
@@ -97,7 +102,10 @@ class GroupParams:
     def shifted(
         self, views: Tensor, black: Tensor, *, skip_turns: bool = False, part: Part = "all"
     ) -> Tensor:
-        """Return all negative views [V B, C, s, s] shifted; see `NegativeBranch.tensor`."""
+        """Shift negative views [V * B, C, s, s], and return the shifted views.
+
+        The arguments are explained in `NegativeBranch.tensor`.
+        """
         assert self.negative is not None
         params = {
             name: to_device(
@@ -110,7 +118,7 @@ class GroupParams:
 
 
 class StepPlan:
-    """The sample ids and the parameters of each step."""
+    """The plan of a training run: it gives the sample ids and the view parameters of each step."""
 
     def __init__(
         self,
@@ -120,10 +128,17 @@ class StepPlan:
         negatives: str,
         order: StreamOrder,
     ) -> None:
-        """Plan the views and check that the streams have the images for them.
+        """Plan the views, and check that the sets have the images that the views need.
+
+        Args:
+            in_dist: The in-distribution set.
+            aux: The auxiliary set; None if no negatives are made of auxiliary images.
+            spec: The number, sizes and transformations of the views.
+            negatives: The strategy for negatives, as `parse_negatives` takes it.
+            order: The global batch size, the seed and the rank.
 
         Raises:
-            UserError: the auxiliary stream is missing, not used or of another image shape, or
+            UserError: The auxiliary set is missing, is not used, or has images of another shape; or
                 images or views of this size cannot be shifted.
         """
         self.branches = parse_negatives(negatives)
@@ -154,10 +169,11 @@ class StepPlan:
         self.spec = spec
         self.order = order
         self.batch = len(range(order.global_batch)[order.rank_part])
-        """B, the number of images on this rank."""
+        """The number of images per step on this rank, B."""
         self.global_groups, self.local_groups = plan_views(spec, self.branches)
         for group in self.groups:
-            if group.branch is not None:  # refuse a side that cannot be cut before the first step
+            # A side that cannot be cut is refused now, and not at the first step.
+            if group.branch is not None:
                 try:
                     self._draw_shift(np.random.default_rng(0), group, batch=1)
                 except UserError as error:
@@ -165,24 +181,32 @@ class StepPlan:
 
     @property
     def groups(self) -> list[ViewGroup]:
-        """All groups: the global views, then the local views, each in the order of `Batch`."""
+        """All groups of views: first the global views, then the local views.
+
+        Within each of the two, the order is that of the views in `Batch`.
+        """
         return self.global_groups + self.local_groups
 
     def ids(self, step: int) -> dict[str, np.ndarray]:
-        """Return this rank's sample ids at `step`, by stream: int64 [B]."""
+        """Return the sample ids of this rank at `step`.
+
+        Returns:
+            Stream ("in-dist", and "aux" if there is an auxiliary set) -> ids, int64 [B].
+        """
         order = self.order
         batch, seed, part = order.global_batch, order.seed, order.rank_part
         ids = {"in-dist": in_dist_ids(len(self.sets["in-dist"]), batch, seed, step)[part]}
         if "aux" in self.sets:
             if order.aux_replayed:
                 step %= steps_per_epoch(len(self.sets["in-dist"]), batch)
-                # A smaller set is repeated in the same order, without its last incomplete batch.
+                # If the auxiliary set is smaller than the in-distribution set, it is repeated in
+                # the same order, without its last incomplete batch.
                 step %= max(1, len(self.sets["aux"]) // batch)
             ids["aux"] = aux_ids(len(self.sets["aux"]), batch, seed, step)[part]
         return ids
 
     def params(self, step: int) -> list[GroupParams]:
-        """Draw this rank's parameters at `step`, for each of `groups`."""
+        """Return the parameters of this rank at `step`: one entry per group in `groups`."""
         seed, batch = self.order.seed, self.order.global_batch
         choices = [
             branch.choose(stream_rng(seed, RandomStream.NEGATIVE_CHOICES, step, number), batch)
@@ -194,7 +218,10 @@ class StepPlan:
         ]
 
     def _seeds(self) -> list[int]:
-        """Return a number for each group that does not depend on which other groups there are."""
+        """Return a number for each group, from which its parameters are drawn.
+
+        The number of a group does not depend on the presence of other groups.
+        """
         kinds: dict[ViewKind, int] = {"global-1": 0, "global-2": 1, "global-any": 1, "local": 2}
         return [
             kinds[group.kind] + (0 if group.branch is None else 2 + 2 * group.branch)
@@ -232,7 +259,10 @@ class StepPlan:
 def plan_views(
     spec: ViewSpec, branches: tuple[NegativeBranch, ...]
 ) -> tuple[list[ViewGroup], list[ViewGroup]]:
-    """Return the groups of global and of local views: positive views, then branch by branch."""
+    """Return the groups of global views, and the groups of local views.
+
+    In both lists, the positive views come first, and then the views of each negative branch.
+    """
     global_groups = [
         ViewGroup("global-1", 1, spec.global_px),
         ViewGroup("global-2", 1, spec.global_px),

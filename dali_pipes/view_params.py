@@ -1,9 +1,9 @@
-"""Every random parameter of a view, drawn on the host from the seed and the step alone.
+"""The random parameters of views. They are drawn on the host, and depend only on seed and step.
 
-The parameters are drawn for the global batch and sliced by rank. Two ranks never share a draw. A
-run that resumes at a step, with any number of ranks, sees the same parameters as a run that was not
-interrupted. The view engines have no randomness of their own, so their views can be compared, pixel
-by pixel, with any other implementation that gets the same parameters.
+The parameters are drawn for the global batch, and each rank takes a slice. So two ranks never use
+the same draw. A run that resumes at a step, with any number of ranks, gets the same parameters as a
+run that was not interrupted. The view engines draw nothing themselves, so their views can be
+compared, pixel by pixel, with any other implementation that gets the same parameters.
 
 The distributions are torchvision's (RandomResizedCrop, ColorJitter, RandomGrayscale); blur and
 solarization depend on the kind of view, as in DINO.
@@ -21,55 +21,65 @@ import numpy as np
 from dali_pipes.batch import ViewSpec
 
 ViewKind = Literal["global-1", "global-2", "global-any", "local"]
-"""The two positive global views differ in blur and solarization. "global-any", a negative global
-view, has the distribution of either with probability 1/2."""
+"""The kinds of views. "global-1" and "global-2" are the two positive global views, which differ in
+blur and solarization. "global-any" is a negative global view: with probability 1/2 it is drawn like
+"global-1", otherwise like "global-2". "local" is any local view."""
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
-"""The operations of colour jitter; `ViewParams.jitter_order` counts them from 0."""
+"""The operations of colour jitter. `ViewParams.jitter_order` holds indexes in this tuple."""
 
 CROP_TRIES = 10
-"""Number of draws after which torchvision's RandomResizedCrop takes a central crop."""
+"""The number of draws that torchvision's RandomResizedCrop tries before it takes a central crop."""
 
 
 @dataclass(frozen=True)
 class ViewParams:
-    """The parameters of views; shape [...] is [B], or [V, B] for V views of each of B images."""
+    """The parameters of views.
+
+    In the shapes, [...] stands for [B] (one view of each of B images) or [V, B] (V views of each
+    image).
+    """
 
     crop_start: np.ndarray
-    """int32 [..., 2]: top and left, in pixels of the input image."""
+    """int32 [..., 2]: the top and left edge of the crop, in pixels of the input image."""
     crop_shape: np.ndarray
-    """int32 [..., 2]: height and width, in pixels of the input image."""
+    """int32 [..., 2]: the height and width of the crop, in pixels of the input image."""
     flip: np.ndarray
-    """int32: 1 = mirrored left to right."""
+    """int32 [...]: 1 if the view is mirrored left to right, otherwise 0."""
     brightness: np.ndarray
-    """float32: factor, 1 = unchanged."""
+    """float32 [...]: the factor of the levels; 1 changes nothing."""
     contrast: np.ndarray
-    """float32: factor about the mean luma, 1 = unchanged."""
+    """float32 [...]: the factor of the differences from the mean luma; 1 changes nothing."""
     saturation: np.ndarray
-    """float32: factor, 1 = unchanged."""
+    """float32 [...]: the factor of the differences from the luma of each pixel; 1 changes nothing.
+    """
     hue_deg: np.ndarray
-    """float32: angle in degrees (never a fraction of a turn)."""
+    """float32 [...]: the angle by which the hue is turned, in degrees; 0 changes nothing."""
     jitter_order: np.ndarray
-    """uint8 [..., 4]: numbers in `JITTER`, in the order in which the operations are applied."""
+    """uint8 [..., 4]: the operations of colour jitter in the order in which they are applied, as
+    indexes in `JITTER`."""
     gray: np.ndarray
-    """bool: True = all colour is removed, after the jitter."""
+    """bool [...]: True if the view becomes gray, after the jitter."""
     blur_sigma_px: np.ndarray
-    """float32: standard deviation in pixels of the view; 0 = no blur."""
+    """float32 [...]: the standard deviation of the blur, in pixels of the view; 0 means no blur."""
     solarize: np.ndarray
-    """bool: True = levels of 128 and more are inverted."""
+    """bool [...]: True if levels of 128 and more are inverted."""
 
     def __getitem__(self, part: int | slice | np.ndarray | tuple) -> ViewParams:
-        """Return the parameters of some of the views."""
+        """Return the parameters of some views: every array is indexed with `part`."""
         return ViewParams(*(getattr(self, field.name)[part] for field in fields(self)))
 
     def flatten(self) -> ViewParams:
-        """Return the parameters with the axes [V, B] joined to [V * B]."""
+        """Return the parameters as arrays [V * B, ...] instead of [V, B, ...]."""
         arrays = (getattr(self, field.name) for field in fields(self))
         return ViewParams(*(array.reshape(-1, *array.shape[2:]) for array in arrays))
 
 
 def join_params(parts: Sequence[ViewParams]) -> ViewParams:
-    """Join the parameters of views [V1, B], [V2, B], ... to [V1 + V2 + ..., B]."""
+    """Concatenate the parameters of views along the first axis.
+
+    Parts with the shapes [V1, B], [V2, B], ... give [V1 + V2 + ..., B].
+    """
     names = [field.name for field in fields(ViewParams)]
     return ViewParams(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -81,9 +91,14 @@ def draw_view_params(
     shape: tuple[int, ...],
     image_hw: tuple[int, int],
 ) -> ViewParams:
-    """Draw the parameters of views of one kind; all arrays are [*shape].
+    """Draw the parameters of views of one kind.
 
-    `image_hw` is the height and width of the input images, in pixels.
+    Args:
+        rng: The random generator.
+        spec: The ranges and probabilities.
+        kind: The kind of the views.
+        shape: The shape of the result, [B] or [V, B] (see `ViewParams`).
+        image_hw: The height and width of the input images, in pixels.
     """
     scale = spec.local_scale if kind == "local" else spec.global_scale
     crop_start, crop_shape = draw_crops(rng, shape, image_hw, scale, spec.crop_ratio)
@@ -125,9 +140,16 @@ def draw_crops(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw crop boxes from the distribution of torchvision's RandomResizedCrop.
 
+    Args:
+        rng: The random generator.
+        shape: The shape of the result, such as [V, B].
+        image_hw: The height and width of the input images, in pixels.
+        scale: The range of a crop's area, as a fraction of the image's area.
+        ratio: The range of a crop's width divided by its height.
+
     Returns:
-        Start (top, left) and shape (height, width) in pixels of the input image, each int32
-        [*shape, 2].
+        The top and left edge of each crop, int32 [*shape, 2], and the height and width of each
+        crop, int32 [*shape, 2], in pixels of the input image.
     """
     height, width = image_hw
     area = height * width * rng.uniform(*scale, (*shape, CROP_TRIES))

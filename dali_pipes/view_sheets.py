@@ -1,4 +1,4 @@
-"""Pictures of views: the columns of a contact sheet, and the sheet drawn from them."""
+"""Pictures of views: contact sheets with one row per image and one column per view."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from dali_pipes.normalised import levels_of
 from shards.pixels.sheet import draw_sheet, enlarged
 
 Column = tuple[str, Sequence[Image.Image]]
-"""A title, and one picture for each image."""
+"""A column of a sheet: its title, and one picture per image."""
 
 
 def view_columns(
     images: np.ndarray, batch: Batch, branches: Sequence[NegativeBranch]
 ) -> list[Column]:
-    """Return the input images, uint8 [B, H, W, C], and then all views of `batch`, as columns."""
+    """Return the columns of a sheet that shows a batch: the input images, then all views.
+
+    Args:
+        images: The input images, uint8 [B, H, W, C].
+        batch: The views of the images.
+        branches: The negative branches, which give the titles of the negative views.
+    """
     columns = [input_column(images, batch.global_views.shape[-1])]
     columns += [(f"global {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_global))]
     columns += [(f"local {i + 1}", view) for i, view in enumerate(view_pictures(batch.pos_local))]
@@ -32,7 +38,7 @@ def view_columns(
 
 
 def input_column(images: np.ndarray, side_px: int) -> Column:
-    """Return the input images, uint8 [B, H, W, C], enlarged to squares of `side_px`."""
+    """Return a column with input images, uint8 [B, H, W, C], resized to squares of `side_px`."""
     size = (side_px, side_px)
     return "input image", [
         Image.fromarray(np.squeeze(image)).resize(size, Image.Resampling.NEAREST)
@@ -41,20 +47,24 @@ def input_column(images: np.ndarray, side_px: int) -> Column:
 
 
 def view_pictures(views: torch.Tensor) -> list[list[Image.Image]]:
-    """Return normalised views [V, B, 3, s, s] as V columns of B pictures."""
+    """Convert normalised views, [V, B, 3, s, s], to pictures.
+
+    Returns:
+        V lists, each with B pictures.
+    """
     levels = np.clip(np.rint(levels_of(views)), 0, 255).astype(np.uint8)
     return [[Image.fromarray(image) for image in view] for view in levels]
 
 
 def draw_columns(title: str, columns: Sequence[Column], zoom: int) -> Image.Image:
-    """Draw the columns beside each other; each pixel becomes a square of side `zoom`."""
+    """Draw a sheet from its columns. Each pixel of a picture becomes a square of side `zoom`."""
     names, pictures = zip(*columns, strict=True)
     rows = [[enlarged(one, zoom) for one in row] for row in zip(*pictures, strict=True)]
     return draw_sheet(rows, title=title, column_titles=names)
 
 
 def stack(sheets: Sequence[Image.Image]) -> Image.Image:
-    """Put sheets below each other, in one picture."""
+    """Join sheets, one below the other, into one picture."""
     size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
     picture = Image.new("RGB", size, "white")
     top = 0

@@ -1,12 +1,12 @@
-"""The transformations T as DALI graph functions of one view, the same for the CPU and the GPU.
+"""The random transformations T of a view, as functions that build a DALI graph for CPU or GPU.
 
-A view is uint8 HWC with C = 1 or 3 channels throughout. Two details matter: antialiasing is always
-on, and a crop is cut out before its resize, because DALI's region-of-interest resize also reads
-pixels outside the crop.
+Every view in the graph is uint8 [H, W, C] with C = 1 or 3 channels. Two details matter.
+Antialiasing is always on. A crop is cut out before it is resized, because DALI's region-of-interest
+resize also reads pixels outside the crop.
 
-The operators were chosen by their cost on a CPU, where operators with a uint8 result differ a lot:
-`filter` blurs 5 to 7 times faster than `gaussian_blur`, and treats borders as Pillow does; `resize`
-mirrors at no cost; colours change in the graph only if crops are smaller than views.
+The operators were chosen for their speed on a CPU. `filter` blurs 5 to 7 times faster than
+`gaussian_blur`, and treats borders as Pillow does. `resize` can mirror at no cost. Colours are
+changed in the graph only if crops are smaller than views.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dali_pipes.batch import RGB_MEAN, RGB_STD
 SOLARIZED = [level if level < 128 else 255 - level for level in range(256)]
 
 Params = Mapping[str, DataNode]
-"""The arrays of `graph_params` as nodes on the CPU."""
+"""The arrays that `graph_params` returns, as graph nodes on the CPU, by name."""
 
 
 def view_of(
@@ -31,10 +31,17 @@ def view_of(
     in_source_space: bool,
     early: Callable[[DataNode], DataNode] | None = None,
 ) -> DataNode:
-    """Make one view: crop, flip, blur, and in source space also jitter, gray and solarize.
+    """Make one view: crop, resize, flip, blur, and in source space also jitter, gray and solarize.
 
-    In view space `colour.colour_normalized` does the last three later; they commute with the blur.
-    `early` is a shift that acts before jitter and blur, in view space only.
+    In view space, `colour.colour_normalized` applies jitter, gray and solarization after the graph.
+    This is possible because jitter and gray commute with the blur, except for the clipping.
+
+    Args:
+        image: The input image.
+        params: The parameters of the view.
+        in_source_space: True if jitter and blur act on the crop, before it is resized.
+        early: A shift that acts on the resized crop, before jitter and blur. It is only allowed if
+            `in_source_space` is False.
     """
     view = fn.slice(image, params["crop_start"], params["crop_shape"], axes=[0, 1])
     if in_source_space:
@@ -50,7 +57,10 @@ def view_of(
 
 
 def decode(encoded: DataNode, channels: int, device: str) -> DataNode:
-    """Decode image files to uint8 HWC; chroma is interpolated as libjpeg does, also on the GPU."""
+    """Decode image files to uint8 [H, W, C].
+
+    The chroma of JPEG files is interpolated as libjpeg does, on the CPU and on the GPU.
+    """
     return fn.decoders.image(
         encoded,
         device="mixed" if device == "gpu" else "cpu",
@@ -60,12 +70,18 @@ def decode(encoded: DataNode, channels: int, device: str) -> DataNode:
 
 
 def resize(image: DataNode, size: DataNode | list[int]) -> DataNode:
-    """Resize to a height and width: bicubic, antialiased; a negative width mirrors the image."""
+    """Resize to `size` = (height, width) with the bicubic filter and antialiasing.
+
+    A negative width also mirrors the image left to right.
+    """
     return fn.resize(image, size=size, interp_type=types.INTERP_CUBIC, antialias=True)
 
 
 def colour(view: DataNode, params: Params) -> DataNode:
-    """Apply jitter and gray: two affine maps of the pixels and their mean; see `colour.py`."""
+    """Apply colour jitter and gray, as two affine maps of a pixel and the mean pixel.
+
+    `colour.py` explains the maps.
+    """
     for number in range(2):
         mean = fn.reductions.mean(view, axes=[0, 1], keep_dims=True)
         of_mean = fn.coord_transform(mean, M=params[f"of_mean_{number}"])
@@ -75,7 +91,7 @@ def colour(view: DataNode, params: Params) -> DataNode:
 
 
 def blur(view: DataNode, params: Params) -> DataNode:
-    """Blur by a kernel along the columns and one along the rows; edge pixels are repeated."""
+    """Blur with one kernel along the columns and one along the rows; edge pixels are repeated."""
     for name in ("blur_down", "blur_across"):
         kernel = params[name].gpu() if view.device == "gpu" else params[name]
         view = fn.filter(view, kernel, border="clamp")
@@ -83,14 +99,18 @@ def blur(view: DataNode, params: Params) -> DataNode:
 
 
 def solarize(view: DataNode, chosen: DataNode) -> DataNode:
-    """Invert the levels of 128 and more if `chosen` is True."""
+    """Invert the levels of 128 and more if `chosen` is True; otherwise change nothing."""
     if chosen:
         view = fn.lookup_table(view, keys=list(range(256)), values=SOLARIZED, dtype=types.UINT8)
     return view
 
 
 def normalize(view: DataNode, channels: int) -> DataNode:
-    """Normalise to float32 [3, H, W] by ImageNet's statistics; gray is repeated three times."""
+    """Normalise a view with ImageNet's mean and standard deviation.
+
+    Returns:
+        float32 [3, H, W]. A gray view is repeated for the three channels.
+    """
     if channels == 1:
         view = fn.color_space_conversion(view, image_type=types.GRAY, output_type=types.RGB)
     return fn.crop_mirror_normalize(

@@ -1,15 +1,16 @@
 """Colour jitter and gray as affine maps of the pixels.
 
-Brightness, contrast, saturation, hue and gray are each affine in a pixel x and in the mean m of the
-view's pixels. So is any sequence of them:
+Let x be a pixel and m the mean pixel of the view. Each of the operations brightness, contrast,
+saturation, hue and gray is a map of this form, and so is any sequence of these operations:
 
-    x  ->  A x + D m        A, D: [C, C]
+    x  ->  A x + D m        A and D are matrices [C, C]
 
-A view has two such maps, and the levels are clipped after each. Brightness and contrast, which clip
-most, are never in the same map. Two things differ from applying the operations one by one: there
-are fewer clips, and the hue turns in YIQ instead of HSV.
+Two such maps are applied to each view, and the levels are clipped after each map. Brightness and
+contrast, which cause most clipping, are never in the same map. The result differs in two ways from
+applying the operations one by one: there are fewer clips, and the hue is turned in YIQ instead of
+HSV.
 
-Legend: B images, C channels (3, or 1 of gray images), s the side of a view in pixels.
+Legend: B images, C channels (3, or 1 for gray images), s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ RGB_OF_YIQ = np.linalg.inv(YIQ)
 
 @dataclass(frozen=True)
 class ColourMap:
-    """One affine map for each view."""
+    """Affine maps x -> A x + D m of colours, one map per view."""
 
     of_pixel: np.ndarray
-    """A: float32 [..., C, C]."""
+    """float32 [..., C, C]: the matrices A, which act on a pixel."""
     of_mean: np.ndarray
-    """D: float32 [..., C, C]."""
+    """float32 [..., C, C]: the matrices D, which act on the mean pixel of the view."""
 
 
 def colour_maps(params: ViewParams, channels: int) -> tuple[ColourMap, ColourMap]:
-    """Return the two maps of each view, in the order in which they are applied."""
+    """Return the two affine maps that together apply jitter and gray, for each view.
+
+    The first map of the pair is applied first.
+    """
     luma = np.array(LUMA) if channels == 3 else np.ones(1)
     to_luma = np.broadcast_to(luma, (channels, channels))
     keep = np.eye(channels)
@@ -74,7 +78,14 @@ def colour_maps(params: ViewParams, channels: int) -> tuple[ColourMap, ColourMap
 
 
 def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
-    """Return the matrix [..., 3, 3] on RGB that rotates the chroma in YIQ by an angle."""
+    """Return the RGB matrices that turn the hue, which they do by rotating the chroma in YIQ.
+
+    Args:
+        angle_deg: The angles in degrees, [...].
+
+    Returns:
+        float64 [..., 3, 3].
+    """
     angle = np.deg2rad(angle_deg)
     rotation = np.zeros((*angle.shape, 3, 3))
     rotation[..., 0, 0] = 1
@@ -85,12 +96,14 @@ def hue_turn(angle_deg: np.ndarray) -> np.ndarray:
 
 
 def colour_normalized(levels: Tensor, params: ViewParams, out: Tensor) -> None:
-    """Jitter, gray, solarize and normalise views; the normalisation is part of the second map.
+    """Apply jitter, gray, solarization and normalisation to views, and write the result to `out`.
+
+    The normalisation is computed together with the second colour map.
 
     Args:
-        levels: Cropped, resized and blurred views, uint8 [B, s, s, C], contiguous.
-        params: Their parameters [B].
-        out: The result, [B, 3, s, s] of a float dtype, contiguous; written to.
+        levels: Views that are already cropped, resized and blurred, uint8 [B, s, s, C], contiguous.
+        params: The parameters of the views, with the shape [B].
+        out: The result, [B, 3, s, s] of a float dtype, contiguous.
     """
     device = out.device
     scale, offset = constant(PER_LEVEL, device)[:, None], constant(BLACK, device)[:, None]
@@ -117,5 +130,5 @@ def colour_normalized(levels: Tensor, params: ViewParams, out: Tensor) -> None:
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    """Return the mean over the pixels: [n, C, P] -> [n, C, 1]."""
+    """Return the mean pixel of each view: [n, C, number of pixels] -> [n, C, 1]."""
     return pixels.mean(2, keepdim=True)

@@ -1,6 +1,6 @@
-"""The view engine `dali`: a graph makes the views in advance, on DALI's threads or on the GPU.
+"""The view engine `dali`: a DALI graph makes the views in advance, on its threads or on the GPU.
 
-Images are read and parameters drawn on the caller's thread, one or two steps ahead.
+Images are read, and parameters are drawn, one or two steps ahead, on the thread of the caller.
 """
 
 from __future__ import annotations
@@ -24,16 +24,23 @@ from shards.errors import UserError
 from shards.terminal.environment import usable_cpus
 
 PREFETCH_BATCHES = 2
-"""Number of batches that DALI prepares in advance."""
+"""The number of batches that DALI prepares in advance."""
 
 
 class DaliEngine:
-    """The engine that makes views by a DALI graph; see `loader.ViewEngine`."""
+    """The engine that makes views with a DALI graph; see `loader.ViewEngine`."""
 
     def __init__(
         self, plan: StepPlan, config: LoaderConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Open the readers; the graph is built when the first views are requested."""
+        """Open the readers. The graph is built later, when the first views are requested.
+
+        Args:
+            plan: The plan of the run.
+            config: The options of the loader.
+            dtype: The dtype of the views.
+            device: The device on which the views are made and returned.
+        """
         self._plan = plan
         self._readers: Mapping[str, Reader | EncodedReader]
         if config.reader == "stream" and all(
@@ -51,7 +58,7 @@ class DaliEngine:
         self._next_step = -1
 
     def views(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the views of a step; see `loader.ViewEngine`."""
+        """Return the views of a step; see `loader.ViewEngine.views`."""
         if step != self._next_step:
             self.close()
             self._pipeline = self._build(step)
@@ -73,7 +80,7 @@ class DaliEngine:
             )
 
     def close(self) -> None:
-        """Drop the graph and the views that it has prepared."""
+        """Discard the graph and the views that it has prepared."""
         self._pipeline = None
         self._next_step = -1
 
@@ -91,7 +98,16 @@ class DaliEngine:
         return pipeline
 
     def _hand_over(self, outputs: Sequence, params: Sequence[GroupParams], side_px: int) -> Tensor:
-        """Finish the graph's views, each uint8 [B, s, s, C]; return all as [V, B, 3, s, s]."""
+        """Finish the views that the graph has made, and join them in one tensor.
+
+        Args:
+            outputs: V outputs of the graph, each with one view per image, uint8 [B, s, s, C].
+            params: The parameters of the groups of these views.
+            side_px: The side s of the views, in pixels.
+
+        Returns:
+            The normalised views, [V, B, 3, s, s].
+        """
         levels = [torch.from_dlpack(output.as_tensor()) for output in outputs]
         count, batch = len(levels), self._plan.batch
         if self._inputs.in_source_space:
@@ -117,7 +133,13 @@ class DaliEngine:
         return views
 
     def _finish(self, levels: Sequence[Tensor], group: GroupParams, out: Tensor) -> Tensor:
-        """Colour and shift a group's views in view space, into `out` [V, B, 3, s, s]."""
+        """Apply colours and shift to the views of one group in view space.
+
+        Args:
+            levels: V tensors of views, each uint8 [B, s, s, C].
+            group: The parameters of the group.
+            out: The tensor [V, B, 3, s, s] to which the result is written; it is also returned.
+        """
         for number, (level, view) in enumerate(zip(levels, out, strict=True)):
             colour_normalized(level, group.view[number], view)
         if group.shift and not self._inputs.shifts_source:
@@ -128,10 +150,12 @@ class DaliEngine:
         return out
 
     def _find_undecodable_image(self, step: int) -> None:
-        """Read the images of the prepared steps, because DALI does not always name the bad image.
+        """Read and decode the images of `step` and of the steps prepared after it, with Pillow.
+
+        This is done after an error of DALI, because DALI does not always name the bad image.
 
         Raises:
-            UserError: an image cannot be read or decoded; the message names it.
+            UserError: An image cannot be read or decoded. The message names the image.
         """
         for ahead in range(PREFETCH_BATCHES + 1):
             for stream, ids in self._plan.ids(step + ahead).items():
@@ -139,7 +163,7 @@ class DaliEngine:
 
 
 def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
-    """Return the options that all pipelines share."""
+    """Return the options that all DALI pipelines have in common."""
     return {
         "num_threads": threads,
         "device_id": (device.index or 0) if device.type == "cuda" else None,
@@ -150,10 +174,16 @@ def pipeline_options(device: torch.device, threads: int) -> dict[str, object]:
 
 @contextmanager
 def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
-    """Limit torch's CPU threads, within a block, to the cores that `busy` other threads leave free.
+    """Limit the number of torch's CPU threads within a `with` block.
 
-    At least one thread stays. OpenMP threads wait actively. Without a core for each thread they
-    take time from DALI's threads: a batch then took up to five times as long on two cores.
+    Torch gets the CPU cores that other threads leave free, and at least one thread. The reason is
+    that OpenMP threads wait actively: if there are more threads than cores, they take time from
+    DALI's threads. On two cores, a batch then took up to five times as long. On a GPU nothing is
+    changed.
+
+    Args:
+        busy: The number of other threads.
+        device: The device on which torch works.
     """
     if device.type != "cpu":
         yield
@@ -167,5 +197,8 @@ def threads_beside(busy: int, device: torch.device) -> Iterator[None]:
 
 
 def dali_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """Return torch's CUDA stream; DALI makes its results, and reuses their memory, in its order."""
+    """Return the CUDA stream on which DALI must work, which is torch's current stream.
+
+    On the same stream, DALI's work and torch's work are done in order. Returns None for a CPU.
+    """
     return torch.cuda.current_stream(device) if device.type == "cuda" else None

@@ -1,9 +1,9 @@
-"""The resize of the evaluation graph as a matrix, for programs that resize without DALI.
+"""The resize of the evaluation graph as matrices, for programs that resize without DALI.
 
-Except for the rounding at its end, DALI's bicubic resize is linear: a matrix along one axis, then a
-matrix along the other. The weights are measured with DALI itself, because it takes them from a
-table whose values differ from the formula by up to 4e-4. Beyond the border DALI repeats the edge
-pixel, where Pillow leaves weights out.
+Except for the rounding of the result, DALI's bicubic resize is linear: one matrix acts along each
+axis. The matrices are measured with DALI itself, because DALI takes the weights from a table whose
+values differ from the formula by up to 4e-4. Beyond the border of the image, DALI repeats the edge
+pixel, while Pillow leaves out the weights there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from dali_pipes.dali.augment import resize
 
 
 def resize_matrix(length_px: int, side_px: int) -> np.ndarray:
-    """Return the matrix that resizes an axis of `length_px`: float32 [side_px, length_px]."""
+    """Return the matrix with which DALI resizes one axis, float32 [side_px, length_px].
+
+    Args:
+        length_px: The length of the axis before the resize, in pixels.
+        side_px: The length of the axis after the resize, in pixels.
+    """
     impulses = np.eye(length_px, dtype=np.float32)[:, :, None]
     pipeline = _columns(impulses, [side_px, length_px], batch_size=1, num_threads=1, device_id=None)
     pipeline.build()
@@ -26,5 +31,5 @@ def resize_matrix(length_px: int, side_px: int) -> np.ndarray:
 
 @pipeline_def
 def _columns(image: np.ndarray, size: list[int]) -> DataNode:
-    """Resize a float32 image [H, W, 1] to height and width `size`."""
+    """Resize a float32 image [H, W, 1] to `size` = [height, width]."""
     return resize(fn.external_source(source=lambda _: image, batch=False, layout="HWC"), size)

@@ -1,4 +1,7 @@
-"""The evaluation graph: images resized to a global view and normalised, without randomness."""
+"""The evaluation graph: it resizes images to the size of a global view and normalises them.
+
+Nothing in it is random.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,17 @@ def eval_graph(
     channels: int,
     device: Literal["cpu", "gpu"],
 ) -> DataNode:
-    """Return float32 [3, crop_px, crop_px] for each image of batch after batch.
+    """Build the graph that resizes and normalises the images of an evaluation.
 
-    `read_batch(number)` returns uint8 [B, H, W, C], and raises StopIteration after the last batch.
+    Args:
+        read_batch: A function from the number of a batch to its images, uint8 [B, H, W, C]. It
+            raises StopIteration after the last batch.
+        crop_px: The side to which images are resized, in pixels.
+        channels: The number of channels of the images, 1 or 3.
+        device: The device on which the graph works.
+
+    Returns:
+        The node of the normalised images, each float32 [3, crop_px, crop_px].
     """
     image = fn.external_source(source=read_batch, batch=True, layout="HWC")
     if device == "gpu":

@@ -12,16 +12,25 @@ from dali_pipes.view_params import ViewKind, ViewParams
 def graph_params(
     params: ViewParams, kind: ViewKind, side_px: int, channels: int, *, in_source_space: bool
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of one view of each of B images, by name; float32 unless stated.
+    """Return the arrays that the training graph needs for one view of each of B images.
 
-    `crop_start`, `crop_shape`: int32 [B, 2], top and left, height and width, in pixels of the
-    input image.
-    `size`: [B, 2], height and width of the view; a negative width mirrors it.
-    `blur_down`, `blur_across`: [B, n, 1] and [B, 1, n], kernels that sum to 1.
+    Args:
+        params: The parameters of the views, with the shape [B].
+        kind: The kind of the views.
+        side_px: The side of the views, in pixels.
+        channels: The number of channels of the images, C, which is 1 or 3.
+        in_source_space: True if the graph changes the colours, before the resize.
 
-    In source space, where colours change in the graph, also:
-    `of_pixel_0`, `of_mean_0`, `of_pixel_1`, `of_mean_1`: [B, C, C], the maps of `colour.py`.
-    `solarize`: bool [B], for the kinds of view that may be solarized.
+    Returns:
+        Name -> array, float32 unless stated otherwise:
+        `crop_start`: int32 [B, 2], the top and left edge of the crop, in pixels of the input image.
+        `crop_shape`: int32 [B, 2], the height and width of the crop, in the same pixels.
+        `size`: [B, 2], the height and width of the view. A negative width mirrors the view.
+        `blur_down`: [B, n, 1], the blur kernel along the columns, which sums to 1.
+        `blur_across`: [B, 1, n], the same kernel along the rows.
+        Only in source space, `of_pixel_0`, `of_mean_0`, `of_pixel_1` and `of_mean_1`: [B, C, C],
+        the colour maps of `colour.py`.
+        Only in source space, and for kinds of views that may be solarized, `solarize`: bool [B].
     """
     sigma_px = np.stack([params.blur_sigma_px, params.blur_sigma_px])
     if in_source_space:

@@ -1,4 +1,4 @@
-"""The training graph: it makes all views of a step from its images, on the CPU or the GPU."""
+"""The training graph: it makes all views of a step from the images, on the CPU or the GPU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from dali_pipes.dali.inputs import GraphInputs
 
 @pipeline_def(enable_conditionals=True)
 def train_graph(inputs: GraphInputs, device: Literal["cpu", "gpu"]) -> tuple[DataNode, ...]:
-    """Return all views of `inputs.views`, each uint8 [side, side, C], in that order.
+    """Build the graph that makes all views in `inputs.views`.
 
-    In source space only the normalisation is missing. In view space the colours
-    (`colour.colour_normalized`) and the shifts that are not early are also missing.
+    The engine finishes the views after the graph. In source space, only the normalisation remains
+    to be done. In view space, the colours (`colour.colour_normalized`) and the shifts that are not
+    early also remain to be done.
+
+    Args:
+        inputs: The callback that gives images and parameters.
+        device: The device on which the graph works.
+
+    Returns:
+        One node per view, uint8 [side, side, C], in the order of `inputs.views`.
     """
     images_count = len(inputs.streams)
     params_count = sum(len(view.positions) for view in inputs.views)

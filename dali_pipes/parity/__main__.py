@@ -1,10 +1,10 @@
 """Compare every view engine with Pillow and torchvision: `python -m dali_pipes.parity`.
 
-Photographs go through each operation alone, through whole views and through the shifting
-transformations. Every engine, and the reference, gets the same drawn parameters. The first table
-has the differences in levels of 0..255; the second compares the distributions of the drawn
+Views of photographs are made with each operation alone, with all operations together, and with the
+shifting transformations. Every engine and the reference get the same parameters. The first table
+shows the differences in levels of 0..255. The second table compares the distributions of the drawn
 parameters with torchvision's. The last line of output is one JSON object. Exit status 1 means that
-a row failed.
+a row of a table failed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from shards.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compare everything and print it; exit with status 1 if a row failed.
+    """Make all comparisons and print the results. Exit with status 1 if a row failed, otherwise 0.
 
     Raises:
-        UserError: a number is too small.
+        UserError: An option has a value that is too small.
     """
     config = cli.parse(ParityConfig, argv, description=__doc__)
     config.check()

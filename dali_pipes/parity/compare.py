@@ -1,8 +1,8 @@
 """The cases of the comparison: each operation alone, whole views, and the shifts.
 
-To add an operation or a combination of operations: one entry in `ALONE` or `VIEWS`.
+To compare another operation or combination of operations, add an entry to `ALONE` or `VIEWS`.
 
-Legend: B images, C channels (3, or 1 of gray images), s the side of a view in pixels.
+Legend: B images, C channels (3, or 1 for gray images), s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dali_pipes.shifts.table import SHIFTS, shift_named
 from dali_pipes.view_params import ViewKind, ViewParams, draw_view_params
 
 ALONE = ("flip", "brightness", "contrast", "saturation", "hue", "gray", "solarize")
-"""Operations that are tried alone, on whole images at their own size."""
+"""The operations that are compared alone, on whole images that are not resized."""
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "crop": ("crop_start", "crop_shape"),
@@ -42,7 +42,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "blur": ("blur_sigma_px",),
     "jitter": ("brightness", "contrast", "saturation", "jitter_order"),
 }
-"""The fields of `ViewParams` that an operation has, unless it has one field of the same name."""
+"""Operation -> the fields of `ViewParams` that belong to the operation. An operation that is not
+listed has one field, with the same name."""
 
 VIEWS: Mapping[str, tuple[str, ...]] = {
     "crop, resize": ("crop",),
@@ -52,16 +53,22 @@ VIEWS: Mapping[str, tuple[str, ...]] = {
     "view, no blur": ("crop", "flip", "jitter", "gray", "hue"),
     "view, turned early": ("crop", "flip", "jitter", "gray", "blur"),
 }
-"""Combinations of operations. Solarization is tried alone only, on equal levels. It is the same in
-all engines, and in a whole view it would hide part of a difference: 128 becomes 127, and 127
-stays."""
+"""Title -> the combination of operations that is compared. Solarization is not part of any
+combination, because it can hide differences: if the level is 128 in one view and 127 in the other,
+solarization turns 128 into 127 and keeps 127, so both become equal. It is compared alone, where the
+engines start from equal levels."""
 
 SIDES: Mapping[ViewKind, int] = {"global-1": 256, "local": 128}
-"""Side in pixels of each kind of view that is compared."""
+"""The kinds of views that are compared, and the side of each kind in pixels."""
 
 
 def neutral(count: int, side_px: int) -> ViewParams:
-    """Return parameters [count] that leave whole images of a side as they are."""
+    """Return parameters with which a view is the whole image, without any change.
+
+    Args:
+        count: The number of views; the result has the shape [count].
+        side_px: The side of the images and of the views, in pixels.
+    """
     ones, zeros = np.ones(count, np.float32), np.zeros(count, np.float32)
     return ViewParams(
         crop_start=np.zeros((count, 2), np.int32),
@@ -79,9 +86,12 @@ def neutral(count: int, side_px: int) -> ViewParams:
 
 
 def only(params: ViewParams, parts: Sequence[str], side_px: int) -> ViewParams:
-    """Return the parameters with all operations neutral except `parts`.
+    """Return a copy of parameters in which only some operations change anything.
 
-    `side_px` is the side of the input images.
+    Args:
+        params: The parameters.
+        parts: The operations that keep their parameters; all other operations become neutral.
+        side_px: The side of the input images, in pixels.
     """
     names = [name for part in parts for name in PARTS.get(part, (part,))]
     kept = {name: getattr(params, name) for name in names}
@@ -91,7 +101,16 @@ def only(params: ViewParams, parts: Sequence[str], side_px: int) -> ViewParams:
 def compare_views(
     engines: Sequence[Engine], config: ParityConfig, images_px: Sequence[int] = (32, 256)
 ) -> Iterator[Row]:
-    """Yield the rows of single operations and of whole views, for input images of these sides."""
+    """Compare the views of the engines with the reference.
+
+    Args:
+        engines: The engines.
+        config: The number of images, and the seed.
+        images_px: The sides of the input images, in pixels.
+
+    Yields:
+        One row per engine, kind of input images, and operation or combination of operations.
+    """
     rng = np.random.default_rng(config.seed)
     always = replace(ViewSpec(), flip_p=1.0, jitter_p=1.0, gray_p=1.0, solarize_p=1.0)
     for image_px in images_px:
@@ -146,7 +165,7 @@ def _limit(operation: str, engine: Engine, *, hue: bool) -> Limit:
         return STATED
     if operation.startswith("view"):
         limit = engine.view_with_hue if hue else engine.view
-        # All operations together may differ by as much as the blur alone.
+        # A view with all operations may differ at least as much as the blur alone.
         return (
             replace(limit, mean=max(limit.mean or 0, BLUR_MEAN)) if operation == "view" else limit
         )
@@ -156,7 +175,15 @@ def _limit(operation: str, engine: Engine, *, hue: bool) -> Limit:
 
 
 def compare_shifts(shifters: Mapping[str, Shifter], config: ParityConfig) -> Iterator[Row]:
-    """Yield the rows of the shifting transformations, on finished views."""
+    """Compare both forms of the shifting transformations with the reference, on finished views.
+
+    Args:
+        shifters: Name of a form and device -> function that shifts views.
+        config: The number of images, and the seed.
+
+    Yields:
+        One row per transformation, colours of the views, and form.
+    """
     rng = np.random.default_rng(config.seed)
     side_px = 128
     for name in (*SHIFTS, "perm-4", "perm-16"):
@@ -169,8 +196,8 @@ def compare_shifts(shifters: Mapping[str, Shifter], config: ParityConfig) -> Ite
                     for i, view in enumerate(views)
                 ]
             )
-            # Where two pixels are equally near, the last bit of a float decides which one is
-            # taken: a few pixels of a turned view differ.
+            # In a rotated view, a few pixels differ: where two pixels are equally near, the last
+            # bit of a float decides which pixel is taken.
             limit = {
                 "rot-any": Limit(mean=0.5),
                 "rot-any-early": Limit(mean=0.5),

@@ -9,20 +9,21 @@ from shards.errors import UserError
 
 @dataclass(frozen=True)
 class ParityConfig:
-    """The size of the comparison."""
+    """The options of the comparison."""
 
     images: int = 64
-    """Number of photographs in each row of the table; each has its own parameters."""
+    """Number of images per row of the table. Each image is made into a view with its own
+    parameters."""
     draws: int = 20_000
-    """Number of draws for each distribution."""
+    """Number of draws per distribution."""
     seed: int = 0
     """Seed of all random parameters."""
 
     def check(self) -> None:
-        """Refuse numbers with which nothing can be compared.
+        """Check that a comparison can be made with these values.
 
         Raises:
-            UserError: a number is too small; the message names it.
+            UserError: A value is too small; the message names the field.
         """
         for field in fields(self):
             least = 0 if field.name == "seed" else 1

@@ -1,7 +1,8 @@
-"""The distributions of the drawn parameters, compared with torchvision's own draws.
+"""The comparison of the distributions of our drawn parameters with torchvision's draws.
 
-Two samples are compared by the Kolmogorov-Smirnov test. For whole numbers (crops of small images,
-places in an order) the test is conservative: its p-values are too large, never too small.
+Two samples are compared with the Kolmogorov-Smirnov test. For whole numbers, such as the crops of
+small images or places in an order, the test is conservative: its p-values may be too large, but not
+too small.
 """
 
 from __future__ import annotations
@@ -23,30 +24,39 @@ from dali_pipes.batch import ViewSpec
 from dali_pipes.view_params import JITTER, ViewKind, ViewParams, draw_crops, draw_view_params
 
 LEAST_P = 1e-3
-"""Smallest p-value that passes. Seeds are fixed: a run that passes once passes again."""
+"""The smallest p-value that passes. The seed is fixed, so a comparison that passed once will pass
+every time."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """The distribution of one drawn quantity, ours and torchvision's."""
+    """The comparison of our distribution of one drawn quantity with torchvision's."""
 
     quantity: str
     ours: float
-    """Mean of our draws, or share of the views in which something happens."""
+    """The mean of our draws; for an operation that is applied or not, its share in our draws."""
     theirs: float
-    """The same number for torchvision's draws, or the probability that the options ask for."""
+    """The value with which `ours` is compared: the mean of torchvision's draws, or the probability
+    that the options ask for."""
     test: str
+    """The name of the statistical test."""
     statistic: float
     p: float
+    """The p-value of the test: small if the distributions differ."""
 
     @property
     def passed(self) -> bool:
-        """True if the two distributions may be equal."""
+        """True if the test does not show that the two distributions differ."""
         return self.p >= LEAST_P
 
 
 def compare_distributions(draws: int, seed: int) -> list[Distribution]:
-    """Compare every distribution, each with so many draws."""
+    """Compare the distributions of all random parameters with torchvision's.
+
+    Args:
+        draws: The number of draws per distribution.
+        seed: The seed of our draws and of torchvision's draws.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     spec = ViewSpec()

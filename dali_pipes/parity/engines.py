@@ -1,8 +1,8 @@
 """The view engines as functions of images and parameters.
 
-To add an engine: one `Engine` in `engines`.
+To compare another engine, add an `Engine` to the function `engines`.
 
-Legend: B images, C channels (3, or 1 of gray images), s the side of a view in pixels.
+Legend: B images, C channels (3, or 1 for gray images), s the side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ from dali_pipes.step_plan import GroupParams, ViewGroup
 from dali_pipes.view_params import ViewParams
 
 Render = Callable[[np.ndarray, ViewParams, int, Params | None], np.ndarray]
-"""(images uint8 [B, H, W, C], parameters [B], s, parameters [B] of the shift `EARLY` or None) ->
-levels [B, s, s, C], uint8 or float."""
+"""A function that makes one view of each image: (images uint8 [B, H, W, C], view parameters [B], s,
+early) -> levels of the views [B, s, s, C], uint8 or float. `early` holds the parameters [B] of the
+shift `EARLY`, or is None if the views are not shifted."""
 
 EARLY = "rot-any-early"
-"""The shift that acts before the colour jitter."""
+"""The name of the shift that is compared as an early shift, which acts before the colour jitter."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """One way to make views."""
+    """A view engine with one choice of its options, and the limits for its differences."""
 
     name: str
     render: Render
     view: Limit
-    """Limit for whole views whose hue does not turn."""
+    """The limit for whole views whose hue is not turned."""
     view_with_hue: Limit
-    """Limit for whole views whose hue turns; `STATED` if the engine does not turn it in HSV, as
-    torchvision does."""
+    """The limit for whole views whose hue is turned. It is `STATED` if the engine does not turn the
+    hue in HSV, as torchvision does."""
     images_px: tuple[int, ...]
-    """Sides of the input images that the engine takes."""
+    """The sides of the input images with which the engine is compared, in pixels."""
 
 
 def engines(devices: Sequence[str]) -> list[Engine]:
-    """Return all engines on each of the devices, "cpu" or "gpu"."""
+    """Return all engines, each on all devices in `devices` ("cpu" or "gpu")."""
     found = []
     for device in devices:
         for space in ("view", "source"):
@@ -74,16 +75,22 @@ def render_by_dali(
     device: str,
     in_source_space: bool,
 ) -> np.ndarray:
-    """Make views by the graph of `dali/augment.py`, and in view space by `dali/colour.py`.
+    """Make views with the engine `dali`; arguments and result are as in `Render`.
 
-    See `Render`.
+    Args:
+        images: As in `Render`.
+        params: As in `Render`.
+        side_px: The side s of the views, in pixels.
+        early: As in `Render`.
+        device: The device on which the graph works, "cpu" or "gpu".
+        in_source_space: True if jitter and blur act on the crop, before it is resized.
     """
     from dali_pipes.dali import augment
     from dali_pipes.dali.params import graph_params
 
     channels = images.shape[-1]
     in_source_space = in_source_space and early is None
-    # "global-2" is the kind of view that has every operation.
+    # A view of the kind "global-2" can have every operation.
     arrays = graph_params(params, "global-2", side_px, channels, in_source_space=in_source_space)
 
     def view_of(image, nodes):
@@ -110,7 +117,7 @@ def render_by_product(
     device: torch.device,
     dtype: torch.dtype,
 ) -> np.ndarray:
-    """Make views by `product/views.py`. See `Render`."""
+    """Make views with the engine `product`; arguments and result are as in `Render`."""
     out = torch.empty(1, len(images), 3, side_px, side_px, dtype=dtype, device=device)
     group = GroupParams(
         ViewGroup("local", 1, side_px),
@@ -128,7 +135,10 @@ def render_by_product(
 def product_views(
     image_px: int, side_px: int, dtype: torch.dtype, device: torch.device
 ) -> ProductViews:
-    """Return the maker of views of a side; its tables are made once for all rows."""
+    """Return the maker of views of side `side_px`, from images of side `image_px`.
+
+    The maker is cached, because computing its tables takes long.
+    """
     spec = ViewSpec()
     scale = spec.local_scale[0], spec.global_scale[1]
     return ProductViews(spec, side_px, scale, (image_px, image_px), dtype, device)

@@ -1,4 +1,4 @@
-"""Images for the comparison: pieces of the two photographs that scikit-learn brings."""
+"""Images for the comparison: pieces of the two photographs that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from PIL import Image
 
 
 def photographs(count: int, side_px: int, channels: int, piece_px: int = 256) -> np.ndarray:
-    """Return random square pieces, resized: uint8 [count, side, side, channels].
+    """Return random square pieces of photographs, resized to `side_px`.
 
     Args:
-        count: Number of pieces.
-        side_px: Side of a piece after the resize.
+        count: The number of pieces.
+        side_px: The side of a piece after the resize, in pixels.
         channels: 3, or 1 for gray images.
-        piece_px: Side of a piece in the photograph.
+        piece_px: The side of a piece in the photograph, in pixels.
+
+    Returns:
+        uint8 [count, side_px, side_px, channels].
     """
     from sklearn.datasets import load_sample_images
 

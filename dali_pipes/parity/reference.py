@@ -1,16 +1,16 @@
-"""The slow reference: views made by Pillow and torchvision, one image at a time.
+"""The slow reference: it makes views with Pillow and torchvision, one image at a time.
 
 It makes a view from given parameters. Every engine is compared with it (`python -m
-dali_pipes.parity`). Images are uint8 [H, W, C] with C = 1 or 3; "levels" are float32 of the same
-shape in 0..255.
+dali_pipes.parity`). Images and views are uint8 [H, W, C] with C = 1 or 3 channels. "Levels" are
+float32 arrays of the same shape, with values from 0 to 255.
 
-The order is crop, resize, flip, an early shift, jitter in its drawn order, gray, blur, solarize
-(method, section 2).
+The operations are applied in this order: crop, resize, flip, early shift, jitter in its drawn
+order, gray, blur, solarization (docs on the method, section 2).
 
-With `arithmetic="exact"` the resize is Pillow's and the jitter torchvision's, both on floats. They
-are clipped after each operation, and rounded once, before the blur: Pillow blurs whole levels only.
-With `arithmetic="pillow"` all operations work on whole levels. The resize then rounds twice, and
-each of Pillow's enhancers truncates, which makes the view about half a level too dark.
+With `arithmetic="exact"`, Pillow resizes and torchvision jitters floats. The levels are clipped
+after each operation. They are rounded once, before the blur, because Pillow blurs only whole
+levels. With `arithmetic="pillow"`, all operations work on whole levels. Then the resize rounds
+twice, and each of Pillow's enhancers truncates, so the view is about half a level too dark.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dali_pipes.view_params import JITTER, ViewParams
 Arithmetic = Literal["exact", "pillow"]
 
 SOLARIZE_FROM = 128
-"""Smallest level that is inverted (the threshold of DINO and of Pillow)."""
+"""The smallest level that solarization inverts. DINO and Pillow have the same threshold."""
 
 
 def reference_view(
@@ -42,14 +42,18 @@ def reference_view(
     arithmetic: Arithmetic = "exact",
     early: Params | None = None,
 ) -> np.ndarray:
-    """Make one view: uint8 [H, W, C] -> uint8 [side, side, C].
+    """Make one view of an image.
 
     Args:
-        image: The input image.
-        params: Parameters of this one view (`params[i]`), without a leading axis.
-        side_px: Side of the view.
-        arithmetic: "exact" = resize, jitter and gray on floats; "pillow" = all on whole levels.
-        early: Parameters of a shift that acts before the jitter.
+        image: The input image, uint8 [H, W, C].
+        params: The parameters of this view, without a leading axis (such as `params[i]`).
+        side_px: The side of the view, in pixels.
+        arithmetic: "exact" = resize, jitter and gray work on floats; "pillow" = all operations work
+            on whole levels.
+        early: The parameters of a shift that acts before the jitter; None if there is none.
+
+    Returns:
+        The view, uint8 [side_px, side_px, C].
     """
     resize = crop_resize_levels if arithmetic == "exact" else crop_resize
     view = resize(image, params.crop_start, params.crop_shape, side_px)
@@ -69,7 +73,10 @@ def reference_views(
     arithmetic: Arithmetic = "exact",
     early: Params | None = None,
 ) -> np.ndarray:
-    """Make one view of each image: uint8 [B, H, W, C] -> uint8 [B, side, side, C]."""
+    """Make one view of each image, uint8 [B, H, W, C]. Returns uint8 [B, side_px, side_px, C].
+
+    The arguments are those of `reference_view`, but the arrays of parameters have a leading axis B.
+    """
     return np.stack(
         [
             reference_view(image, params[i], side_px, arithmetic, early and _row(early, i))
@@ -81,7 +88,11 @@ def reference_views(
 def crop_resize(
     image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
 ) -> np.ndarray:
-    """Crop the box (top, left), (height, width) and resize it by Pillow's bicubic filter: uint8."""
+    """Crop an image and resize the crop with Pillow's bicubic filter, on whole levels.
+
+    `crop_start` is (top, left) and `crop_shape` is (height, width), in pixels. Returns uint8
+    [side_px, side_px, C].
+    """
     (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
     crop = _picture(image).crop((left, top, left + width, top + height))
     return _array(crop.resize((side_px, side_px), Image.Resampling.BICUBIC))
@@ -90,7 +101,10 @@ def crop_resize(
 def crop_resize_levels(
     image: np.ndarray, crop_start: np.ndarray, crop_shape: np.ndarray, side_px: int
 ) -> np.ndarray:
-    """Do the same on floats, clipped and not rounded: levels."""
+    """Crop and resize an image as `crop_resize` does, but on floats.
+
+    Returns float32 [side_px, side_px, C], clipped to 0..255 but not rounded.
+    """
     (top, left), (height, width) = crop_start.tolist(), crop_shape.tolist()
     crop = image[top : top + height, left : left + width].astype(np.float32)
     size, filter_ = (side_px, side_px), Image.Resampling.BICUBIC
@@ -107,7 +121,10 @@ def flip(view: np.ndarray) -> np.ndarray:
 
 
 def jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
-    """Apply the four operations in their drawn order, then gray; round once: uint8."""
+    """Apply the four operations of colour jitter in their drawn order, and then gray, on floats.
+
+    The levels are rounded once, at the end. Returns uint8 [H, W, C].
+    """
     levels = view.astype(np.float32)
     for name, value in _changes(params):
         levels = change_levels(name, levels, value)
@@ -117,7 +134,10 @@ def jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
 
 
 def pillow_jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
-    """Do the same by Pillow's enhancers, as torchvision calls them for a Pillow image: uint8."""
+    """Apply colour jitter and gray as `jitter` does, but with Pillow's enhancers, on whole levels.
+
+    Torchvision uses these enhancers for Pillow images. Returns uint8 [H, W, C].
+    """
     picture = _picture(view)
     for name, value in _changes(params):
         picture = CHANGES[name](picture, value)
@@ -127,7 +147,7 @@ def pillow_jitter(view: np.ndarray, params: ViewParams) -> np.ndarray:
 
 
 def _changes(params: ViewParams) -> list[tuple[str, float]]:
-    """Return the jitter operations that change something, with values, in the drawn order."""
+    """Return the name and value of each jitter operation that has an effect, in the drawn order."""
     values = {
         "brightness": float(params.brightness),
         "contrast": float(params.contrast),
@@ -145,7 +165,7 @@ def change_levels(name: str, levels: np.ndarray, value: float) -> np.ndarray:
 
 
 def gray(levels: np.ndarray) -> np.ndarray:
-    """Replace each channel by the luma, 0.299 R + 0.587 G + 0.114 B (Pillow's "L")."""
+    """Replace each channel with the luma, 0.299 R + 0.587 G + 0.114 B (as Pillow's mode "L")."""
     if levels.shape[-1] == 1:
         return levels
     luma = levels @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -153,25 +173,33 @@ def gray(levels: np.ndarray) -> np.ndarray:
 
 
 def blur(view: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blur as Pillow does: three box filters that repeat the border pixels; 0 = none: uint8."""
+    """Blur a view with Pillow's Gaussian blur.
+
+    The blur consists of three box filters that repeat the border pixels. `sigma_px` = 0 means no
+    blur. Returns uint8 [H, W, C].
+    """
     if sigma_px == 0:
         return view
     return _array(_picture(view).filter(ImageFilter.GaussianBlur(sigma_px)))
 
 
 def solarize(view: np.ndarray) -> np.ndarray:
-    """Invert the levels of 128 and more: uint8."""
+    """Invert the levels of 128 and more of a uint8 view. Returns uint8 of the same shape."""
     return np.where(view >= SOLARIZE_FROM, 255 - view, view)
 
 
 def normalize(view: np.ndarray) -> np.ndarray:
-    """Normalise by ImageNet's statistics: [H, W, C] -> float32 [3, H, W]; gray is repeated."""
+    """Normalise a view, [H, W, C], with ImageNet's mean and standard deviation.
+
+    A gray view is repeated for the three channels. Returns float32 [3, H, W].
+    """
     rgb = view.repeat(3 // view.shape[-1], axis=-1)
     return ((rgb - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32).transpose(2, 0, 1)
 
 
 NEUTRAL = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
-"""Values that change nothing: the operation is skipped, so the image stays equal bit for bit."""
+"""Operation -> the value that changes nothing. With this value the operation is skipped, so that
+the image stays the same bit for bit."""
 
 CHANGES: dict[str, Callable[[Any, float], Any]] = {
     "brightness": tv.adjust_brightness,
@@ -188,7 +216,10 @@ def _row(params: Params, number: int) -> Params:
 
 
 def shifted(view: np.ndarray, params: Params) -> np.ndarray:
-    """Apply the shifting transformation (`dali_pipes/shifts/`) that has these parameters: uint8."""
+    """Apply a shifting transformation (`dali_pipes/shifts/`) to one view.
+
+    The names of the parameters tell which transformation it is. No parameters mean no change.
+    """
     match dict(params):
         case {"turns": turns}:
             return turned(view, int(turns))
@@ -208,7 +239,10 @@ def turned(view: np.ndarray, turns: int) -> np.ndarray:
 
 
 def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
-    """Rotate counter-clockwise about the centre: nearest pixels, black corners; uint8 or levels."""
+    """Rotate a view, uint8 or float32, counter-clockwise about its centre.
+
+    Each pixel takes the value of the nearest pixel of the view, and corners become black.
+    """
     channels = [
         np.asarray(Image.fromarray(channel).rotate(angle_deg, Image.Resampling.NEAREST))
         for channel in np.moveaxis(view, -1, 0)
@@ -217,9 +251,10 @@ def rotated(view: np.ndarray, angle_deg: float) -> np.ndarray:
 
 
 def permuted(view: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Permute the squares of a grid, numbered row by row: square k becomes square `order[k]`.
+    """Permute the squares of a grid: square k of the result is square `order[k]` of the view.
 
-    With one square for each pixel this is a permutation of pixels. All channels move together.
+    The squares are numbered row by row. If `order` has one entry per pixel, single pixels are
+    permuted. All channels get the same permutation.
     """
     grid = math.isqrt(len(order))
     square_px = view.shape[0] // grid
@@ -235,7 +270,10 @@ def _square(number: int, grid: int, square_px: int) -> tuple[slice, slice]:
 
 
 def strongly_blurred(view: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blur by a Gaussian that ends at three deviations; edges mirrored about pixel centres."""
+    """Blur a view with a Gaussian that is cut off at three standard deviations. Returns uint8.
+
+    Beyond each edge, the view is continued as its mirror image about the centre of the edge pixels.
+    """
     radius = math.ceil(3 * sigma_px)
     levels = view.astype(np.float32)
     for axis in (0, 1):

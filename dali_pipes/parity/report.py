@@ -13,7 +13,7 @@ from shards.terminal.console import Terminal
 
 
 def show(rows: Sequence[Row], distributions: Sequence[Distribution]) -> None:
-    """Print both tables."""
+    """Print the table of differences and the table of distributions."""
     console = Terminal(width=140)
     table = Table("operation", "sources", "engine", title="Differences in levels of 0..255")
     for heading in ("mean", "worst view", "max", "limits", "verdict", "mean to Pillow's"):
@@ -36,7 +36,7 @@ def show(rows: Sequence[Row], distributions: Sequence[Distribution]) -> None:
 
 
 def as_json(rows: Sequence[Row], distributions: Sequence[Distribution]) -> dict[str, object]:
-    """Return the object that the command prints last."""
+    """Return the JSON object that the command prints as its last line."""
     return {
         "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
         "draws": [{**asdict(one), "passed": one.passed} for one in distributions],

@@ -1,4 +1,4 @@
-"""One run of a DALI graph on given images and parameters."""
+"""A function that builds a DALI graph and runs it once, on given images and parameters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import torch
 def run_graph(
     images: np.ndarray, function: Callable, params: Mapping[str, np.ndarray], device: str
 ) -> np.ndarray:
-    """Return what `function(image node, parameter nodes)` makes of each image.
+    """Build a DALI graph, run it once on a batch of images, and return the results.
 
     Args:
-        images: uint8 [B, H, W, C].
-        function: Builds the graph of one image; the parameter nodes come by name.
-        params: The parameters by name, each [B, ...]; they stay on the CPU.
-        device: "cpu" or "gpu", the place of the images.
+        images: The images, uint8 [B, H, W, C].
+        function: A function that builds the graph of one image: (image node, parameter nodes by
+            name) -> result node.
+        params: Parameter name -> values, [B, ...]. Parameters stay on the CPU.
+        device: The device of the images, "cpu" or "gpu".
+
+    Returns:
+        The results for all images, [B, ...].
     """
     from nvidia.dali import fn
     from nvidia.dali.pipeline import pipeline_def
@@ -42,5 +46,5 @@ def run_graph(
 
 
 def torch_device(device: str) -> torch.device:
-    """Return torch's device for DALI's "cpu" or "gpu"."""
+    """Return torch's device for DALI's device name "cpu" or "gpu"."""
     return torch.device("cuda" if device == "gpu" else "cpu")

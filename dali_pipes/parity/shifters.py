@@ -1,4 +1,4 @@
-"""The two forms of the shifting transformations, as functions of finished views.
+"""The two forms of the shifting transformations (DALI and torch), as functions of finished views.
 
 Legend: B views, C channels, s the side of a view in pixels.
 """
@@ -15,11 +15,19 @@ from dali_pipes.parity.run_graph import run_graph, torch_device
 from dali_pipes.shifts.table import shift_named
 
 Shifter = Callable[[np.ndarray, str, Mapping[str, np.ndarray]], np.ndarray]
-"""(views uint8 [B, s, s, C], name of a shift, its parameters [B, ...]) -> the shifted views."""
+"""A function that shifts views: (views uint8 [B, s, s, C], name of a shift, parameters of the shift
+[B, ...]) -> shifted views uint8 [B, s, s, C]."""
 
 
 def shifters(devices: Sequence[str]) -> dict[str, Shifter]:
-    """Return both forms of the shifts on each of the devices, "cpu" or "gpu"."""
+    """Return the functions that shift views with DALI and with torch, on all given devices.
+
+    Args:
+        devices: The devices, each "cpu" or "gpu".
+
+    Returns:
+        Name, such as "dali cpu" -> function.
+    """
     found: dict[str, Shifter] = {}
     for device in devices:
         found[f"dali {device}"] = partial(shift_by_dali, device=device)
@@ -30,7 +38,7 @@ def shifters(devices: Sequence[str]) -> dict[str, Shifter]:
 def shift_by_dali(
     views: np.ndarray, name: str, params: Mapping[str, np.ndarray], *, device: str
 ) -> np.ndarray:
-    """Shift views by the DALI graph (see `Shifter`)."""
+    """Shift views with a DALI graph on `device`, "cpu" or "gpu" (see `Shifter`)."""
     shift, side_px = shift_named(name), views.shape[1]
     return run_graph(views, lambda view, nodes: shift.graph(view, nodes, side_px), params, device)
 
@@ -38,7 +46,7 @@ def shift_by_dali(
 def shift_by_torch(
     views: np.ndarray, name: str, params: Mapping[str, np.ndarray], *, device: torch.device
 ) -> np.ndarray:
-    """Shift views by torch operations (see `Shifter`)."""
+    """Shift views with torch operations on `device` (see `Shifter`)."""
     planes = torch.from_numpy(views).permute(0, 3, 1, 2).to(device)
     given = {key: torch.from_numpy(value).to(device) for key, value in params.items()}
     black = torch.zeros(planes.shape[1], device=device)

@@ -1,5 +1,5 @@
-"""The view engine `product`: views of small images by batched matrix products.
+"""The view engine `product`: it makes views of small images with batched matrix products.
 
-`engine.py` runs it step by step. `views.py` makes the views of a step, with the matrices of
-`operators.py` (resize and blur) and the colours of `jitter.py`.
+`engine.py` runs the engine step by step. `views.py` makes the views of a step. It uses the matrices
+for resize and blur from `operators.py`, and the colour jitter from `jitter.py`.
 """

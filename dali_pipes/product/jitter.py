@@ -1,16 +1,17 @@
-"""Colour jitter of many views at once, each with its own factors and its own order of operations.
+"""Colour jitter of many views at once. Each view has its own factors and order of operations.
 
-Legend: n views, C channels (3, or 1 of gray images), P pixels of a crop with its padding.
+Legend: n views, C channels (3, or 1 for gray images), P pixels of a crop with its padding.
 
-Brightness, contrast and saturation have one form, with factor f and luma Y:
+Brightness, contrast and saturation have a common form, with the factor f and the luma Y:
 
     brightness  x <- f x
     contrast    x <- f x + (1 - f) mean(Y)
     saturation  x <- f x + (1 - f) Y
 
-So one pass applies the first operation of all views, whichever it is, the next pass the second, and
-so on. The hue turns in exact HSV, in each pass on the views that turn it in this pass. Levels are
-0..1 and are clipped after each operation, as in torchvision.
+So the first pass over the pixels applies the first operation of every view, although the views may
+have different first operations. The next pass applies the second operation, and so on. In each
+pass, the hue is turned, exactly as in HSV, only for the views whose operation in this pass is the
+hue. Levels are in the range 0..1 and are clipped after each operation, as in torchvision.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ SEXTANT_DEG = 60.0
 
 
 def jitter_(pixels: Tensor, weights: Tensor, params: ViewParams) -> Tensor:
-    """Jitter, then gray, in place.
+    """Apply colour jitter and then gray, in place.
 
     Args:
-        pixels: float32 [n, C, P], 0..1.
-        weights: float32 [n, P]: 1 / (number of pixels of the crop), and 0 in its padding.
-        params: Parameters [n].
+        pixels: The levels of the crops, float32 [n, C, P], in the range 0..1; they are changed.
+        weights: The weights for the mean over a crop, float32 [n, P]: 1 / (number of pixels of the
+            crop) inside the crop, and 0 in its padding.
+        params: The parameters of the views, with the shape [n].
 
     Returns:
-        `pixels`, not clipped after the last operation. The finished view is clipped: a resize
-        before this clip is closer to jittering the resized view.
+        The tensor `pixels`. After the last operation it is not clipped; the caller clips the
+        resized view instead. This is closer to the result of jittering the resized view.
     """
     device = pixels.device
     ones = np.ones_like(params.brightness)
@@ -70,7 +72,7 @@ def jitter_(pixels: Tensor, weights: Tensor, params: ViewParams) -> Tensor:
 
 
 def luma(pixels: Tensor) -> Tensor:
-    """Return the luma as a new tensor: [n, C, P] -> [n, P]."""
+    """Return the luma of each pixel as a new tensor: [n, C, P] -> [n, P]."""
     if pixels.shape[1] == 1:
         return pixels[:, 0].clone()
     red, green, blue = LUMA
@@ -79,11 +81,19 @@ def luma(pixels: Tensor) -> Tensor:
 
 
 def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
-    """Turn the hue in HSV by `turn` [n, 1] sextants of 60 degrees: [n, 3, P], 0..1 -> the same.
+    """Turn the hue of pixels in HSV.
 
-    Let V be the largest of the three levels, C its distance from the smallest, and h the hue in
-    sextants. Then red, green and blue are V - C clamp(2 - |(h + n) mod 6 - 2|, 0, 1) for n = 5, 3
-    and 1. This is equal to the six cases of the usual conversion.
+    Let V be the largest of the three levels of a pixel, C the difference between the largest and
+    the smallest level, and h the turned hue in sextants. Then red, green and blue are
+    V - C clamp(2 - |(h + k) mod 6 - 2|, 0, 1) for k = 5, 3 and 1. This formula is equal to the six
+    cases of the usual conversion.
+
+    Args:
+        pixels: RGB levels in the range 0..1, [n, 3, P].
+        turn: The angles in sextants of 60 degrees, [n, 1].
+
+    Returns:
+        The RGB levels of the turned pixels, [n, 3, P].
     """
     red, green, blue = pixels.unbind(1)
     largest = torch.maximum(torch.maximum(red, green), blue)
@@ -100,7 +110,10 @@ def turn_hue(pixels: Tensor, turn: Tensor) -> Tensor:
 
 
 def _rows(chosen: np.ndarray, device: torch.device) -> Tensor:
-    """Return the indices where `chosen` is True, found on the host without waiting for a device."""
+    """Return the indexes at which `chosen` is True, as a tensor on a device.
+
+    The indexes are found on the host, so nothing waits for the device.
+    """
     return to_device(np.flatnonzero(chosen), device)
 
 

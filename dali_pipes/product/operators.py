@@ -1,4 +1,4 @@
-"""Matrices that resize and blur along one axis, in a table by crop length and blur.
+"""A table of matrices that resize and blur one axis of a crop, for each crop length and each blur.
 
 Legend: s the side of a view, K the longest crop of the table, both in pixels.
 """
@@ -12,12 +12,17 @@ from torch import Tensor
 from dali_pipes.blur import blur_kernels
 
 BLUR_STEPS = 64
-"""Number of steps of the tabulated blurs, from 0 to the strongest. A drawn sigma is rounded to the
-nearest step. The error is at most 1/128 of the strongest: 0.016 px for the paper's 2 px."""
+"""The number of steps into which the range of blurs is divided, from no blur to the strongest blur.
+A drawn standard deviation is rounded to the nearest step. The error is at most 1/128 of the largest
+deviation: 0.016 px for the paper's 2 px."""
 
 
 class OperatorTable:
-    """Matrices [s, K] that resize a crop of n <= K pixels, padded to K, to s pixels and blur it."""
+    """A table of matrices [s, K], which resize one axis of a crop to s pixels and then blur it.
+
+    The axis of a crop has n <= K pixels, and is padded to K pixels. The columns of a matrix for the
+    padding are zero.
+    """
 
     def __init__(
         self,
@@ -27,10 +32,19 @@ class OperatorTable:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """Make the matrices for crops of `lengths_px`, shortest and longest, and all blurs."""
+        """Compute the matrices.
+
+        Args:
+            side_px: The side s of the views, in pixels.
+            lengths_px: The lengths of the shortest and of the longest crop, in pixels.
+            sigma_max_px: The standard deviation of the strongest blur, in pixels of the view.
+            dtype: The dtype of the matrices.
+            device: The device of the matrices.
+        """
         self._shortest, longest = lengths_px
         self.padded_px = -(-longest // 8) * 8
-        """K, the longest crop rounded up to a multiple of 8, because matrix units prefer that."""
+        """The length K of padded crops: the length of the longest crop, rounded up to a multiple of
+        8, because matrix units are faster with such lengths."""
         self._sigma_step_px = sigma_max_px / BLUR_STEPS
         lengths = range(self._shortest, longest + 1)
         self._lengths = len(lengths)
@@ -43,7 +57,15 @@ class OperatorTable:
             self._matrices[step] = torch.from_numpy(blur @ resizes)
 
     def rows(self, length_px: np.ndarray, sigma_px: np.ndarray) -> np.ndarray:
-        """Return the rows of `matrices` for these crop lengths and blurs: int64 [...]."""
+        """Return the indexes, in `matrices`, of the matrices for given crop lengths and blurs.
+
+        Args:
+            length_px: The crop lengths in pixels, integers [...].
+            sigma_px: The standard deviations of the blurs in pixels, [...].
+
+        Returns:
+            int64 [...].
+        """
         if length_px.size:
             assert length_px.min() >= self._shortest
             assert length_px.max() < self._shortest + self._lengths
@@ -52,16 +74,19 @@ class OperatorTable:
 
     @property
     def matrices(self) -> Tensor:
-        """All matrices, [rows, s, K]."""
+        """All matrices of the table, [number of matrices, s, K]."""
         return self._matrices.flatten(0, 1)
 
 
 def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
-    """Return the matrix of Pillow's bicubic resize of one axis: float64 [side_px, length_px].
+    """Return the matrix with which Pillow's bicubic filter resizes one axis.
 
-    It is a cubic convolution (a = -0.5), antialiased: its width is 4 pixels of the input or of the
-    output, whichever are larger. Weights beyond the border are left out, and the others are scaled
-    to sum to 1.
+    The filter is a cubic convolution (a = -0.5) with antialiasing: it is 4 pixels wide, measured in
+    pixels of the input or of the output, whichever are larger. Weights beyond the border are left
+    out, and the other weights are scaled to sum to 1.
+
+    Returns:
+        float64 [side_px, length_px].
     """
     scale = length_px / side_px
     width = max(scale, 1.0)
@@ -74,9 +99,12 @@ def cubic_matrix(length_px: int, side_px: int) -> np.ndarray:
 
 
 def blur_matrix(side_px: int, sigma_px: float) -> np.ndarray:
-    """Return the matrix of Pillow's Gaussian blur of one axis: float64 [side_px, side_px].
+    """Return the matrix with which Pillow's Gaussian blur acts on one axis.
 
     Edge pixels are repeated beyond the border.
+
+    Returns:
+        float64 [side_px, side_px].
     """
     kernel = blur_kernels(np.array(sigma_px))
     reach = len(kernel) // 2

@@ -1,26 +1,27 @@
-"""Views of small images by two batched matrix products for all views of a size.
+"""The maker of views of small images: two batched matrix products make all views of one size.
 
-To crop, mirror, resize and blur are linear operations that act on rows and columns separately. So
-one channel of a view is
+Cropping, mirroring, resizing and blurring are linear operations that act on rows and columns
+separately. So one channel of a view is
 
     V = Ry X Rx^T        X the crop [h, w],  Ry [s, h],  Rx [s, w],  V [s, s]
 
-where Ry is the matrix of "resize h pixels to s, then blur", and Rx the same for the columns. Crops
-are padded to a common side K, where the operators have zeros. The operators come from a table
-(`operators.py`), and two batched products make all views. Matrix units are fast at this, and the
-crops have 10 to 100 times fewer pixels than the views.
+where Ry is the matrix of "resize h pixels to s, then blur", and Rx is the same for the columns.
+These matrices are called operators, and come from a table (`operators.py`). Crops are padded to a
+common side K, and the operators have zeros for the padding. So two batched products make all views.
+This is fast on matrix units, and the crops have 10 to 100 times fewer pixels than the views.
 
-Operations that are not linear act on the crop before (colour jitter, `jitter.py`) or on the view
-after (clipping, solarization, permutations). Normalisation acts on the crop: it commutes with the
-products, because the rows of the operators sum to 1. Mirroring and quarter turns commute with them
-too, because the operators are symmetric. They only change which pixel of the input image goes where
-in the crop, and cost nothing.
+Operations that are not linear act on the crop before the products (colour jitter, `jitter.py`) or
+on the view after the products (clipping, solarization, permutations). Normalisation acts on the
+crop, because it commutes with the products: the rows of the operators sum to 1. Mirroring and
+quarter turns also commute with the products, because the operators are symmetric. So they only
+change the place of each pixel in the crop, and cost nothing.
 
-Views with an early shift, between resize and jitter, pass through the products twice: first they
-are resized; then, shifted and jittered as a whole, they are blurred, by a resize to the same size.
+An early shift acts between the resize and the jitter. Views with an early shift need the products
+twice: the first time they are resized. Then they are shifted and jittered. The second time they are
+blurred, with operators that keep the size.
 
-Legend: B images a rank, V views of an image, n = V B views, C channels of the input images, s the
-side of a view, K the side of a padded crop, both in pixels.
+Legend: B images per rank, V views per image, n = V * B views, C channels of the input images, s the
+side of a view and K the side of a padded crop, both in pixels.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from dali_pipes.transfer import to_device
 from dali_pipes.view_params import ViewParams, join_params
 
 CHUNK_VIEWS = 1024
-"""Number of views that are processed at once: more are not faster, and take more memory."""
+"""The number of views that are processed at once. A larger number is not faster, and takes more
+memory."""
 
 
 class ProductViews:
@@ -60,25 +62,29 @@ class ProductViews:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """Tabulate the operators for views of side `side_px` and crops in the range `scale`."""
+        """Compute the table of operators.
+
+        `side_px` is the side s of the views, `scale` the range of a crop's area as a fraction of
+        the image's area, and `image_hw` the height and width of the input images in pixels.
+        """
         self._shifts_source = spec.shift_space == "source"
         self._device = device
         self._image_width = image_hw[1]
         self._side_px, self._sigma_max_px = side_px, spec.blur_sigma_px[1]
         lengths_px = crop_lengths(image_hw, scale, spec.crop_ratio)
         self._table = OperatorTable(side_px, lengths_px, self._sigma_max_px, dtype, device)
-        # Normalisation of levels of 0..1.
+        # These two normalise levels of 0..1.
         self._scale = 255 * constant(PER_LEVEL, device)[:, None]
         self._offset = constant(BLACK, device)[:, None]
 
     def make(self, images: Tensor, groups: Sequence[GroupParams], out: Tensor) -> None:
-        """Make the views of a step.
+        """Make the views of a step, and write them to `out`.
 
         Args:
-            images: uint8 [B, H, W, C] or [2 B, H, W, C] on the device: the in-distribution images
-                of the step, then the auxiliary ones.
-            groups: The parameters of all groups, V views in total.
-            out: The result, [V, B, 3, s, s] of the table's dtype, contiguous; written to.
+            images: The images of the step on the device, uint8 [B, H, W, C]: the in-distribution
+                images. With auxiliary images, [2 * B, H, W, C]: the auxiliary images follow.
+            groups: The parameters of all groups of this size, with V views per image in total.
+            out: The result, [V, B, 3, s, s] of the dtype of the views, contiguous.
         """
         planes = images.permute(0, 3, 1, 2)  # [images, C, H, W]
         image_of_view, turns_of_view = [], []
@@ -116,7 +122,15 @@ class ProductViews:
     def _make_late(
         self, levels: Tensor, image: np.ndarray, turns: np.ndarray, params: ViewParams, out: Tensor
     ) -> None:
-        """Make views [n, 3, s, s] without an early shift from levels 0..1 [images, C, H W]."""
+        """Make views without an early shift, and write them to `out`.
+
+        Args:
+            levels: The input images in levels of 0..1, [images, C, H * W].
+            image: The index in `levels` of the image of each view, [n].
+            turns: The number of quarter turns of each view, [n].
+            params: The parameters of the views, with the shape [n].
+            out: The result, [n, 3, s, s].
+        """
         for start in range(0, len(out), CHUNK_VIEWS):
             part = slice(start, start + CHUNK_VIEWS)
             crops, place = self._cut(levels, image[part], turns[part], params[part])
@@ -133,7 +147,7 @@ class ProductViews:
         groups: Sequence[GroupParams],
         out: Tensor,
     ) -> None:
-        """Make views [n, 3, s, s] with an early shift from levels 0..1 [images, C, H W]."""
+        """Make views with an early shift; as `_make_late`, but the parameters come per group."""
         side_px, start = self._side_px, 0
         margin = self._blurs.padded_px - side_px
         for view in (view for group in groups for view in group.one_by_one()):
@@ -153,7 +167,7 @@ class ProductViews:
 
     @cached_property
     def _blurs(self) -> OperatorTable:
-        """The table of operators that blur whole views."""
+        """The table of operators that blur whole views without resizing them."""
         lengths_px = self._side_px, self._side_px
         matrices = self._table.matrices
         return OperatorTable(
@@ -163,7 +177,10 @@ class ProductViews:
     def _cut(
         self, levels: Tensor, image: np.ndarray, turns: np.ndarray, params: ViewParams
     ) -> tuple[Tensor, CropPlace]:
-        """Cut crops [n, C, K, K] out of levels 0..1 [images, C, H W]; return also their places."""
+        """Cut the crops of n views out of the input images; the arguments are as in `_make_late`.
+
+        Returns the padded crops, [n, C, K, K], and their places in the images.
+        """
         side = self._table.padded_px
         place = place_crops(params, turns, self._image_width, side)
         index = self._put(place.rows)[:, :, None] + self._put(place.columns)[:, None]
@@ -174,7 +191,11 @@ class ProductViews:
     def _colour(
         self, crops: Tensor, heights: np.ndarray, widths: np.ndarray, params: ViewParams
     ) -> Tensor:
-        """Jitter levels 0..1 [n, C, K, K] in place; return them normalised, [n, 3, K, K]."""
+        """Apply colour jitter to crops in place, and return the normalised crops, [n, 3, K, K].
+
+        The crops are levels of 0..1, [n, C, K, K]. `heights` and `widths`, [n], are their sizes
+        without the padding.
+        """
         side = crops.shape[-1]
         pixels = crops.flatten(2)
         height, width = self._put(heights)[:, None], self._put(widths)[:, None]
@@ -192,7 +213,7 @@ class ProductViews:
         sigma_px: np.ndarray,
         out: Tensor,
     ) -> None:
-        """Resize and blur crops [n, C, K, K], into `out` [n, C, s, s]."""
+        """Resize and blur crops [n, C, K, K], and write the views to `out`, [n, C, s, s]."""
         count, channels, padded_px, _ = crops.shape
         side_px, matrices = out.shape[-1], table.matrices
         of_rows = table.rows(heights, sigma_px).repeat(channels)
@@ -200,7 +221,7 @@ class ProductViews:
         wide = torch.bmm(
             crops.to(matrices.dtype).view(count, channels * padded_px, padded_px),
             matrices.index_select(0, self._put(of_columns)).mT,
-        )  # [n, C K, s]: the channels of a view share the operator of its columns
+        )  # [n, C * K, s]; all channels of a view are multiplied by the same operator at once
         torch.bmm(
             matrices.index_select(0, self._put(of_rows)),
             wide.view(channels * count, padded_px, side_px),
@@ -208,7 +229,7 @@ class ProductViews:
         )
 
     def _shift_views(self, groups: Sequence[GroupParams], out: Tensor) -> None:
-        """Apply the shifts of negative views that are neither early nor quarter turns."""
+        """Apply all shifts except early shifts and quarter turns to the negative views in `out`."""
         black = constant(BLACK, self._device)
         start = 0
         for group in groups:
@@ -225,28 +246,32 @@ class ProductViews:
 
 @dataclass(frozen=True)
 class CropPlace:
-    """The place, in its input image, of each pixel of n padded crops, mirrored and turned.
+    """The places, in the input images, of the pixels of n padded crops.
 
-    Pixel (i, j) of a crop is pixel rows[i] + columns[j] of the input image, counted row by row.
+    The crops are mirrored and turned. Pixel (i, j) of a crop is pixel number rows[i] + columns[j]
+    of its input image, where pixels are numbered row by row.
     """
 
     rows: np.ndarray
-    """int64 [n, K]; the crop's last row is repeated in the padding."""
+    """int64 [n, K]: the part of a pixel's number that depends on its row in the crop. In the
+    padding, the value of the last row is repeated."""
     columns: np.ndarray
-    """int64 [n, K]; the crop's last column is repeated in the padding."""
+    """int64 [n, K]: the part of a pixel's number that depends on its column in the crop. In the
+    padding, the value of the last column is repeated."""
     heights: np.ndarray
-    """int64 [n]: height of each crop in pixels, after the turn."""
+    """int64 [n]: the height of each crop after it is turned, in pixels, without the padding."""
     widths: np.ndarray
-    """int64 [n]: width of each crop in pixels, after the turn."""
+    """int64 [n]: the width of each crop after it is turned, in pixels, without the padding."""
 
 
 def place_crops(
     params: ViewParams, turns: np.ndarray, image_width: int, padded_px: int
 ) -> CropPlace:
-    """Return the places of crops that are mirrored and then turned counter-clockwise, as drawn.
+    """Return the places of crops that are mirrored and then turned counter-clockwise.
 
     Pixel (i, j) of a crop [h, w] after 0, 1, 2 or 3 quarter turns is the pixel (i, j),
-    (j, w-1-i), (h-1-i, w-1-j) or (h-1-j, i) before the turn.
+    (j, w-1-i), (h-1-i, w-1-j) or (h-1-j, i) before the turn. `turns`, [n], are the numbers of
+    quarter turns, and `padded_px` is the side K of padded crops.
     """
     top, left = params.crop_start.T.astype(np.int64)[..., None]
     height, width = params.crop_shape.T.astype(np.int64)[..., None]
@@ -269,10 +294,14 @@ def place_crops(
 def crop_lengths(
     image_hw: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int]:
-    """Return the shortest and the longest side, in pixels, of crops that `draw_crops` can draw."""
+    """Return the length, in pixels, of the shortest and the longest side of any possible crop.
+
+    The crops are those that `draw_crops` draws with the same arguments.
+    """
     area = image_hw[0] * image_hw[1]
     stretch = max(ratio[1], 1 / ratio[0])
     shortest = max(1, math.floor(math.sqrt(scale[0] * area / stretch)))
     longest = math.ceil(math.sqrt(scale[1] * area * stretch))
-    # A crop that does not fit is drawn again; after the last try it is the largest that fits.
+    # A crop that does not fit into the image is drawn again. If the last try fails too, the largest
+    # crop that fits is taken.
     return min(shortest, *image_hw), longest if longest <= min(image_hw) else max(image_hw)

@@ -19,19 +19,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CUTS = np.array([[2, 3, 0, 1], [1, 0, 3, 2], [3, 2, 1, 0]], np.int32)
-"""Orders of a 2 x 2 grid: top and bottom halves swapped, left and right halves swapped, both."""
+"""The orders of the four squares of a 2 x 2 grid that swap the top and bottom halves, the left and
+right halves, or both."""
 
 
 def draw_order(
     rng: np.random.Generator, batch: int, side_px: int, *, grid: int | None = None
 ) -> Params:
-    """Draw an order of the squares: square i of the result is square order[i] of the view.
+    """Draw random orders of the squares of a grid.
 
-    It is int32 [B, grid * grid]. All orders are equally likely, also the order that changes
-    nothing. Without `grid`, each pixel is a square.
+    All orders are equally likely, including the order that changes nothing.
+
+    Args:
+        rng: The random generator.
+        batch: The number of views, B.
+        side_px: The side of the views, in pixels.
+        grid: The number of squares along a side. Without it, each pixel is a square.
+
+    Returns:
+        {"order": int32 [B, grid * grid]}. Square i of the result is square order[i] of the view.
 
     Raises:
-        UserError: the side cannot be cut into `grid` equal parts.
+        UserError: The side cannot be cut into `grid` equal parts.
     """
     grid = grid or side_px
     _check_cut(side_px, grid)
@@ -40,10 +49,13 @@ def draw_order(
 
 
 def draw_cuts(rng: np.random.Generator, batch: int, side_px: int) -> Params:
-    """Draw one of `CUTS`, all equally likely: int32 [B, 4].
+    """Draw one of the orders in `CUTS` for each view, all equally likely.
+
+    Returns:
+        {"order": int32 [B, 4]}.
 
     Raises:
-        UserError: the side is odd.
+        UserError: The side of the views is odd.
     """
     _check_cut(side_px, 2)
     return {"order": CUTS[rng.integers(0, len(CUTS), batch)]}
@@ -61,7 +73,10 @@ def _check_cut(side_px: int, grid: int) -> None:
 def permute_graph(
     view: DataNode, params: Mapping[str, DataNode], side_px: int, *, grid: int | None = None
 ) -> DataNode:
-    """Reorder the squares as the frames of a sequence, all channels in the same order."""
+    """Put the squares of a view in the order `params["order"]`, in a DALI graph.
+
+    All channels get the same order. DALI reorders the squares as if they were frames of a video.
+    """
     from nvidia.dali import fn
 
     grid = grid or side_px
@@ -78,7 +93,7 @@ def permute_graph(
 def permute_tensor(
     views: Tensor, params: Mapping[str, Tensor], black: Tensor, *, grid: int | None = None
 ) -> Tensor:
-    """Reorder the squares as `permute_graph` does."""
+    """Put the squares of each view in the order `params["order"]`, with torch."""
     side_px = views.shape[-1]
     grid = grid or side_px
     square_px = side_px // grid

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def draw_turns(rng: np.random.Generator, batch: int, side_px: int, *, fewest: int) -> Params:
-    """Draw the number of quarter turns: from `fewest` to three, all equally likely."""
+    """Draw the number of quarter turns of each view, from `fewest` to 3, all equally likely.
+
+    Returns:
+        {`TURNS`: int32 [B]}.
+    """
     return {TURNS: rng.integers(fewest, 4, batch, dtype=np.int32)}
 
 
 def turn_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> DataNode:
-    """Turn a view, as numpy.rot90(view, turns) does."""
+    """Turn a view by quarter turns in a DALI graph, as `numpy.rot90(view, turns)` does."""
     from nvidia.dali import fn, types
 
     turns = params[TURNS]
@@ -37,7 +41,7 @@ def turn_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> 
 
 
 def turn_tensor(views: Tensor, params: Mapping[str, Tensor], black: Tensor) -> Tensor:
-    """Turn each view, as torch.rot90(view, turns, (1, 2)) does."""
+    """Turn each view by quarter turns, as `torch.rot90(view, turns, (1, 2))` does."""
     import torch
 
     numbers = pixel_numbers(views)
@@ -46,14 +50,19 @@ def turn_tensor(views: Tensor, params: Mapping[str, Tensor], black: Tensor) -> T
 
 
 def draw_angle(rng: np.random.Generator, batch: int, side_px: int) -> Params:
-    """Draw an angle counter-clockwise, uniform in 0..360 degrees."""
+    """Draw the counter-clockwise angle of each view, uniformly from 0 to 360 degrees.
+
+    Returns:
+        {"angle_deg": float32 [B]}.
+    """
     return {"angle_deg": rng.uniform(0, 360, batch).astype(np.float32)}
 
 
 def rotate_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> DataNode:
-    """Rotate a view as Pillow's `rotate` does: nearest pixel, black corners.
+    """Rotate a view in a DALI graph, as Pillow's `rotate` does.
 
-    Pixels may differ from Pillow's where a point lies in the middle between two pixels.
+    Each pixel takes the value of the nearest pixel of the view, and corners become black. The
+    result may differ from Pillow's where two pixels are equally near.
     """
     from nvidia.dali import fn, types
 
@@ -67,9 +76,10 @@ def rotate_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -
 
 
 def rotate_tensor(views: Tensor, params: Mapping[str, Tensor], black: Tensor) -> Tensor:
-    """Rotate views as `rotate_graph` does.
+    """Rotate views with torch, as `rotate_graph` does.
 
-    The centre of each pixel of the result is turned back, and takes the nearest pixel of the view.
+    The position of each pixel of the result is rotated back into the view. The pixel takes the
+    value of the nearest pixel of the view, or `black` if the position is outside the view.
     """
     import torch
 

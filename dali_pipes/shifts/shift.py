@@ -1,9 +1,8 @@
-"""The parts of a shifting transformation: a distribution of its parameters, and two forms.
+"""The parts of a shifting transformation: a function that draws its parameters, and two forms.
 
-The parameters are drawn on the host. The form `graph` is for the view engine `dali`, the form
-`tensor` for the view engine `product`; both give the same pixels. Each form imports DALI or torch
-when it is called, because command lines are checked with the names of the transformations before
-either is imported.
+The parameters are drawn on the host. The form `graph` is for the view engine `dali`, and the form
+`tensor` is for the view engine `product`. Both forms give the same pixels. A form imports DALI or
+torch only when it is called, because command lines are checked before these packages are imported.
 
 Legend: B views of one size, C channels, s the side of a view in pixels.
 """
@@ -21,49 +20,52 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Params = Mapping[str, np.ndarray]
-"""The parameters of B views by name, each [B, ...], int32 or float32."""
+"""The parameters of B views: name -> array [B, ...] of int32 or float32."""
 
 TURNS = "turns"
-"""The name of a parameter that counts quarter turns counter-clockwise: int32 [B], 0..3. A shift
-that has it does nothing but turn, so an engine may turn in its own way and not call the shift."""
+"""The name of the parameter for the number of counter-clockwise quarter turns, int32 [B], 0..3. A
+shift with this parameter does nothing except these turns. So an engine may apply the turns itself,
+without calling the shift."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A transformation R of a square view."""
+    """A shifting transformation of a square view."""
 
     draw: Callable[[np.random.Generator, int, int], Params]
-    """(rng, B, s) -> parameters, drawn anew for every view."""
+    """A function that draws new parameters for B views: (random generator, B, s) -> parameters."""
     graph: Callable[[DataNode, Mapping[str, DataNode], int], DataNode]
-    """(view uint8 HWC, parameters on the CPU, s) -> view uint8 HWC. The view is on the CPU or the
-    GPU, in a pipeline with conditionals."""
+    """A function that adds the transformation to a DALI graph: (view uint8 [s, s, C], parameters on
+    the CPU, s) -> view uint8 [s, s, C]. The view is on the CPU or the GPU. The pipeline must have
+    conditionals enabled."""
     tensor: Callable[[Tensor, Mapping[str, Tensor], Tensor], Tensor]
-    """(views [B, C, s, s] of any float dtype or uint8, parameters on their device, black) -> views
-    of the same shape and dtype. `black`, [C] or [B, C], is the value of a black pixel. The input is
-    not changed. The result is the input itself where nothing has to be done."""
+    """A function that transforms views with torch: (views, parameters, black) -> views. The views
+    are [B, C, s, s] of a float dtype or uint8, the parameters are on the device of the views, and
+    `black`, [C] or [B, C], is the value of a black pixel. The result has the same shape and dtype.
+    The input is not changed. If nothing has to be done, the result is the input itself."""
     early: bool = False
-    """True if the shift acts on the resized crop, before colour jitter and blur. Only the flip
-    comes before it. That makes no difference: to mirror and then turn by an angle is to turn by the
-    opposite angle and then mirror, and both angles are equally likely."""
+    """True if the shift acts on the resized crop, before colour jitter and blur. The flip still
+    comes before the shift, but this changes no distribution: a flip followed by a rotation equals
+    the opposite rotation followed by the flip, and both angles are equally likely."""
 
 
 def draw_nothing(rng: np.random.Generator, batch: int, side_px: int) -> Params:
-    """Return no parameters: the identity has none."""
+    """Return an empty dictionary, because the identity has no parameters."""
     return {}
 
 
 def identity_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> DataNode:
-    """Return the view as it is."""
+    """Return the view unchanged."""
     return view
 
 
 def identity_tensor(views: Tensor, params: Mapping[str, Tensor], black: Tensor) -> Tensor:
-    """Return the views as they are."""
+    """Return the views unchanged."""
     return views
 
 
 def pixel_numbers(views: Tensor) -> Tensor:
-    """Return the number of each pixel of a view, row by row: int64 [s, s]."""
+    """Return the numbers of the pixels of a view, int64 [s, s]. They count from 0, row by row."""
     import torch
 
     side_px = views.shape[-1]
@@ -71,9 +73,14 @@ def pixel_numbers(views: Tensor) -> Tensor:
 
 
 def gather_pixels(views: Tensor, numbers: Tensor) -> Tensor:
-    """Return views [B, C, s, s] whose pixel i is pixel numbers[:, i] of `views`.
+    """Rearrange the pixels of views: pixel i of result b is pixel `numbers[b, i]` of view b.
 
-    `numbers` is int64 [B, s * s]; pixels are numbered row by row.
+    Args:
+        views: The views, [B, C, s, s].
+        numbers: The numbers of the pixels, int64 [B, s * s]. Pixels are numbered row by row.
+
+    Returns:
+        The rearranged views, [B, C, s, s].
     """
     pixels = views.flatten(2)
     return pixels.gather(2, numbers[:, None].expand_as(pixels)).view_as(views)

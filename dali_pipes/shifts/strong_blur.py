@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLUR_SIGMA = (1 / 32, 1 / 12)
-"""Range of the standard deviation, as a fraction of the side. The paper has no such shift, so the
-range is our choice: 8 to 21 px of a view of 256 px, whose positives have at most 2 px."""
+"""The range of the standard deviation, as a fraction of the side of the view. The paper has no such
+shift, so the range is our choice. For a view of 256 px it is 8 to 21 px, while the blur of positive
+views is at most 2 px."""
 
 BLUR_MOST_PX = 28.0
-"""Largest standard deviation in pixels. DALI's window on a GPU ends at 85 px of an RGB view."""
+"""The largest standard deviation, in pixels. A larger one would need a larger window than DALI
+allows on a GPU, which is 85 px for an RGB view."""
 
 
 def draw_blur(rng: np.random.Generator, batch: int, side_px: int) -> Params:
-    """Draw the standard deviation in pixels, uniform in `BLUR_SIGMA`: float32 [B]."""
+    """Draw the standard deviation of each view, uniformly in the range `BLUR_SIGMA`.
+
+    Returns:
+        {"sigma_px": float32 [B]}, in pixels, at most `BLUR_MOST_PX`.
+    """
     sigma = rng.uniform(*BLUR_SIGMA, batch) * side_px
     return {"sigma_px": np.minimum(sigma, BLUR_MOST_PX).astype(np.float32)}
 
 
 def blur_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> DataNode:
-    """Blur a view with a Gaussian that is cut off at three standard deviations.
+    """Blur a view in a DALI graph, with a Gaussian that is cut off at three standard deviations.
 
-    Beyond its edges the view continues mirrored about the centre of its edge pixels.
+    Beyond each edge, the view is continued as its mirror image about the centre of the edge pixels.
     """
     from nvidia.dali import fn
 
@@ -41,17 +47,21 @@ def blur_graph(view: DataNode, params: Mapping[str, DataNode], side_px: int) -> 
 
 
 def blur_tensor(views: Tensor, params: Mapping[str, Tensor], black: Tensor) -> Tensor:
-    """Blur views as `blur_graph` does, by a matrix product for each direction."""
+    """Blur views with torch, as `blur_graph` does, with one matrix product per direction."""
     along = _blur_matrix(params["sigma_px"], views.shape[-1])[:, None]
     blurred = along @ views.to(along.dtype) @ along.mT
     return (blurred if views.is_floating_point() else blurred.round()).to(views.dtype)
 
 
 def _blur_matrix(sigma_px: Tensor, side_px: int) -> Tensor:
-    """Return [B, s, s]: row i has the weight of each pixel of a line in pixel i of its blur.
+    """Return the matrices that blur a line of s pixels, one matrix per view.
 
-    A pixel counts once itself and once for its mirror image beyond each of the two edges. The edge
-    pixel has no mirror image beyond its own edge. The blur ends before a second reflection.
+    A pixel contributes to the blurred line itself, and with its mirror images beyond both edges. An
+    edge pixel has no mirror image beyond its own edge. The Gaussian is too short to reach a second
+    reflection.
+
+    Returns:
+        [B, s, s]: entry [b, i, j] is the weight of pixel j in pixel i of the blurred line.
     """
     import torch
 
