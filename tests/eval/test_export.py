@@ -31,6 +31,8 @@ from tests.support.picture_cases import write_damaged, write_pictures
 from tests.support.run_cases import SIZE_PX, RunCase, write_run_case
 from train.teacher import load_teacher
 
+pytestmark = pytest.mark.slow
+
 CENTRES = 12
 WITHOUT = """
 import sys
@@ -78,7 +80,6 @@ def header_of(path: Path) -> Header:
     return Header.from_metadata(path, Model(str(path)).metadata)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 70])
 def test_scores_are_those_of_the_run(rgb, count) -> None:
     case, path = rgb
@@ -96,7 +97,6 @@ def pixels_of(directory: Path, count: int) -> np.ndarray:
         return shards.read(np.arange(count) % len(shards))
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_scores_by_a_compressed_bank_are_a_weighted_mean(gray) -> None:
     """The reference is Eq. 6 in numpy, with centres that are computed again."""
@@ -165,7 +165,6 @@ def test_the_loss_of_auroc_is_measured(gray, tmp_path) -> None:
         assert found[bank] == pytest.approx(roc_auc_score(is_ood, scores), abs=1e-12)
 
 
-@pytest.mark.slow
 def test_a_folder_is_scored_without_trainer_torch_and_dali(rgb, tmp_path) -> None:
     case, path = rgb
     names = write_pictures(tmp_path / "p", SIZE_PX)
@@ -230,7 +229,6 @@ def test_metadata_that_is_not_as_it_must_be(rgb) -> None:
         Header.from_metadata(rgb[1], {"format_version": "0"})
 
 
-@pytest.mark.slow
 def test_a_folder_without_onnxruntime(tmp_path) -> None:
     without = "import sys; sys.modules['onnxruntime'] = None"
     start = (

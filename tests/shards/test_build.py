@@ -191,6 +191,7 @@ def test_labels_of_an_unlabelled_source_are_refused(tmp_path: Path) -> None:
         build(folder_request(src, tmp_path / "set", labels=(3,), source="class-folders"))
 
 
+@pytest.mark.slow
 def test_existing_output_stays_as_it_is(tmp_path: Path) -> None:
     directory = npy_set(tmp_path)
     before = contents(directory)

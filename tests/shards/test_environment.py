@@ -141,11 +141,13 @@ def test_what_libraries_understand_is_let_through(monkeypatch, name, value) -> N
     assert os.environ[name] == value
 
 
+@pytest.mark.slow
 def test_a_terminal_of_no_known_width_has_a_table_all_the_same(gray_dir) -> None:
     shown = run_command("-m", "shards.info", gray_dir, env={"COLUMNS": "0"})
     assert shown.returncode == 0 and "gray" in shown.stdout
 
 
+@pytest.mark.slow
 def test_every_command_checks_them(gray_dir) -> None:
     result = run_command("-m", "shards.info", gray_dir, env={"TMPDIR": "/no/such/folder"})
     assert_user_error(result, "TMPDIR", "/no/such/folder")

@@ -289,6 +289,7 @@ def test_mistakes_are_one_line(tmp_path) -> None:
     assert not list(tmp_path.glob("new*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_set_is_not_shown(tmp_path) -> None:
     path = npy_set(tmp_path)
     result = run_command("-m", "shards.info", path)

@@ -251,6 +251,7 @@ def test_command_line(out: Path, tmp_path: Path) -> None:
         assert_user_error(result, words)
 
 
+@pytest.mark.slow
 def test_without_a_protocol_they_are_listed() -> None:
     result = run_command("-m", "shards.sets", env={"COLUMNS": "200"})
     assert result.returncode == 0

@@ -107,6 +107,7 @@ def test_remaking_gives_the_same_bytes_from_unpacked_files_too(official, tmp_pat
         assert data[3:8] == bytes(5), "a file name or a time in the gzip header"
 
 
+@pytest.mark.slow
 def test_other_files_than_the_official_are_refused(tmp_path: Path) -> None:
     result = run_command("-m", "shards.sample.remake", "--src", SAMPLE, "--out", tmp_path / "x")
     assert_user_error(result, "train-images-idx3-ubyte.gz: not the official file")

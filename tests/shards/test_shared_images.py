@@ -184,6 +184,7 @@ def test_a_test_set_of_another_size_is_refused_before_the_scorer_does(tmp_path: 
         check_test_set(config_of(in_dist=own, in_dist_test=test), ALONE)
 
 
+@pytest.mark.slow
 def test_it_is_looked_at_before_anything_is_made(gray_dir: Path, tmp_path: Path) -> None:
     found = train(gray_dir, tmp_path / "run", "--in-dist-test", str(gray_dir))
     assert found.returncode == 2, found

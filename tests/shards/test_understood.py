@@ -203,6 +203,7 @@ def test_rules_that_cannot_be_meant(folder: Path, tmp_path: Path, fields, words:
     assert not list(tmp_path.glob("*set*"))
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_them(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "set"
     found = run_command(

@@ -29,6 +29,8 @@ from train.state import TrainState
 from train.teacher import load_teacher
 from train.world import World
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["test_vit", "test_resnet", "test_efficientnet", "test_convnext"]
 """timm's smallest networks: a plain ViT, CNNs with and without batch norm."""
 VIEWS = {"views__global_px": 64, "views__local_px": 32}
@@ -230,7 +232,6 @@ def finished(request, sets, tmp_path_factory) -> Iterator[tuple[str, Path]]:
     shutil.rmtree(out)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_ends_bit_for_bit_as_a_whole_one(finished, sets, tmp_path) -> None:
     name, whole = finished
     cut = tmp_path / "run"
@@ -246,7 +247,6 @@ def test_a_resumed_run_ends_bit_for_bit_as_a_whole_one(finished, sets, tmp_path)
         assert tracked.dtype == torch.int64 and tracked == 4
 
 
-@pytest.mark.slow
 def test_its_teacher_is_scored_in_evaluation_mode(finished, sets, tmp_path) -> None:
     name, run = finished
     loaded = load_teacher(run, CPU)
@@ -297,7 +297,6 @@ REFUSED = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("options", "words"), REFUSED, ids=[" ".join(o) for o, _ in REFUSED])
 def test_mistakes_are_named_and_leave_nothing(sets, tmp_path, capsys, options, words) -> None:
     with pytest.raises(SystemExit) as stopped:

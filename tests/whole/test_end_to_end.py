@@ -16,6 +16,8 @@ from tests.support.commands import run_command
 from tests.support.paths import ROOT
 from tests.support.train_cases import TINY
 
+pytestmark = pytest.mark.slow
+
 OOD = ["trouser", "bag"]
 
 
@@ -41,7 +43,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_results_hold_every_auroc_in_its_place(demo) -> None:
     results = json.loads((demo / "scores" / "results.json").read_text())
     assert list(results["methods"]) == ["pixel", "untrained", "teacher"]
@@ -86,7 +87,6 @@ def test_table_and_picture_are_written(demo) -> None:
     assert picture.width > 400 and len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
 def test_the_report_opens_without_a_complaint_or_a_request(demo, tmp_path) -> None:
     page = demo / "scores" / "report.html"

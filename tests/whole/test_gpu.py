@@ -71,6 +71,7 @@ def test_evaluation_images_are_those_of_the_cpu(rgb_set) -> None:
     assert ((here - there) * STD).abs().mean() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_training_runs(gray_dir: Path, tmp_path: Path, precision) -> None:
     options = ("--device", "cuda", "--precision", precision)
