@@ -15,11 +15,11 @@ class Tally:
     """Facts about images at consecutive places of a set's order."""
 
     names: list[str] = field(default_factory=list)
-    """For each image that is stored in the set: its name in the source."""
+    """The name in the source of each image that is stored in the set."""
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    """For each image that is stored in the set: its height and width in the source, in pixels."""
+    """The height and width in the source, in pixels, of each image that is stored in the set."""
     rejects: list[dict[str, str]] = field(default_factory=list)
-    """For each image that was rejected: {"name": name in the source, "reason": error message}."""
+    """One entry per rejected image: {"name": its name in the source, "reason": error message}."""
     several: int = 0
     """The number of image files that contain several pictures; only the first one is taken."""
     read_bytes: int = 0
