@@ -26,9 +26,7 @@ are defined in `dali_pipes/shifts/table.py`:
 
 A term uses auxiliary images. If its name ends with `-in`, it uses in-distribution images instead;
 only `aux` does not allow this ending. The parameters of a term, such as the angle or the random
-order, are drawn anew for every view.
-
-To add a transformation, see `dali_pipes/shifts/__init__.py`.
+order, are drawn anew for every view. To add a transformation, see `dali_pipes/shifts/__init__.py`.
 """
 
 from __future__ import annotations
@@ -49,9 +47,7 @@ if TYPE_CHECKING:  # command lines are checked with this module, before torch is
     from torch import Tensor
 
 Stream = Literal["in-dist", "aux"]
-
 T = TypeVar("T")
-
 Part = Literal["all", "early", "late"]
 """A selection of a branch's terms: "early" = the terms whose shift has `early` True; "late" = the
 other terms; "all" = all terms."""
@@ -250,7 +246,7 @@ def parse_negatives(text: str) -> tuple[NegativeBranch, ...]:
     The docstring of this file explains the grammar.
 
     Raises:
-        UserError: The text is not a strategy. The message quotes the text and the wrong term.
+        UserError: The text is not a strategy; the message quotes it.
     """
     if text == "none":
         return ()

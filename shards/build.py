@@ -14,13 +14,14 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from shards.building.build_plan import BuildRequest, Plan, plan
 from shards.building.convert import Chunk, convert
-from shards.building.provenance import MD5, describe, describe_folder, held_to
+from shards.building.provenance import MD5, describe_folder
+from shards.building.source_files import describe_source
 from shards.building.tally import RejectBudget, Tally
 from shards.building.workplace import OUTPUT_KIND, Part, Workplace, remove_leftovers, workplace
 from shards.disk.publish import refuse_existing, write_file
@@ -39,9 +40,7 @@ from shards.manifest import (
     shard_file,
 )
 from shards.manifest_file import to_json
-from shards.sources.image_files import ImageFiles
 from shards.sources.kinds import told
-from shards.sources.registry import FORMATS
 from shards.terminal import cli, printing
 from shards.terminal.progress import ImageProgress, waiting
 
@@ -76,7 +75,7 @@ def build(request: BuildRequest) -> Manifest:
     stopped = threading.Event()
     with workplace(request.out, planned.identity) as work, ThreadPoolExecutor(2) as background:
         try:
-            described = background.submit(_describe, request, planned, stopped)
+            described = background.submit(describe_source, request, planned, stopped)
             if MD5 in planned.manifest.checks:
                 with waiting(f"checking the md5 of {request.src}"):
                     described.result()
@@ -88,35 +87,6 @@ def build(request: BuildRequest) -> Manifest:
         except BaseException:
             stopped.set()
             raise
-
-
-def _describe(
-    request: BuildRequest, planned: Plan, stopped: threading.Event
-) -> tuple[tuple[SourceFile, ...], Tally, tuple[str, ...]]:
-    """Compute the checksums of the source's files.
-
-    For a folder of images, also compute the checksums of the images that the set does not take.
-
-    Returns:
-        The entries of the source's files in the manifest; a tally with the total size and the total
-        checksum of the images that the set does not take; the value of `Manifest.checks`.
-    """
-    source, unselected = planned.source, Tally()
-    known = FORMATS[request.source]
-    published = known.md5 if request.md5 else {}
-    described = [
-        describe(path, published.get(path.name), known.contents.get(path.name, {}), stopped)
-        for path in source.paths
-        if not path.is_dir()
-    ]
-    if planned.folder is not None:
-        for index in np.setdiff1d(np.arange(len(source)), planned.order).tolist():
-            if stopped.is_set():
-                raise CancelledError
-            assert isinstance(source, ImageFiles)
-            unselected.note_file(source.name(index), *source.digest(index))
-    checks = held_to(planned.manifest.checks, any(one.is_packed_anew for one in described))
-    return tuple(one.file for one in described), unselected, checks
 
 
 def _build_shards(

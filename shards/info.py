@@ -15,7 +15,6 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from PIL import Image
 from rich import box
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -27,9 +26,8 @@ from shards.errors import UserError, printable
 from shards.format.json_lines import read_json_lines
 from shards.manifest import REJECTS_FILE_NAME, Manifest
 from shards.pixels.decode import encode
-from shards.pixels.resize import to_image
-from shards.pixels.sheet import draw_sheet, enlarged
 from shards.reader import ShardSet
+from shards.set_sheet import contact_sheet
 from shards.terminal import cli
 from shards.terminal.console import Terminal
 from shards.terminal.progress import ImageProgress
@@ -44,13 +42,6 @@ FIRST = 5
 """The number of entries that are shown of each long list: names, rejects, rarest classes."""
 BAR_CHARACTERS = 30
 DIGEST_CHARACTERS = 12
-COLUMNS = 10
-"""The number of pictures in a row of a sheet."""
-MAX_SHEET_ROWS = 40
-UNLABELLED_ROWS = 6
-PICTURE_PX, MAX_PICTURE_PX = 96, 256
-"""The sizes of pictures on a sheet. Images smaller than `PICTURE_PX` are enlarged to at most this
-size, and images larger than `MAX_PICTURE_PX` are reduced to at most that size, by whole factors."""
 
 
 @dataclass(frozen=True)
@@ -96,34 +87,6 @@ def pixel_statistics(shards: ShardSet) -> tuple[np.ndarray, np.ndarray]:
     levels = np.arange(256)
     mean = share @ levels
     return mean, np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
-
-
-def contact_sheet(shards: ShardSet) -> Image.Image:
-    """Draw the first samples of a set.
-
-    A labelled set gets one row per class that has samples, for at most `MAX_SHEET_ROWS` classes.
-    Small images are enlarged by nearest neighbour, so that each pixel can be seen.
-    """
-    classes = shards.manifest.classes
-    if not classes:
-        ids = np.arange(min(len(shards), COLUMNS * UNLABELLED_ROWS))
-        titles, rows = [], np.split(ids, ids[COLUMNS::COLUMNS])
-    else:
-        labels = shards.labels(np.arange(len(shards)))
-        shown = np.flatnonzero(class_counts(shards))[:MAX_SHEET_ROWS].tolist()
-        titles = [printable(classes[label]) for label in shown]
-        rows = [np.flatnonzero(labels == label)[:COLUMNS] for label in shown]
-    pictures = [[_picture(pixels) for pixels in shards.read(row)] for row in rows]
-    return draw_sheet(pictures, row_titles=titles)
-
-
-def _picture(pixels: np.ndarray) -> Image.Image:
-    """Convert an image, uint8 [H,W,C], to a picture that is neither too small nor too large."""
-    image = to_image(pixels)
-    longer = max(image.size)
-    if longer > MAX_PICTURE_PX:
-        return image.reduce(-(-longer // MAX_PICTURE_PX))
-    return enlarged(image, max(1, PICTURE_PX // longer))
 
 
 def describe(shards: ShardSet) -> RenderableType:

@@ -46,8 +46,7 @@ class BuildRequest:
     split: str = "train"
     """The official split to read. For your own images this is only a name."""
     labels: tuple[int, ...] = ()
-    """Take only the images with these labels. The labels are stored as they are, without
-    renumbering. By default all images are taken."""
+    """Take only images with these labels, which are not renumbered. By default take all images."""
     channels: Literal[1, 3] | None = None
     """Channels of the stored images: 1 (gray) or 3 (RGB). By default this is the number of channels
     of the source, and 3 for image files."""

@@ -1,7 +1,8 @@
 """A table of all formats: file names, opening functions, published MD5 sums and image counts.
 
-The MD5 sums and counts come from the authors of the files, from torchvision or from other users.
-The opening functions do not check them, so that a user can also open a part of a data set.
+The MD5 sums and counts are those of the authors, of torchvision or of other users. The opening
+functions do not check them, so a user can also open a part of a data set. The file is long because
+the table is.
 """
 
 from __future__ import annotations

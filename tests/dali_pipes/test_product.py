@@ -14,9 +14,10 @@ from torchvision.transforms.v2 import functional as tv
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
 from dali_pipes.negatives import parse_negatives
 from dali_pipes.parity.reference import reference_views
+from dali_pipes.product.crops import crop_lengths
 from dali_pipes.product.jitter import jitter_, turn_hue
 from dali_pipes.product.operators import OperatorTable, blur_matrix, cubic_matrix
-from dali_pipes.product.views import ProductViews, crop_lengths
+from dali_pipes.product.views import ProductViews
 from dali_pipes.step_plan import GroupParams, ViewGroup
 from dali_pipes.view_params import ViewParams, draw_view_params
 from tests.support.image_sets import photographs

@@ -17,6 +17,7 @@ from PIL import Image
 
 from shards import build as build_module
 from shards.build import build
+from shards.building import source_files
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
 from shards.manifest_file import read_manifest
@@ -334,7 +335,7 @@ def test_published_counts_and_md5(tmp_path: Path, monkeypatch) -> None:
 
     def published(**facts) -> None:
         known = dataclasses.replace(FORMATS["npy"], **facts)
-        monkeypatch.setitem(build_module.FORMATS, "npy", known)
+        monkeypatch.setitem(FORMATS, "npy", known)
 
     published(counts={"train": 9}, md5={"x.npy": md5})
     with pytest.raises(UserError, match="x.npy: 8 images in split train, published are 9"):
@@ -376,7 +377,7 @@ def test_unselected_images_are_in_the_digest_of_a_folder(tmp_path: Path) -> None
 def test_a_digest_that_takes_longer_than_the_shards_is_waited_for(
     tmp_path: Path, monkeypatch
 ) -> None:
-    describe = build_module.describe
+    describe = source_files.describe
     finished = threading.Event()
 
     def slow(*arguments):
@@ -389,7 +390,7 @@ def test_a_digest_that_takes_longer_than_the_shards_is_waited_for(
         build_shards(*arguments)
         finished.set()
 
-    monkeypatch.setattr(build_module, "describe", slow)
+    monkeypatch.setattr(source_files, "describe", slow)
     monkeypatch.setattr(build_module, "_build_shards", then_digest)
     directory = npy_set(tmp_path)
     expected = hashlib.sha256((tmp_path / "images.npy").read_bytes()).hexdigest()

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards import info
+from shards import info, set_sheet
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
-from shards.info import class_counts, contact_sheet, main, pixel_statistics
+from shards.info import class_counts, main, pixel_statistics
 from shards.reader import ShardSet
+from shards.set_sheet import contact_sheet
 from tests.support.commands import run_command
 from tests.support.paths import SAMPLE
 from tests.support.shard_cases import assert_user_error, npy_set, random_images, sample_set
@@ -239,7 +240,7 @@ def test_an_unlabelled_sheet_has_the_first_samples(tmp_path, count) -> None:
 
 
 def test_a_sheet_shows_some_classes_of_many(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(info, "MAX_SHEET_ROWS", 3)
+    monkeypatch.setattr(set_sheet, "MAX_SHEET_ROWS", 3)
     with ShardSet.open(class_folders(tmp_path, [2, 12, 1, 4, 1])) as shards:
         sheet = np.asarray(contact_sheet(shards))
         names = shards.names()

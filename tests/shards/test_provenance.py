@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from shards import build as build_module
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
@@ -92,7 +91,7 @@ def case(request, tmp_path: Path, monkeypatch) -> tuple[Path, Callable[..., Mani
             in_it = {Path(one).name: data for one, data in unpacked(file).items()}
             inside[file.name] = {one: md5_of(in_it[one]) for one in known.contents[file.name]}
     published = dataclasses.replace(known, md5={**known.md5, **md5}, contents=inside)
-    monkeypatch.setitem(build_module.FORMATS, name, published)
+    monkeypatch.setitem(FORMATS, name, published)
 
     def build_it(out: str, **fields: Any) -> Manifest:
         how = BuildRequest(name, tmp_path / "src", 8, tmp_path / out, split, count=False)
@@ -170,7 +169,7 @@ def test_a_set_of_files_that_were_packed_anew_is_kept(tmp_path: Path, monkeypatc
     cases.write_idx(src, classes=FASHION_CLASSES)
     inside = {path.name: {path.stem: md5_of(unpacked(path)[path.stem])} for path in src.iterdir()}
     published = dataclasses.replace(FORMATS["fashion-mnist"], contents=inside)
-    monkeypatch.setitem(build_module.FORMATS, "fashion-mnist", published)
+    monkeypatch.setitem(FORMATS, "fashion-mnist", published)
     only = ("bag-test", "coat-train")
     request = SetsRequest("fashion-one-class", tmp_path, tmp_path / "out", only, count=False)
     for state in ("built", "kept"):

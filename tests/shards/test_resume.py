@@ -143,14 +143,14 @@ def test_a_source_that_changes_while_it_is_read(tmp_path: Path, monkeypatch, kin
         if kind == "link":
             (src := tmp_path / "link.npy").symlink_to(changed)
         request = BuildRequest("npy", src, 6, tmp_path / "set", shard_samples=4)
-    assemble = build_module._describe
+    assemble = build_module.describe_source
 
     def change(*arguments):
         result = assemble(*arguments)
         os.utime(changed, ns=(5, 5))
         return result
 
-    monkeypatch.setattr(build_module, "_describe", change)
+    monkeypatch.setattr(build_module, "describe_source", change)
     with pytest.raises(UserError, match="changed while it was read"):
         build(request)
     assert not request.out.exists()

@@ -20,7 +20,8 @@ from tests.support.paths import ROOT
 
 ROOMS = {
     "shards": "errors json_types terminal disk pixels manifest manifest_file format verify reader "
-    "random_streams order sources similarity building protocols build sets info overlap sample",
+    "random_streams order set_sheet sources similarity building protocols build sets info overlap "
+    "sample",
     "dali_pipes": "batch config transfer blur normalised batch_memory shifts view_params negatives "
     "step_plan readers product dali loader eval_loader view_sheets preview parity",
     "train": "launch world config config_checks recipes metrics networks losses ema schedules "
