@@ -40,7 +40,8 @@ NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "s
 COMPLETE = "COMPLETE.json"
 NAME = re.compile(r"step-\d{8,}")
 ABSENT = (FileNotFoundError, NotADirectoryError)
-"""Errors that mean damage. Others (a network, a permission) say nothing about the files."""
+"""Errors that mean that a checkpoint is damaged. Other errors, for example of a network or a
+permission, say nothing about the files."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Checkpoint:
         return json.loads((self.directory / STATE).read_text())
 
     def other_versions(self) -> str:
-        """Name the libraries whose versions differ from those that wrote it; empty if none do."""
+        """Name the libraries that have another version than when the checkpoint was written."""
         theirs = self.state()["versions"]
         return ", ".join(
             f"{name} {theirs.get(name)} (here {ours})"
@@ -135,12 +136,12 @@ class CheckpointWriter:
             self._writing = None
 
     def check(self) -> None:
-        """Raise the error of a write that has failed already; do not wait for one at work."""
+        """Raise the error of the last save if it has already failed. Does not wait for the save."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
     def close(self) -> None:
-        """Finish writing."""
+        """Wait until the last save is finished, and end the thread."""
         self._thread.shutdown()
         self.wait()
 
@@ -152,11 +153,11 @@ class Snapshot:
     step: int
     """The number of steps that were done."""
     networks: dict[str, Tensor]
-    """Content of networks.safetensors."""
+    """The content of networks.safetensors."""
     optimizer: dict[str, Tensor]
-    """Content of optimizer.safetensors."""
+    """The content of optimizer.safetensors."""
     described: dict[str, Any]
-    """Content of state.json."""
+    """The content of state.json."""
 
     @classmethod
     def of(cls, state: TrainState, loader: dict[str, Any], config: RunConfig) -> Snapshot:
@@ -221,10 +222,10 @@ def _remove(directory: Path) -> None:
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
-    """Return the newest checkpoint whose files are all as they were written; None if none exists.
+    """Return the newest checkpoint whose files are undamaged. None if the run has no checkpoint.
 
     Raises:
-        UserError: there are checkpoints and all are damaged: the run must not start again.
+        UserError: all checkpoints are damaged. The run must not start again from the beginning.
         OSError: a file exists and cannot be read now, for example because of a network.
     """
     looked_at: list[Path] | None = None
@@ -255,7 +256,7 @@ def _directories(run: Path) -> list[Path]:
 
 
 def _verified(directory: Path) -> Checkpoint | str:
-    """Return the checkpoint in a folder, or what is wrong with it."""
+    """Return the checkpoint in a folder, or a text that says what is wrong with it."""
     try:
         written = (directory / COMPLETE).read_bytes()
         digests = json.loads(written)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, finite: Tensor) -> None:
-    """Set theta_t <- m theta_t + (1 - m) theta_s (paper, Eq. 2) if `finite`, bool [], is true."""
+    """Set theta_t <- m theta_t + (1 - m) theta_s (paper, Eq. 2), unless `finite` is false."""
     ours: list[Tensor] = list(teacher.parameters())
     weights = [(1 - momentum) * finite] * len(ours)
     torch._foreach_lerp_(ours, list(student.parameters()), weights)
@@ -16,5 +16,5 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float, fini
 
 @torch.no_grad()
 def follow(running: Tensor, value: Tensor, momentum: float, finite: Tensor) -> None:
-    """Set running <- m running + (1 - m) value, in place, if `finite`, bool [], is true."""
+    """Set running <- m running + (1 - m) value, in place, if the bool scalar `finite` is true."""
     running.copy_(torch.where(finite, torch.lerp(value, running, momentum), running))

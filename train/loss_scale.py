@@ -17,11 +17,14 @@ FIRST_SCALE = 2.0**16
 GROW_STEPS = 2000
 """Steps without an overflow after which the scale doubles (as in torch's GradScaler)."""
 LAG_STEPS = 2
-"""Number of steps by which a host reads its GPU's results late, so that the GPU never waits."""
+"""The number of steps after which the host reads a result of its GPU, so the GPU never waits."""
 
 
 class LossScale:
-    """The factor of the loss that float16's narrow range needs; with other types it stays 1."""
+    """The factor that multiplies the loss in float16, whose range is narrow.
+
+    With other types the factor stays 1.
+    """
 
     def __init__(self, precision: str, device: torch.device) -> None:
         """Set the state before the first step."""
@@ -34,7 +37,7 @@ class LossScale:
         because a smaller scale may avoid their overflow."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that change, by name; each float32 []."""
+        """Return the tensors of the state by name. Each is a float32 scalar."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def unscale(self, gradients: Sequence[Tensor]) -> None:
@@ -43,7 +46,7 @@ class LossScale:
             torch._foreach_mul_(list(gradients), 1 / self.scale)
 
     def update(self, finite: Tensor) -> None:
-        """Count the step and set the next scale; `finite`, bool [], is the verdict of all ranks."""
+        """Count the step and set the next scale. The bool scalar `finite` is equal on all ranks."""
         skipped = (~finite).float()
         self.skips_in_a_row.copy_((self.skips_in_a_row + (self.scale <= 1)) * skipped)
         if self._moves:
@@ -55,7 +58,7 @@ class LossScale:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Return true, as bool [], if no value is NaN or infinite."""
+    """Return a bool scalar tensor: true if no value is NaN or infinite."""
     return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
 
 
@@ -71,7 +74,11 @@ class LateReader:
         self._pending: deque[tuple[Tensor, torch.cuda.Event]] = deque()
 
     def read(self, value: Tensor) -> list[float] | None:
-        """Pass a step's tensor [n]; return the tensor of LAG_STEPS steps before, None at first."""
+        """Take the tensor [n] of a step, and return the values of this or of an earlier tensor.
+
+        On a CPU these are the values of the tensor itself. On a GPU they are those of the tensor
+        LAG_STEPS steps before, or None if there is no such tensor yet.
+        """
         if not self._is_cuda:
             return value.tolist()
         copy = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)

@@ -25,7 +25,7 @@ def positive_loss(log_p: Tensor, q: Tensor) -> Tensor:
     sum_{g != v} q_g . log p_v = (sum_g q_g) . (sum_v log p_v) - sum_g q_g . log p_g.
 
     Args:
-        log_p: the student's log probabilities, [V, B, K]; the first G views are the teacher's.
+        log_p: the student's log probabilities, [V, B, K]. The first G views are the teacher's too.
         q: the teacher's probabilities, [G, B, K].
     """
     same_view = (q * log_p[: len(q)]).sum((0, -1))

@@ -1,4 +1,4 @@
-"""The metrics that a run reports, one row each: key in the files, label, unit, and panel.
+"""The metrics that a run reports. Each has a key in the files, a label, a unit and a panel.
 
 Whoever computes, judges or shows a metric takes its name from here. Besides these a report has the
 step, the epoch and the scheduled values (`train/schedules.py`) under their own names.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 NATS = "nats"
 LOSSES, ENTROPIES = f"loss [{NATS}]", f"entropy [{NATS}]"
-"""Panels of several metrics."""
+"""Titles of the panels that show several metrics."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A value that every report of a run has."""
+    """A value in the reports of a run, with the names under which it is shown."""
 
     key: str
     """The name in metrics.jsonl and in TensorBoard."""
@@ -34,8 +34,8 @@ LOSS = Metric("loss", "loss", NATS)
 POSITIVE = Metric("positive", "L_pos", NATS, panel=LOSSES)
 """L_pos, as a mean over pairs of views."""
 NEGATIVE_KL = Metric("negative_kl", "L_neg - ln K", NATS, panel=LOSSES)
-"""L_neg less its least value: the divergence from the uniform response. Absent without negatives.
-"""
+"""L_neg minus its smallest value ln K. It is the divergence of the response to negatives from the
+uniform response. Absent without negatives."""
 KL = Metric("kl", "KL to the teacher", NATS, panel=LOSSES)
 """The divergence of the student's response from the teacher's."""
 TEACHER_ENTROPY = Metric("teacher_entropy", "teacher", NATS, panel=ENTROPIES)
@@ -47,11 +47,12 @@ NEGATIVE_ENTROPY = Metric("negative_entropy", "student, negatives", NATS, panel=
 OCCUPIED = Metric("occupied", "of K", panel="prototypes in use")
 """Number of prototypes whose running mean response is above 1 / K."""
 SPREAD = Metric("spread", "0: all alike", panel="spread of the features")
-"""Spread of the teacher's features at unit length: 0 = all equal, 1 = all directions alike."""
+"""Spread of the teacher's features at unit length. 0 means that all are equal, and 1 that they
+point in all directions equally."""
 SKIPPED = Metric("skipped", "skipped steps")
 """Number of steps since the last report that were skipped because they were not finite."""
 IMAGES_PER_S = Metric("images_per_s", "throughput", "images/s")
-"""Training images a second, over all ranks."""
+"""The number of training images per second, over all ranks."""
 DATA_WAIT_PCT = Metric("data_wait_pct", "wait for views", "%")
 """Share of the time that the host waited for views."""
 ETA_S = Metric("eta_s", "time left", "s")
@@ -65,4 +66,4 @@ PANELS = {
     panel: tuple(metric for metric in METRICS if metric.panel == panel)
     for panel in (LOSSES, ENTROPIES, OCCUPIED.panel, SPREAD.panel)
 }
-"""The metrics of each panel of curves.png, by its title."""
+"""Title of a panel of curves.png -> its metrics."""

@@ -43,22 +43,23 @@ from train.state import TrainState
 from train.world import World
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-"""Type of the networks' matrix products, by `RunConfig.precision`."""
+"""Value of `RunConfig.precision` -> data type of the matrix products of the networks."""
 CENTRE, TEACHER_P, DIRECTION = "centre", "teacher_p", "direction"
-"""Names of the means that `objective` returns besides metrics, for the moving averages."""
+"""Names of the means that `objective` returns besides the metrics. Moving averages use them."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """All views of a part of a rank's images."""
+    """All views of a micro-batch, which is a part of the images of a rank."""
 
     global_views: Tensor
-    """Global views [2 + S, b, 3, G, G], positives first."""
+    """The global views, [2 + S, b, 3, G, G]. The two positive views come first."""
     local_views: Tensor
-    """Local views [N (1 + S), b, 3, L, L], positives first."""
+    """The local views, [N (1 + S), b, 3, L, L]. The N positive views come first."""
     scales: tuple[Tensor | None, Tensor | None]
-    """Scales of the student's branches for the global and for the local views, each
-    [depth, 2, views x b]; None = 1."""
+    """The factors of stochastic depth on the branches of the student's blocks: one tensor for the
+    global views and one for the local views, each of shape [depth, 2, views x b]. None means that
+    all factors are 1."""
     first: int
     """Position of the first image in the rank's batch."""
     rank_images: int
@@ -66,21 +67,24 @@ class MicroBatch:
 
     @property
     def images(self) -> int:
-        """Number b of images."""
+        """The number b of images in the micro-batch."""
         return self.global_views.shape[1]
 
     @property
     def share(self) -> float:
-        """Fraction of the rank's batch, b / B."""
+        """The fraction b / B of the rank's batch that this micro-batch has."""
         return self.images / self.rank_images
 
     @property
     def is_last(self) -> bool:
-        """True for the last part of the rank's batch."""
+        """True if this is the last micro-batch of the rank's batch."""
         return self.first + self.images == self.rank_images
 
     def gradient_sync(self, student: nn.Module) -> contextlib.AbstractContextManager:
-        """Return the context of the backward pass: ranks sum gradients only after the last part."""
+        """Return a context for the backward pass.
+
+        In it, gradients are summed over the ranks only if this is the last micro-batch.
+        """
         if isinstance(student, DistributedDataParallel) and not self.is_last:
             return student.no_sync()
         return contextlib.nullcontext()
@@ -89,7 +93,7 @@ class MicroBatch:
 def micro_batches(
     config: RunConfig, world: World, step: int, batch: Batch, depth: int
 ) -> Iterator[MicroBatch]:
-    """Cut the batch of a rank into parts of `config.micro_batch` images; 0 = one part.
+    """Cut the batch of a rank into parts of `config.micro_batch` images. 0 means a single part.
 
     Args:
         config: the run.
@@ -200,7 +204,10 @@ def objective(
 
 
 def negative_share(config: RunConfig, state: TrainState) -> Tensor | float:
-    """Return the factor of lambda: 1, or 1 - L_pos / ln K with `loss.negative_adaptive`."""
+    """Return the factor that lambda is multiplied by.
+
+    It is 1 - L_pos / ln K with `loss.negative_adaptive`, and 1 without it.
+    """
     if not config.loss.negative_adaptive:
         return 1.0
     return (1 - state.positive / math.log(config.head.prototypes)).clamp(0, 1)

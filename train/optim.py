@@ -61,7 +61,7 @@ def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None
 
 
 def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """Take a step if `finite`, bool [], is true; otherwise keep parameters and moments."""
+    """Scale each gradient whose L2 norm is above `max_norm` down to it. 0 means no clipping.
     if isinstance(optimizer, torch.optim.AdamW):
         # torch's GradScaler sets this attribute for fused optimizers, which read it on the device.
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ def gradients_of(network: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def clip_each(gradients: Sequence[Tensor], max_norm: float) -> Tensor:
-    """Scale each gradient whose own L2 norm exceeds `max_norm` down to it; 0 = no clipping.
+    """Scale each gradient whose L2 norm is above `max_norm` down to it. 0 means no clipping.
 
     Returns:
         The norms before clipping, [n].

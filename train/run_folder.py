@@ -42,12 +42,12 @@ ELASTIC_FIELDS = frozenset({"micro_batch", "compile"})
 
 
 def to_fields(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as JSON values, one dictionary for each dataclass."""
+    """Return the configuration as JSON values, with one dictionary per dataclass."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def from_fields(fields: dict[str, Any]) -> RunConfig:
-    """Return the configuration of JSON values: the inverse of `to_fields`.
+    """Return the configuration that `to_fields` has turned into JSON values.
 
     Raises:
         UserError: a field does not exist in this version of oodino.
@@ -60,7 +60,10 @@ def from_fields(fields: dict[str, Any]) -> RunConfig:
 
 
 def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
-    """Describe the first field that makes two configurations different runs; None if none does."""
+    """Describe the first difference that makes two configurations different runs.
+
+    Return None if there is no such difference.
+    """
     for name, here, there in _differences(to_fields(ours), to_fields(theirs)):
         if name in FREE_FIELDS or (name in ELASTIC_FIELDS and ours.elastic):
             continue
@@ -70,7 +73,7 @@ def first_difference(ours: RunConfig, theirs: RunConfig) -> str | None:
 
 
 def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name and both values of each field that differs; the value of a missing one is None."""
+    """Yield name and both values of each field that differs. None stands for a missing value."""
     here, there = _flat(ours), _flat(theirs)
     for name in {**here, **there}:
         if here.get(name) != there.get(name):
@@ -115,7 +118,7 @@ def check_run(config: RunConfig) -> None:
 
 
 def check_ranks(config: RunConfig, world: World) -> None:
-    """Check that all ranks have the configuration of rank 0; every rank must call this.
+    """Check that all ranks have the configuration of rank 0. Every rank must call this function.
 
     Raises:
         UserError: on every rank, if one rank differs; that rank names the field and both values.
@@ -145,7 +148,7 @@ def write_command(out: Path, words: Sequence[str]) -> None:
 
 
 def training_command(run: Path) -> str | None:
-    """Return the shell command that trained a run, or None if its folder has none that is whole.
+    """Return the shell command that trained a run. None if the file is missing or damaged.
 
     Bytes of file names that are not UTF-8 become replacement characters.
     """

@@ -13,14 +13,14 @@ class StepValues:
     """The scheduled values of one step."""
 
     lr: float
-    """Learning rate."""
+    """The learning rate."""
     weight_decay: float
     ema_momentum: float
-    """m of Eq. 2."""
+    """The momentum m of the teacher (paper, Eq. 2)."""
     teacher_temp: float
-    """tau_t."""
+    """The temperature tau_t of the teacher."""
     negative_weight: float
-    """lambda of Eq. 5."""
+    """The weight lambda of the negatives (paper, Eq. 5)."""
     last_layer_frozen: bool
     """True while the prototypes do not learn."""
 

@@ -28,20 +28,20 @@ class TrainState:
     student: Network
     teacher: Network
     centre: Tensor
-    """The centre that is subtracted from the teacher's logits: float32 [1, K]."""
+    """The centre, float32 [1, K], which is subtracted from the teacher's logits."""
     usage: Tensor
-    """Running mean of the teacher's response to each prototype: float32 [K]."""
+    """The running mean of the teacher's response to each prototype, float32 [K]."""
     positive: Tensor
-    """Running mean of L_pos: float32 []."""
+    """The running mean of L_pos, a float32 scalar tensor."""
     scaler: LossScale
     """The scale of the loss (for float16) and the count of skipped steps."""
     optimizer: torch.optim.Optimizer
     step: int = 0
-    """Number of the next step, which is the number of steps that were done."""
+    """The number of the next step. It is also the number of steps that are done."""
 
     @classmethod
     def start(cls, config: RunConfig, device: torch.device) -> TrainState:
-        """Return the state before the first step, a function of the configuration."""
+        """Return the state before the first step. It depends on nothing but the configuration."""
         student, teacher = build_networks(config, device)
         prototypes = config.head.prototypes
         return cls(
@@ -72,7 +72,7 @@ class TrainState:
         return tensors
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors by `<number of the parameter>.<name>`."""
+        """Return the tensors of the optimizer. The keys are `<number of the parameter>.<name>`."""
         return {
             f"{number}.{name}": value
             for number, values in self.optimizer.state_dict()["state"].items()
@@ -80,7 +80,7 @@ class TrainState:
         }
 
     def values(self) -> dict[str, Any]:
-        """Return the rest of the state, as JSON values."""
+        """Return the part of the state that is no tensor, as JSON values."""
         return {"step": self.step, "groups": self.optimizer.state_dict()["param_groups"]}
 
     def load(
@@ -122,5 +122,5 @@ def part_of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make torch's draws of this step (in backbones that draw) a function of seed, step, rank."""
+    """Seed torch for this step: random numbers in a backbone depend on seed, step and rank."""
     torch.manual_seed(torch_seed(seed, step, rank))

@@ -24,9 +24,10 @@ from train.state import TrainState, seed_step
 from train.world import World
 
 POSITIVE_MOMENTUM = 0.9
-"""Momentum of the running mean of L_pos, which an adaptive lambda depends on."""
+"""Momentum of the running mean of L_pos. An adaptive lambda depends on this mean."""
 USAGE_MOMENTUM = 0.99
-"""Momentum of the mean response to each prototype, which gives the number of those in use."""
+"""Momentum of the running mean of the response to each prototype. The number of prototypes in use
+is counted from this mean."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class StepResult:
     """The results of a step, as float32 tensors on the device, equal on all ranks."""
 
     values: Mapping[str, Tensor]
-    """Metrics by `key` (`train/metrics.py`): means over the images of all ranks, each []; 0 in a
-    step that was skipped."""
+    """Key of a metric (`train/metrics.py`) -> scalar tensor, the mean over the images of all ranks.
+    The value is 0 if the step was skipped."""
     counted: Tensor
-    """1, or 0 for a step that was skipped: []."""
+    """Scalar tensor: 0 if the step was skipped, otherwise 1."""
     control: Tensor
-    """Two values, [2]: more than 0 if a rank was asked to stop; number of steps skipped in a row.
-    """
+    """Tensor of two values. The first is more than 0 if any rank was asked to stop. The second is
+    the number of steps in a row that were skipped."""
 
 
 def train_step(

@@ -18,9 +18,9 @@ from shards.errors import UserError
 from train.launch import Launch, read_launch, under_torchrun
 
 START_TIMEOUT = timedelta(minutes=5)
-"""Time that ranks wait for each other when they start."""
+"""The longest time that ranks wait for each other when they start."""
 STORE_TIMEOUT = timedelta(seconds=10)
-"""Time that torchrun's store may take for an answer during a run."""
+"""The longest time that a rank waits for an answer of torchrun's store during a run."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class World:
     world_size: int
     device: torch.device
     store: dist.Store | None = None
-    """torchrun's key-value store, with keys of this start only; None without torchrun."""
+    """The key-value store of torchrun, limited to the keys of this start of the ranks. None without
+    torchrun."""
 
     @property
     def under_torchrun(self) -> bool:
@@ -105,7 +106,7 @@ def share_of_rank(count: int, rank: int, world_size: int) -> range:
 
 
 def over_ranks(count: int, world: World, rows_of: Callable[[range], Tensor]) -> Tensor:
-    """Compute one row for each id, each rank its share; every rank must call this.
+    """Compute one row for each id, divided among the ranks. Every rank must call this function.
 
     Args:
         count: number N of ids.
