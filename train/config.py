@@ -21,9 +21,9 @@ class ModelConfig:
     """The backbone: a ViT (by default ViT-S/16; paper, section 4), or any network of timm."""
 
     name: str = "vit"
-    """vit = a ViT of the sizes below; any other name = that network of timm (for example resnet18).
-    A network of timm has its own sizes: leave patch_px, width, depth and heads at their defaults.
-    """
+    """vit = a ViT with the sizes below. Any other name is the name of a network of timm, for
+    example resnet18. A network of timm has its own sizes: leave patch_px, width, depth and heads at
+    their defaults."""
     patch_px: int = 16
     """Side of a patch, in pixels. Both view sizes must be multiples of it."""
     width: int = 384
@@ -37,10 +37,11 @@ class ModelConfig:
     ViTs use timm's own implementation, if timm has one for them."""
     init: str = ""
     """Initial weights of both backbones: a file (safetensors with timm's names, safetensors of a
-    run's checkpoint, or .pth of DINO), timm:NAME (downloaded by timm), or timm (the same for
-    model.name). Empty = random weights, drawn from the seed; heads are always random. The weights
-    are read when a run starts, and for the baseline `untrained` of an evaluation. A file does not
-    store its number of attention heads: set model.heads to the number that it was made with."""
+    run's checkpoint, or .pth of DINO), or timm:NAME (downloaded by timm), or timm (the weights of
+    the network that model.name names). Empty = random weights, drawn from the seed; heads are
+    always random. The weights are read when a run starts, and for the baseline `untrained` of an
+    evaluation. A file does not store its number of attention heads: set model.heads to the number
+    that it was made with."""
     recompute: bool = False
     """Compute the blocks again in the backward pass instead of storing their activations: less
     memory, a third more time, the same result."""
@@ -64,28 +65,29 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """L = L_pos + lambda L_neg (paper, Eq. 3-5)."""
+    """The loss L = L_pos + lambda L_neg (paper, Eq. 3-5)."""
 
     norm: Literal["mean", "sum"] = "mean"
     """Reduction over pairs of views in L_pos and over views in L_neg: mean, as in the authors'
     code, or sum, as in Eq. 3 and 4. The reduction over the batch is always a mean."""
     negative_weight: float = 1.0
-    """lambda of Eq. 5 (paper: 1); unused without negatives."""
+    """The weight lambda of the negatives (Eq. 5); 1 in the paper. Unused without negatives."""
     negative_warmup_epochs: float = 0
     """Epochs over which lambda rises from 0. On small data the network learns the uniform response
     to negatives first, and then gives it to positives too; a warm-up helps against that."""
     negative_adaptive: bool = False
-    """Multiply lambda by 1 - L_pos / ln K (a running mean, over pairs): negatives do not push
-    towards the uniform response while the positives have it."""
+    """Multiply lambda by 1 - L_pos / ln K, with a running mean of L_pos. So negatives do not push
+    towards the uniform response while the response to positives is uniform."""
     student_temp: float = 0.1
-    """tau_s (paper, section 4)."""
+    """The temperature tau_s of the student (paper, section 4)."""
     teacher_temp_start: float = 0.055
-    """tau_t of the first epoch."""
+    """The temperature tau_t of the teacher in the first epoch."""
     teacher_temp_end: float = 0.01
-    """tau_t of the last epoch. tau_t is constant within an epoch and linear over the epochs."""
+    """The temperature tau_t of the teacher in the last epoch. tau_t is constant within an epoch and
+    linear over the epochs."""
     centre_momentum: float = 0.9
-    """Momentum of the centre: the running mean of the teacher's output that is subtracted from the
-    output."""
+    """Momentum of the centre, which is the running mean of the teacher's output. The centre is
+    subtracted from the output."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,11 @@ class OptimConfig:
     weight_decay_end: float = 0.4
     """Weight decay at the end."""
     clip_norm: float = 3.0
-    """Largest gradient norm of EACH parameter; 0 = no clipping."""
+    """Largest norm of the gradient of EACH parameter tensor. 0 means no clipping."""
     freeze_last_layer_epochs: float = 1
     """Epochs at the start during which the prototypes do not learn."""
     ema_momentum_start: float = 0.996
-    """m of Eq. 2 at the start; it is 1 at the end."""
+    """The momentum m of the teacher (Eq. 2) at the start. It is 1 at the end."""
 
 
 @dataclass(frozen=True)

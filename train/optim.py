@@ -61,7 +61,7 @@ def apply_schedule(optimizer: torch.optim.Optimizer, values: StepValues) -> None
 
 
 def step_where(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
-    """Scale each gradient whose L2 norm is above `max_norm` down to it. 0 means no clipping.
+    """Take a step, unless the bool scalar `finite` is false: then keep parameters and moments."""
     if isinstance(optimizer, torch.optim.AdamW):
         # torch's GradScaler sets this attribute for fused optimizers, which read it on the device.
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]

@@ -50,6 +50,6 @@ class RunningStatistics:
 
     @torch.no_grad()
     def restore_unless(self, finite: Tensor) -> None:
-        """Restore the buffers if `finite`, bool [], is false; the host does not wait for it."""
+        """Restore the buffers if the bool scalar `finite` is false. The host does not wait."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(finite, buffer, before))

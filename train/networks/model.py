@@ -20,7 +20,7 @@ from train.networks.vit import cls_feature, is_plain_vit
 
 
 class Network(nn.Module):
-    """g(x) of the paper: backbone, then head."""
+    """The network g(x) of the paper: a backbone, and a head on its features."""
 
     def __init__(self, config: RunConfig, device: torch.device, drop_path: float) -> None:
         """Build a network with fresh weights."""
@@ -38,7 +38,7 @@ class Network(nn.Module):
 
     @property
     def scaled_blocks(self) -> int:
-        """Number of blocks whose branches `forward` scales; 0 if the backbone itself skips."""
+        """The number of blocks whose branches `forward` scales. It is 0 for some backbones."""
         return len(self.backbone.blocks) if self.is_plain_vit else 0  # type: ignore[arg-type]
 
     def forward(

@@ -19,14 +19,14 @@ _ONEDNN = torch.ops.mkldnn if all(hasattr(torch.ops.mkldnn, o) for o in _OPERATO
 
 
 def packed(matrix: Tensor) -> Tensor:
-    """Return [C, d] in the layout that `product` is fastest with; worth it for many products."""
+    """Return the matrix [C, d] in the layout with which `product` is fastest."""
     if _ONEDNN is None or matrix.device.type != "cpu":
         return matrix
     return _ONEDNN._reorder_linear_weight(matrix)
 
 
 def product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply float32 rows [R, d] and a packed matrix [C, d]: [R, C], a new tensor."""
+    """Multiply float32 rows [R, d] with a packed matrix [C, d]. Returns a new tensor [R, C]."""
     return _onednn(rows, matrix) if matrix.is_mkldnn else rows @ matrix.T
 
 

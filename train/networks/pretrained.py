@@ -116,7 +116,7 @@ def _heads(network: nn.Module) -> int | None:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """Read a file of tensors: its content by name."""
+    """Read a file of tensors. Returns name -> content."""
     readers: dict[str, Callable[[Path], Any]] = {
         ".safetensors": load_file,
         ".pth": _unpickled,
@@ -223,7 +223,7 @@ def fit(weights: Mapping[str, Tensor], backbone: nn.Module, source: str) -> dict
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the sizes of a ViT by their names in `ModelConfig`; empty for other networks."""
+    """Return the sizes of a ViT by their names in `ModelConfig`. Empty for other networks."""
     patches = weights.get("patch_embed.proj.weight")
     if patches is None or "cls_token" not in weights:
         return {}

@@ -15,11 +15,11 @@ from train.metrics import NATS, PANELS, Metric
 
 
 def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path) -> None:
-    """Draw the metrics of a run as a PNG; a dotted line is at ln K, a red line at each warning.
+    """Draw the metrics of a run as a PNG. A dotted line shows ln K, red lines show warnings.
 
     Args:
         reports: lines of metrics.jsonl, at least one.
-        prototypes: K.
+        prototypes: the number K of prototypes.
         out: the PNG file to write.
     """
     figure = Figure(figsize=(10, 6), layout="constrained")
@@ -43,7 +43,7 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
 
 
 def _line(reports: Sequence[Mapping[str, Any]], metric: Metric) -> tuple[list[float], list[float]]:
-    """Return steps and values of the reports that have a value."""
+    """Return the steps and the values of the reports that have this metric."""
     key = metric.key
     found = [(report["step"], report[key]) for report in reports if report.get(key) is not None]
     return [step for step, _ in found], [value for _, value in found]

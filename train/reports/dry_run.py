@@ -19,7 +19,7 @@ from train.step import train_step
 from train.world import World
 
 WARM_STEPS, TIMED_STEPS = 2, 3
-"""Number of steps before the clock starts, and number of steps that are timed."""
+"""The number of steps that are not timed, at the start, and the number of steps that are timed."""
 
 
 def estimate(
@@ -74,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def _peak_bytes() -> int:
-    """Return the peak memory of this process; getrusage would include its parent's."""
+    """Return the peak memory of this process. getrusage would include the memory of its parent."""
     status = Path("/proc/self/status").read_text()
     (peak_kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return 1024 * int(peak_kib)

@@ -1,4 +1,4 @@
-"""The reports of a run: one dictionary each, as progress line, metrics.jsonl line and TensorBoard.
+"""The reports of a run: as progress line, as line of metrics.jsonl, and for TensorBoard.
 
 The values of a step stay on the device and are summed there. The host waits for them only when it
 reports.
@@ -49,7 +49,7 @@ class Meters:
     def __init__(
         self, config: RunConfig, world: World, state: TrainState, total_steps: int
     ) -> None:
-        """Continue the reports from `state.step`; remove later ones, whose steps were lost."""
+        """Continue the reports from `state.step`. Remove later reports, whose steps were lost."""
         self._world = world
         self._step = state.step
         self._total_steps = total_steps
@@ -142,7 +142,7 @@ class Meters:
 
 
 def reports_of(path: Path) -> list[dict[str, Any]]:
-    """Read the reports in a metrics.jsonl; a last line that is incomplete is left out.
+    """Read the reports in a metrics.jsonl. An incomplete last line is left out.
 
     A run that is training, or was killed, may have written a part of its last line.
     """
@@ -169,7 +169,7 @@ def progress_line(values: Mapping[str, float]) -> str:
 
 
 def _reopen(path: Path, first_step: int):
-    """Open for appending; remove incomplete lines and those after `first_step`."""
+    """Open a metrics.jsonl to append, without incomplete lines and lines after `first_step`."""
     kept = [report for report in reports_of(path) if report["step"] <= first_step]
     replace_file(path, [(json.dumps(report) + "\n").encode() for report in kept])
     return path.open("a")

@@ -27,14 +27,14 @@ from train.metrics import (
 )
 
 UNIFORM = 0.97
-"""Fraction of ln K: at an entropy or a loss above it, hardly any prototype is preferred."""
+"""A fraction of ln K. If an entropy or a loss is above it, hardly any prototype is preferred."""
 NARROW_SPREAD = 0.01
 """Smallest healthy spread of the features, between 0 (all equal) and 1 (all directions alike)."""
 POINT_LOSS = 0.02
-"""Fraction of ln K: views of an image agree better than this only if all images look alike."""
+"""A fraction of ln K. If L_pos is below it, all images look alike to the network."""
 FEW_PROTOTYPES = 8
-"""Smallest healthy number of prototypes in use for K >= 320; for a smaller K it is K / 40. Healthy
-runs use some tenths of a small K."""
+"""The smallest healthy number of prototypes in use, if K is 320 or more. For a smaller K it is
+K / 40; healthy runs use some tenths of a small K."""
 OVERFLOWS = 0.1
 """Fraction of the steps that float16 may skip."""
 PATIENCE_STEPS = 200
@@ -73,7 +73,7 @@ class Health:
         self._patience_steps = looks_after_step(config, steps_per_epoch)
 
     def look(self, values: Mapping[str, float]) -> dict[str, str]:
-        """Return what is wrong in a report of `Meters`: kind -> one line with a remedy."""
+        """Return the problems that a report of `Meters` shows: kind -> one line with a remedy."""
         found = {}
         if self._skips_too_much(values):
             found["skipped steps"] = (

@@ -79,5 +79,5 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _places(views: Tensor) -> list[list[int]]:
-    """Return [view, image] of each view that has a value that is not finite."""
+    """Return the pair [view, image] of each view with a value that is not finite."""
     return (~views.isfinite().flatten(2).all(-1)).nonzero().tolist()

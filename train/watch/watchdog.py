@@ -22,7 +22,7 @@ from shards.terminal import printing
 from train.world import World
 
 BEAT_S = 1.0
-"""Seconds between two beats, each with a look at the parent process."""
+"""Seconds between two beats. At each beat the rank also checks that its parent process lives."""
 SILENT_S = 2.5
 """Seconds without a new beat after which a process counts as stopped or gone."""
 
@@ -34,12 +34,12 @@ class Beat:
     rank: int
     host: str
     process: int
-    """Process id."""
+    """The id of the process."""
     step: int
     doing: str
     """The phase of the step: `starting`, `waiting for views`, `computing` or `saving`."""
     moved_s: float
-    """Seconds since it began to do that."""
+    """Seconds since the rank entered this phase."""
     number: int
     """Number of beats so far. It does not rise if the process is stopped or gone."""
 
@@ -48,7 +48,7 @@ class Watchdog:
     """Watches the ranks of a run under torchrun; every rank must create one."""
 
     def __init__(self, world: World, stall_s: float) -> None:
-        """Start to watch under torchrun; otherwise do nothing.
+        """Start to watch if torchrun started this process; otherwise do nothing.
 
         Stalls are looked for after the first step, which may take minutes to compile.
 
@@ -87,7 +87,7 @@ class Watchdog:
         self._moved_at_s = time.monotonic()
 
     def close(self) -> None:
-        """Stop to watch; it may be called more than once."""
+        """Stop watching. This method may be called more than once."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
@@ -144,7 +144,7 @@ class Watchdog:
 
 
 def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
-    """Describe the rank that the others wait for: the most silent one, or the one that is behind.
+    """Describe the rank that the others wait for. It is the most silent rank, or the rank behind.
 
     Args:
         beats: the last beat of each rank.
