@@ -29,7 +29,7 @@ class LoaderConfig:
     where all pixels are loaded at the start, after every byte of the shards has been checked. With
     the engine product, this is the memory of the training device."""
     resident_gb: float = 8.0
-    """Largest memory that the resident reader may use for pixels, per rank, in 1e9 bytes."""
+    """Amount of memory per rank, in 1e9 bytes, that the resident reader may use for pixels."""
     threads: int = 4
     """Number of CPU threads of the DALI graph, per rank."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import distributions
 
 PACKAGE = "nvidia-dali"
-"""The start of the names of DALI's packages. There is one package per version of CUDA."""
+"""The prefix of the names of DALI's packages. There is one package per version of CUDA."""
 
 
 def dali_version() -> str:

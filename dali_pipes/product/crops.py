@@ -1,4 +1,4 @@
-"""The places of crops in their input images, and the lengths that crops can have."""
+"""The positions of crops in their input images, and the side lengths that crops can have."""
 
 from __future__ import annotations
 

@@ -135,7 +135,8 @@ def audit(in_dist_test: ShardSet, ood: Mapping[str, ShardSet]) -> dict[str, dict
 
     Args:
         in_dist_test: in-distribution test images.
-        ood: OOD set -> its images, at least one. All sets have the same image size.
+        ood: name of an OOD set -> its images. There is at least one set. All sets have the same
+            image size.
 
     Returns:
         Set -> key of `STATISTICS` -> AUROC, with a value in [0.5, 1]. Statistics of the original

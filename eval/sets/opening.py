@@ -79,7 +79,7 @@ def open_sets(
     """Open the sets and check them. `stack` closes them.
 
     Raises:
-        UserError: a folder is no valid shard set or is given twice, a set is empty, two OOD sets
+        UserError: a folder is not a valid shard set or is given twice, a set is empty, two OOD sets
             have the same name, or the shapes of images differ. Also raised if two sets have the
             same images according to their manifests, unless `allow_overlap` is True.
     """

@@ -27,7 +27,7 @@ _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def open_files(path: Path, *, by_name: bool = False) -> Files:
-    """Open a folder, an LMDB's folder, a tar or a zip to read the files in it.
+    """Open a folder, an LMDB folder, a tar or a zip to read the files in it.
 
     A tar may be compressed, and may contain other tars.
 

@@ -76,7 +76,7 @@ def explain(kind: Any, argv: Sequence[str], **options: Any) -> str:
 
 
 def _one_line(told: str) -> str:
-    """Convert tyro's box about a mistake to one line, without the help text in the box."""
+    """Shorten tyro's framed error message to one line, without the help text in the frame."""
     said, *others = _sections(told) or [[told]]
     text = " ".join(line.strip() for line in said)
     if text.startswith("Missing from"):

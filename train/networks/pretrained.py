@@ -1,4 +1,4 @@
-"""Initial weights of a run: a file of tensors, a checkpoint of DINO, or a download of timm.
+"""Initial weights of a run: a file, a DINO checkpoint, or weights that timm downloads.
 
 This is the only file that calls `torch.load`, which unpickles. With `weights_only` it creates
 nothing but tensors and plain containers.
