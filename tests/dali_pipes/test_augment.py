@@ -67,6 +67,7 @@ def test_resize_is_pillows_bicubic(images, side_px) -> None:
     assert mean < 0.5 and worst <= 12
 
 
+@pytest.mark.slow
 @BOTH
 @SPACES
 def test_a_flip_mirrors_the_view_left_to_right(images, space) -> None:

@@ -243,6 +243,7 @@ def test_auxiliary_images_come_after_the_in_distribution_ones() -> None:
     assert np.abs(make(images, [group]) - make(expected, alone)).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_view_does_not_depend_on_what_else_is_made() -> None:
     """Views are equal bit for bit in chunks of any size, so ranks and resumed runs agree."""
     images = photographs(200, 32, 3)

@@ -52,6 +52,7 @@ def eq6(arrays, name):
     return -np.log(np.exp(test @ bank.T / 0.04).mean(axis=1))
 
 
+@pytest.mark.slow
 def test_features_alone_give_every_table(tmp_path):
     arrays = made_up()
     out = scored(tmp_path, arrays, more=("--near", "close"))
@@ -99,6 +100,7 @@ def test_a_set_may_be_called_as_a_column(tmp_path):
     assert (out / "scores" / "far-set.csv").is_file()
 
 
+@pytest.mark.slow
 def test_what_needs_images_is_left_out(tmp_path):
     out = scored(tmp_path, made_up())
     results = json.loads((out / "results.json").read_text())

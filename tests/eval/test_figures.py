@@ -198,6 +198,7 @@ def changed(path, **changes):
         json.dump(content, file)
 
 
+@pytest.mark.slow
 def test_what_a_run_lacks_is_left_out(tmp_path, drawn):
     paths = written_runs(tmp_path)
     probes = made_up_scoring(probes=made_up_probes(0.8, 800, 0.55)).to_json()["probes"]

@@ -212,6 +212,7 @@ def slopes(is_positive, scores):
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_aupr_intervals_are_those_of_the_slopes():
     in_dist, sets = drawn_sets(2, in_dist=15, ood=(10, 12))
     for name, sign in (("aupr_ood", 1), ("aupr_in", -1)):
@@ -270,6 +271,7 @@ def test_fpr95_interval_of_a_mean_shares_the_in_distribution_images():
     assert found.high - found.low == pytest.approx(2 * Z * sd, rel=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_promise():
     rng = np.random.default_rng(3)
     shift, held = 1.5, dict.fromkeys(("auroc", "fpr95"), 0)

@@ -23,6 +23,7 @@ from tests.support.report_cases import (
 from tests.support.results_cases import with_provenance, with_set
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["full", "bare"])
 def test_the_page_is_whole_loads_nothing_and_can_be_read_aloud(which, request) -> None:
     text = page(request.getfixturevalue(which))
@@ -46,6 +47,7 @@ def test_the_page_is_whole_loads_nothing_and_can_be_read_aloud(which, request) -
     assert policy.startswith("default-src 'none'")
 
 
+@pytest.mark.slow
 def test_names_are_shown_and_not_obeyed(full) -> None:
     read = Reader(page(full))
     for name in (HOSTILE, HOSTILE_CLASS, HOSTILE_FILE.replace("\u202e", r"\u202e")):
@@ -54,6 +56,7 @@ def test_names_are_shown_and_not_obeyed(full) -> None:
     assert not {"b", "onclick"} & {key for _, a in read.tags for key in a}
 
 
+@pytest.mark.slow
 def test_every_number_of_the_results_is_there(full) -> None:
     read = Reader(page(full))
     scoring = full.scoring
@@ -146,15 +149,18 @@ def test_both_commands_are_there_if_the_run_tells_its_own(full) -> None:
     assert alone.lstrip().startswith("python eval/score.py RUN")
 
 
+@pytest.mark.slow
 def test_the_interval_says_what_it_leaves_out(full) -> None:
     header = page(full).split("</header>")[0]
     assert "Another training run (another seed) may change the AUROC by more" in header
 
 
+@pytest.mark.slow
 def test_a_good_run_has_no_box_of_warnings(full) -> None:
     assert "Before relying on it" not in page(replace(full, scoring=large(full.scoring)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reports", "unseen", "told"),
     [

@@ -67,6 +67,7 @@ def test_the_heights_of_a_histogram_are_shares_of_its_own_images() -> None:
     np.testing.assert_allclose(shares(svg, 1), [0, 1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_curve_and_histogram_is_of_the_set_that_is_named(full) -> None:
     text = page(full)
     names = ["svhn", HOSTILE]

@@ -239,6 +239,7 @@ def test_an_unlabelled_sheet_has_the_first_samples(tmp_path, count) -> None:
     assert_rows(sheet, [pictures[i : i + 10] for i in range(0, len(pictures), 10)])
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_some_classes_of_many(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(set_sheet, "MAX_SHEET_ROWS", 3)
     with ShardSet.open(class_folders(tmp_path, [2, 12, 1, 4, 1])) as shards:

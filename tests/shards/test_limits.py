@@ -141,6 +141,7 @@ def test_members_that_say_that_they_are_huge(tmp_path: Path, kind: str) -> None:
             source.read(1)
 
 
+@pytest.mark.slow
 def test_a_large_member_is_looked_at_where_it_is(tmp_path: Path) -> None:
     data = png_header(20_000, 20_000).ljust(17 << 20, b"\0")
     good = cases.encoded(np.random.default_rng(0), "TIFF", (30, 30)).ljust(17 << 20, b"\0")

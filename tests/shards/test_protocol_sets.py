@@ -54,6 +54,7 @@ def sample_images(stem: str) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(images, np.uint8).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8)
 
 
+@pytest.mark.slow
 def test_fashion_footwear(built: Path) -> None:
     assert {path.name for path in built.iterdir()} == {"in-dist-train", "in-dist-test", *OOD}
     expected = {"in-dist-train": ("train", (5, 7, 9)), "in-dist-test": ("test", (5, 7, 9))}

@@ -191,6 +191,7 @@ def test_info_shows_the_range(tmp_path: Path, resized: Path, capsys) -> None:
     assert expected in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_damage_to_the_sizes_is_refused(resized: Path) -> None:
     path = resized / "sizes.bin"
     whole = path.read_bytes()

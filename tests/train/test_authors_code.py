@@ -92,6 +92,7 @@ def public_step(config: RunConfig, state: TrainState, quirks: bool) -> PublicSte
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quirks", [True, False], ids=["quirks", "no quirks"])
 @pytest.mark.parametrize("sources", [0, 1, 2], ids=["none", "one source", "combined"])
 def test_every_step_is_the_public_codes(in_float64, sources, quirks) -> None:

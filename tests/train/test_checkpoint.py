@@ -70,6 +70,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
+@pytest.mark.slow
 def test_the_newest_are_kept(tmp_path) -> None:
     config = small_config(tmp_path, keep_checkpoints=2)
     for step in (1, 2, 3, 20):
@@ -78,6 +79,7 @@ def test_the_newest_are_kept(tmp_path) -> None:
     assert names == ["step-00000003", "step-00000020"]
 
 
+@pytest.mark.slow
 def test_a_damaged_later_one_does_not_cost_the_newest_whole_one(tmp_path) -> None:
     config = small_config(tmp_path, keep_checkpoints=1)
     for step in (20, 30):
@@ -145,6 +147,7 @@ def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["networks.safetensors", "optimizer.safetensors", "state.json", "COMPLETE.json"]
 )
@@ -225,6 +228,7 @@ def test_what_cannot_be_read_now_is_not_damaged(two_checkpoints, monkeypatch, na
         latest_checkpoint(two_checkpoints)
 
 
+@pytest.mark.slow
 def test_views_of_another_step_than_the_networks_are_refused(tmp_path) -> None:
     config = small_config(tmp_path)
     Snapshot.of(moved_state(config, 4), loader_at(5), config).write(config)
@@ -290,6 +294,7 @@ def test_other_versions_of_what_wrote_it_are_told(tmp_path) -> None:
     assert latest_checkpoint(tmp_path).other_versions() == f"torch 1.0 (here {here})"
 
 
+@pytest.mark.slow
 def test_an_unfinished_save_is_not_a_checkpoint(tmp_path, monkeypatch) -> None:
     config = small_config(tmp_path)
     save(moved_state(config, 1), config)

@@ -159,6 +159,7 @@ def test_a_norm_in_front_of_the_classifier_belongs_to_the_backbone(tmp_path) -> 
 # ---- what does not fit ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -254,6 +255,7 @@ def test_a_pickle_with_code_is_refused_before_it_runs(tmp_path, place, kind) -> 
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_only_one_place_unpickles_and_it_makes_tensors_alone() -> None:
     found = []
     folders = ["shards", "dali_pipes", "train", "eval", "benchmarks"]

@@ -56,6 +56,7 @@ def test_auto_can_run_whatever_the_images_are(samples: int, side_px: int) -> Non
     )
 
 
+@pytest.mark.slow
 def test_what_is_given_counts_before_what_auto_finds(gray_dir: Path) -> None:
     def parsed(*options: str):
         return parse_run(["auto", "--in-dist", str(gray_dir), "--out", "run", *options])

@@ -260,6 +260,7 @@ def faulty(fault: str, state: TrainState, batch: Batch) -> list[Any]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", [0, 2])
 @pytest.mark.parametrize("fault", ["global view", "local view", "infinite pixel", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing(fault, micro_batch) -> None:
@@ -405,6 +406,7 @@ def test_only_float16_scales_its_loss() -> None:
         assert scale_after(config, state, "global view") == 1
 
 
+@pytest.mark.slow
 def test_a_scale_leaves_the_step_as_it_is(monkeypatch) -> None:
     # in float32 a factor of 2 ** 16 changes only exponents, so results must be equal
     monkeypatch.setitem(AUTOCAST, "fp16", torch.float32)
@@ -462,6 +464,7 @@ def test_waits_are_found(waits) -> None:
         assert len(waits.found) == 1 and waits.found[0] in (name, "_local_scalar_dense"), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

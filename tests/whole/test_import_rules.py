@@ -72,6 +72,7 @@ def room_of(path: Path) -> tuple[str, str]:
     return folder, room
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ROOMS)
 def test_a_file_imports_only_from_the_rooms_before_its_own(folder: str) -> None:
     order = [(folder, room) for folder in ROOMS for room in ROOMS[folder].split()]
