@@ -45,7 +45,8 @@ from train.world import World
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 """Value of `RunConfig.precision` -> data type of the matrix products of the networks."""
 CENTRE, TEACHER_P, DIRECTION = "centre", "teacher_p", "direction"
-"""Names of the means that `objective` returns besides the metrics. Moving averages use them."""
+"""Names of the means that `objective` returns besides the metrics. The first two are for moving
+averages, and the metric `spread` is computed from the third."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class MicroBatch:
     def gradient_sync(self, student: nn.Module) -> contextlib.AbstractContextManager:
         """Return a context for the backward pass.
 
-        In it, gradients are summed over the ranks only if this is the last micro-batch.
+        In it, gradients are averaged over the ranks only if this is the last micro-batch.
         """
         if isinstance(student, DistributedDataParallel) and not self.is_last:
             return student.no_sync()
@@ -138,7 +139,7 @@ def objective(
     part: MicroBatch,
     values: StepValues,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Compute the loss of a micro-batch, and means over its images that have no gradient.
+    """Compute the loss of a micro-batch, and means over its images for reports and averages.
 
     Returns:
         The loss, and the means by name: the metrics LOSS to NEGATIVE_ENTROPY of

@@ -95,6 +95,7 @@ def read_config(run: Path) -> RunConfig:
 
     Raises:
         UserError: the file is not the configuration of a run.
+        OSError: the file is missing or cannot be read.
     """
     path = run / CONFIG
     try:

@@ -54,7 +54,8 @@ def train(config: RunConfig, world: World) -> TrainState | None:
     """Start or resume the run of `config`.
 
     Returns:
-        The state after the last step, or None if the run was asked to stop before that.
+        The state after the last step, or None if the run was asked to stop before that. With
+        `dry_run`, the state after the few steps that were measured.
     """
     check_run(config)
     check_ranks(config, world)
@@ -163,7 +164,7 @@ def build_loader(config: RunConfig, world: World) -> TrainLoader:
 
 
 def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Module:
-    """Wrap the student as a step calls it: gradients summed over ranks, kernels compiled."""
+    """Wrap the student as a step calls it: gradients averaged over ranks, kernels compiled."""
     student: nn.Module = state.student
     if world.world_size > 1:
         share_statistics(config, world, state.student, state.teacher)

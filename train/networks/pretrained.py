@@ -38,7 +38,7 @@ KEYS_NAMED = 3
 WRAPPERS = ("teacher", "state_dict", "model")
 """Keys under which checkpoints of DINO and of common trainers hold the weights."""
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
-"""Prefixes of the layers of an image classifier, the only part of a file that is left out."""
+"""Prefixes of the layers of an image classifier. The weights of these layers are left out."""
 
 
 def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
