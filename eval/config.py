@@ -22,6 +22,8 @@ TAU = 0.04
 """Default temperature tau of Eq. 6 in the paper."""
 FPR = 0.05
 """Default false-positive rate of decisions."""
+NEIGHBOURS = 5, 50
+"""Default numbers of neighbours k of the k-NN scores."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -94,7 +96,7 @@ class TablesConfig(CommonConfig):
     """Output folder."""
     features: tuple[Path, ...] = ()
     """Feature files (.npz). Each file becomes a row of the tables."""
-    k: tuple[int, ...] = (5, 50)
+    k: tuple[int, ...] = NEIGHBOURS
     """Numbers of neighbours of the k-NN scores. Each number is >= 1."""
     near: tuple[str, ...] = ()
     """Names of the OOD sets that are near to the in-distribution set. Empty means that the protocol
@@ -158,7 +160,7 @@ class _Request:
     """Files of features that were made elsewhere, which are scored as well. A file has one array
     [N, d] per set. The name of an array is the name of its set: in-dist-train, in-dist-test, or the
     name of an OOD set. Without RUN and shard sets, the arrays themselves define the sets."""
-    k: tuple[int, ...] = (5, 50)
+    k: tuple[int, ...] = NEIGHBOURS
     """Numbers of neighbours k of the k-NN scores. Each k gives one score."""
     near: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SET [SET ...]")] = ()
     """Names of the OOD sets that are near to the in-distribution set; all other OOD sets are far.

@@ -42,7 +42,7 @@ from eval.results.output_folder import (
 )
 from eval.results.scoring import Scoring
 from eval.results.table_formats import print_sheet, write_sheet
-from eval.results.tables import sheet_of
+from eval.results.tables import Sheet, sheet_of
 from eval.scores.all_scores import HEADLINE, all_scores
 from eval.sets.feature_file import FeatureFile, sets_of
 from eval.sets.leakage import check_overlap
@@ -136,8 +136,9 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
             command=tuple(command),
         )
         shown = report_data(scoring, headline.scores, sets, headline.features, run, teacher, tell)
-        _write(config, scoring, methods, sets, shown)
-    print_sheet(sheet_of(scoring), Terminal())
+        sheet = sheet_of(scoring)
+        _write(config, scoring, methods, sets, sheet, shown)
+    print_sheet(sheet, Terminal())
 
 
 def _scored(
@@ -181,6 +182,7 @@ def _write(
     scoring: Scoring,
     methods: Mapping[str, Method],
     sets: EvalSets,
+    sheet: Sheet,
     shown: ReportData,
 ) -> None:
     """Write all files of the output folder."""
@@ -192,7 +194,7 @@ def _write(
         by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
         save_histogram(folder / HISTOGRAM_FILE, by_method)
         save_roc(folder / ROC_FILE, shown.scores)
-        write_sheet(folder, sheet_of(scoring))
+        write_sheet(folder, sheet)
         write_report(folder / REPORT_FILE, shown)
         (folder / RESULTS_FILE).write_text(json.dumps(scoring.to_json(), indent=1) + "\n")
 

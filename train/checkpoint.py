@@ -30,6 +30,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from shards.disk.file_system import naming
 from shards.disk.publish import move_folder, partial_folder, publish_folder, sync
 from shards.errors import UserError
 from train.config import RunConfig
@@ -201,7 +202,8 @@ class Snapshot:
         with partial_folder(final) as partial:
             sync(config.out)  # The first checkpoint adds the folder of checkpoints to it.
             for name, data in contents.items():
-                (partial / name).write_bytes(data)
+                with naming(partial / name):
+                    (partial / name).write_bytes(data)
         # A step is saved twice only when the first copy was refused as damaged. The last refused
         # copy of a step is kept, because a user may rescue parts of it.
         refused = final.with_name(f"{final.name}.refused")

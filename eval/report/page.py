@@ -34,6 +34,7 @@ from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import MEAN, TEST
 from shards.reader import ShardSet
 from train.metrics import NATS, PANELS, Metric
+from train.reports.curves import line_of
 
 TEMPLATE = "page.html.jinja"
 LEARNING_RATE = {"learning rate": (Metric("lr", label=""),)}
@@ -179,12 +180,11 @@ def training_panels(
         lines: list[Any] = []
         legend: list[tuple[str, str]] = []
         for metric in metrics:
-            key = metric.key
-            found = [(r["step"], r[key]) for r in reports if r.get(key) is not None]
-            finite = np.array([pair for pair in found if math.isfinite(pair[1])], np.float64)
-            if len(finite):
+            steps, values = (np.array(part, np.float64) for part in line_of(reports, metric))
+            finite = np.isfinite(values)
+            if finite.any():
                 legend.append((figures.line_class(len(lines)), metric.label))
-                lines.append((finite[:, 0], finite[:, 1]))
+                lines.append((steps[finite], values[finite]))
         if lines:
             level = ln_k if metrics[0].unit == NATS else None
             if level is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ import PIL.Image  # noqa: F401
 import rich.table  # noqa: F401
 import tyro  # noqa: F401
 
-from tests.support.fork_server import in_child
+from tests.support.fork_server import in_child, run_as_python
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def start(command: list[str], folder: Path) -> Start:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         try:
-            _run(command)
+            run_as_python(command)
         finally:
             names = {name.partition(".")[0] for name in sys.modules}
             packages.write_text(json.dumps(sorted(names)))
@@ -56,15 +55,6 @@ def start(command: list[str], folder: Path) -> Start:
         in_child(body)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return Start(status, output.read_text(), json.loads(packages.read_text()))
-
-
-def _run(command: list[str]) -> None:
-    if command[0] == "-m":
-        sys.path[0], sys.argv = os.getcwd(), command[1:]
-        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.path[0], sys.argv = str(Path(command[0]).parent.absolute()), command
-        runpy.run_path(command[0], run_name="__main__")
 
 
 if __name__ == "__main__":

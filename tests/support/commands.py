@@ -6,7 +6,6 @@ import atexit
 import functools
 import importlib
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.support.fork_server import ForkServer
+from tests.support.fork_server import ForkServer, run_as_python
 from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT_S
 
@@ -60,15 +59,7 @@ def run_command(
 
 def command(job: Mapping[str, Any]) -> None:
     """The entry of `run_command`: what Python does with these arguments."""
-    first, *rest = job["argv"]
-    if first == "-m":
-        sys.argv = rest
-        sys.modules.pop(rest[0], None)
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [first, *rest]
-        sys.path.insert(0, str(Path(first).absolute().parent))
-        runpy.run_path(first, run_name="__main__")
+    run_as_python(job["argv"])
 
 
 def run_anew(

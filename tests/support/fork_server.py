@@ -12,16 +12,19 @@ as it does for a user. Nothing is computed before a fork: torch's threads would 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.support.paths import ROOT
@@ -128,6 +131,18 @@ def in_child(body: Callable[[], object]) -> None:
         os._exit(status)
 
 
+def run_as_python(arguments: Sequence[str]) -> None:
+    """Do in this process what `python ARGUMENTS` does with a script, or with `-m` and a module."""
+    first, *rest = arguments
+    if first == "-m":
+        sys.argv, sys.path[0] = rest, os.getcwd()
+        sys.modules.pop(rest[0], None)
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = [first, *rest], str(Path(first).absolute().parent)
+        runpy.run_path(first, run_name="__main__")
+
+
 def _start(job: Job) -> None:
     """Run a job in this process, or torchrun with its ranks."""
     os.setsid()
@@ -152,11 +167,8 @@ def _start(job: Job) -> None:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
-    class Forked(_Forked):
-        def run(self) -> None:
-            entry(job)
-
-    subprocess_handler.Popen = Forked  # type: ignore[misc,assignment]
+    forked = functools.partial(_Forked, lambda: entry(job))
+    subprocess_handler.Popen = forked  # type: ignore[misc,assignment]
     torchrun.main(
         ["--standalone", f"--nproc-per-node={job['ranks']}"]
         + [f"--max-restarts={job.get('restarts', 0)}", job["entry"]]
@@ -166,7 +178,9 @@ def _start(job: Job) -> None:
 class _Forked:
     """What torchrun uses of `subprocess.Popen`, with a fork for a start."""
 
-    def __init__(self, args: object, env: Mapping[str, str], **_: object) -> None:
+    def __init__(
+        self, body: Callable[[], object], args: object, env: Mapping[str, str], **_: object
+    ) -> None:
         self.args, self.returncode = args, None
         self.pid = os.fork()
         if not self.pid:
@@ -176,10 +190,7 @@ class _Forked:
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
-            in_child(self.run)
-
-    def run(self) -> None:
-        raise NotImplementedError
+            in_child(body)
 
     def poll(self) -> int | None:
         if self.returncode is None:

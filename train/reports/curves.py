@@ -26,7 +26,7 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
     for axes, (title, metrics) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for metric in metrics:
             if metric.key in reports[-1]:
-                steps, values = _line(reports, metric)
+                steps, values = line_of(reports, metric)
                 marker = "." if len(steps) == 1 else ""  # one point makes no line
                 axes.plot(steps, values, label=metric.label, linewidth=1.2, marker=marker)
         if metrics[0].unit == NATS:
@@ -42,7 +42,9 @@ def draw_curves(reports: Sequence[Mapping[str, Any]], prototypes: int, out: Path
     replace_file(out, [png.getvalue()])
 
 
-def _line(reports: Sequence[Mapping[str, Any]], metric: Metric) -> tuple[list[float], list[float]]:
+def line_of(
+    reports: Sequence[Mapping[str, Any]], metric: Metric
+) -> tuple[list[float], list[float]]:
     """Return the steps and the values of the reports that have this metric."""
     key = metric.key
     found = [(report["step"], report[key]) for report in reports if report.get(key) is not None]
