@@ -6,8 +6,10 @@ Each part in this list imports only from the parts above it:
     config.py                  options of the command line, and the three kinds of scoring
     metrics.py, intervals.py   scores -> AUROC, AUPR, FPR95; the sign convention
     sets/         shard sets and feature files, and checks that they share no images
+    outliers/     normal images -> synthetic outliers
     features/     images -> features
     scores/       features -> scores
+    ensemble/     many scores -> one score, weighted by synthetic outliers
     decisions/    scores -> p-values and decisions on single images
     audits/       checks before a score is trusted: sample sizes, shortcuts, probes
     results/      data, tables and figures of one scoring; comparisons of several scorings

@@ -20,6 +20,10 @@ from shards.errors import UserError
 
 TAU = 0.04
 """Default temperature tau of Eq. 6 in the paper."""
+ENSEMBLE = "ensemble"
+"""The default of --score: the weighted sum of all scores (`eval/ensemble`)."""
+EQ6 = "eq6"
+"""The key of the paper's score."""
 FPR = 0.05
 """Default false-positive rate of decisions."""
 NEIGHBOURS = 5, 50
@@ -43,6 +47,10 @@ class CommonConfig:
     """Precision in which the network computes features. Scores are always computed in fp32."""
     batch: int = 256
     """Number of images in one forward pass."""
+    score: str = ENSEMBLE
+    """The score of the headline and of decisions: ensemble, or one score. The scores of the teacher
+    are eq6 (the paper's), knn-5 and mahalanobis. SOURCE/SCORE names a score of another source, for
+    example pixels/isolation-forest."""
     tau: float = TAU
     """Temperature tau of Eq. 6 in the paper, > 0."""
     num_threads: int = 2

@@ -26,16 +26,18 @@ from torch import Tensor
 
 from eval.config import FPR, DetectorConfig, Device, Precision
 from eval.decisions.conformal import Calibration
-from eval.decisions.images import Pixels, Read, rule_of
-from eval.decisions.verdicts import Verdicts, judge
-from eval.features.checks import MIN_NORM
+from eval.decisions.images import Read, rule_of
+from eval.decisions.verdicts import Scored, Verdicts, judge
+from eval.ensemble.ensemble import Ensemble, tuned, tuning_part
+from eval.ensemble.sources import Source, all_sources, member_key, sources_of
+from eval.features.checks import MIN_NORM, check_features
+from eval.features.in_memory import ImagesInMemory
 from eval.features.networks import Network, cache_of, teacher_network
 from eval.results.collect import provenance_of
 from eval.results.scoring import Provenance
-from eval.scores.cosine import score as eq6_log_form
 from eval.sets.leakage import Shared, check_overlap
 from eval.sets.opening import BANK, TEST, open_sets
-from shards.errors import UserError
+from shards.errors import UserError, printable
 from shards.pixels.fitted import Item
 from shards.pixels.limits import read_picture
 from shards.pixels.target import Target
@@ -49,23 +51,27 @@ IMAGES = "images"
 class Detector:
     """A detector of out-of-distribution (OOD) images: a trained teacher, a bank, a calibration set.
 
-    The score of an image is Eq. 6 of the paper in its log form (`eval/scores/cosine.py`). It
-    compares the teacher's feature of the image with the features of all images of the bank. A
+    The score of an image is the weighted sum of many scores (`eval/ensemble/ensemble.py`), or one
+    of them, for example Eq. 6 of the paper. Each compares the image with the images of the bank. A
     higher score means more OOD. The p-value of an image is the probability that an in-distribution
     image has a score as high (`eval/decisions/conformal.py`). It is computed from the scores of the
-    calibration set. Make a detector with `Detector.load`, and score images with `score`.
+    calibration set. Every second image of that set tunes the ensemble, and is left out of the
+    p-values. Make a detector with `Detector.load`, and score images with `score`.
     """
 
     teacher: LoadedTeacher
     network: Network
     """The network that computes the teacher's features."""
     bank: Tensor
-    """Features of the bank, float32 [M, d] on the device."""
+    """The teacher's features of the bank, float32 [M, d] on the device."""
+    ensemble: Ensemble
+    """The score: a weighted sum, or one score alone."""
     calibration_ids: NDArray[np.int64]
-    """Ids of the calibration images, int64 [n], ascending. Images that are also in the bank are
-    left out."""
+    """Ids of the calibration images, int64 [n], ascending. Images that are also in the bank, or
+    that tuned the ensemble, are left out."""
     calibration_features: Tensor
-    """Features of the calibration images, float32 [n, d], in the order of `calibration_ids`."""
+    """The teacher's features of the calibration images, float32 [n, d], in the order of
+    `calibration_ids`."""
     calibration_scores: NDArray[np.float64]
     """Scores of the calibration images, float64 [n], in the order of `calibration_ids`."""
     rule: Target
@@ -86,6 +92,7 @@ class Detector:
         device: Device = DetectorConfig.device,
         precision: Precision = DetectorConfig.precision,
         batch: int = DetectorConfig.batch,
+        score: str = DetectorConfig.score,
         tau: float = DetectorConfig.tau,
         num_threads: int = DetectorConfig.num_threads,
         cache: Path | str | None = None,
@@ -99,8 +106,9 @@ class Detector:
             run: directory that train/main.py wrote.
             in_dist_train: shard set of in-distribution training images. Their features are the
                 bank.
-            calibration: shard set of n in-distribution images that are not in the bank. The
-                smallest false-positive rate that n images allow is 1 / (n + 1).
+            calibration: shard set of in-distribution images that are not in the bank. The smallest
+                false-positive rate that n of them allow is 1 / (n + 1). If the score is the
+                ensemble, n is half of the set, because the other half tunes the ensemble.
             allow_overlap: True to accept a calibration set that shares images with the bank, or
                 that the run was trained on. Images of the bank are then left out of the
                 calibration.
@@ -108,12 +116,14 @@ class Detector:
             precision: precision of the network: "fp32", or "bf16" for autocast to bfloat16. Scores
                 are always in fp32.
             batch: number of images in one forward pass.
+            score: the score of the images: "ensemble", or one score. See `CommonConfig.score`.
             tau: temperature of Eq. 6, > 0.
             num_threads: number of CPU threads that decode and resize the images of the sets.
             cache: folder in which features are kept. The default is RUN/features.
 
         Raises:
-            UserError: the run or a set is missing or damaged, or an option is out of range. If
+            UserError: the run or a set is missing or damaged, an option is out of range, or there
+                is no score of the name `score`. If
                 `allow_overlap` is False, also if the calibration set is the bank, shares images
                 with the bank, or is a set that the run was trained on. If `allow_overlap` is True,
                 also if no calibration image is left.
@@ -127,6 +137,7 @@ class Detector:
                 device=device,
                 precision=precision,
                 batch=batch,
+                score=score,
                 tau=tau,
                 num_threads=num_threads,
                 cache=None if cache is None else Path(cache),
@@ -144,18 +155,40 @@ class Detector:
             teacher = load_teacher(config.run, world.device)
             overlap = check_overlap(sets, teacher, allow_overlap=config.allow_overlap)
             kept = _calibration_ids(sets.counts[TEST], overlap)
-            network = teacher_network(teacher, config, world, cache_of(config))
+            cache = cache_of(config)
+            network = teacher_network(teacher, config, world, cache)
             features = network.of_sets(sets)
-        of_test = features[TEST]
-        # All images are scored before some are left out, so that errors name ids of the set.
-        scores = _scores(of_test, features[BANK], config.tau, TEST)
+            for name, values in features.items():
+                check_features(name, values)
+            sources = all_sources(teacher, config, world, cache)
+            only = member_key(config.score)
+            if only is not None:
+                sources = sources_of(only, sources)
+            tuning, calibration = (kept, kept) if only else tuning_part(kept)
+            if not len(calibration):
+                raise UserError(
+                    f"{TEST}: {len(kept)} images are too few for the ensemble, which is tuned on "
+                    "half of them; give more images, or choose one score with --score"
+                )
+            ensemble = tuned(
+                sources,
+                lambda source: source.of_bank(sets.shards[BANK]),
+                sets.shards[TEST].read(tuning),
+                _tell,
+                only=only,
+            )
+            rows = torch.from_numpy(calibration)
+            terms = ensemble.terms(
+                lambda source: source.network.of_shards(sets.shards[TEST])[rows.to(world.device)]
+            )
         return cls(
             teacher=teacher,
             network=network,
             bank=features[BANK],
-            calibration_ids=kept,
-            calibration_features=of_test[torch.from_numpy(kept).to(of_test.device)],
-            calibration_scores=scores[kept],
+            ensemble=ensemble,
+            calibration_ids=calibration,
+            calibration_features=features[TEST][rows.to(world.device)],
+            calibration_scores=terms.sum(1),
             rule=rule_of(sets.manifests[TEST], sets.manifests[BANK]),
             tau=config.tau,
             provenance=provenance_of(sets, teacher, overlap),
@@ -206,42 +239,36 @@ class Detector:
         """
         return judge(reads, self.rule, self.score_pixels, self.calibration, fpr, names)
 
-    def score_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def score_pixels(self, pixels: NDArray[np.uint8]) -> Scored:
         """Return the scores of images that already have the size and channels of the sets.
 
         Args:
             pixels: uint8 [N, H, W, C].
 
         Returns:
-            float64 [N]. A higher score means more OOD. NaN for an image whose feature is NaN, Inf
-            or of zero norm. The caller reports such images, because it knows their names.
+            N scores. NaN for an image of which a network's feature is NaN, Inf or of zero norm. The
+            caller reports such images, because it knows their names.
         """
-        features = self.network.of_images(Pixels(pixels), range(len(pixels)))
-        norms = torch.linalg.vector_norm(features, dim=1)
-        has_score = norms.isfinite() & (norms >= MIN_NORM)
-        scores = np.full(len(pixels), np.nan)
-        if has_score.any():
-            scores[has_score.cpu().numpy()] = self.score_features(features[has_score], IMAGES)
-        return scores
+        images = ImagesInMemory(pixels)
+        has_score = np.ones(len(images), np.bool_)
 
-    def score_features(self, features: Tensor, name: str) -> NDArray[np.float64]:
-        """Return the scores of features.
+        def features_of(source: Source) -> Tensor:
+            features = source.network.of_images(images, range(len(images)))
+            if not source.is_rival:
+                norms = torch.linalg.vector_norm(features, dim=1)
+                bad = ~norms.isfinite() | (norms < MIN_NORM)
+                has_score[bad.cpu().numpy()] = False
+            return features
 
-        Args:
-            features: float32 [N, d] on the device of the bank.
-            name: name of the features, for error messages.
-
-        Returns:
-            float64 [N]. A higher score means more OOD.
-
-        Raises:
-            UserError: there are no features, or a feature is NaN, Inf or of zero norm.
-        """
-        return _scores(features, self.bank, self.tau, name)
+        terms = self.ensemble.terms(features_of)
+        members = [member.key for member in self.ensemble.weighing]
+        loudest = np.nan_to_num(terms, nan=-np.inf).argmax(1)
+        scores = np.where(has_score, terms.sum(1), np.nan)
+        return Scored(scores, [members[number] for number in loudest])
 
 
-def _scores(features: Tensor, bank: Tensor, tau: float, name: str) -> NDArray[np.float64]:
-    return eq6_log_form(features, bank, tau, names=(name, BANK)).cpu().numpy()
+def _tell(line: str) -> None:
+    print(printable(line), file=sys.stderr)
 
 
 def _calibration_ids(count: int, overlap: Sequence[Shared]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from eval.decisions.conformal import Calibration
 from eval.decisions.images import folder_images
-from eval.decisions.verdicts import judge, scores_csv, summary
+from eval.decisions.verdicts import Scored, judge, scores_csv, summary
 from shards.disk.publish import refuse_existing, write_new_file
 from shards.errors import UserError, check_installed
 from shards.json_types import is_of_type
@@ -29,10 +29,10 @@ from shards.pixels.target import Target
 from shards.terminal import cli
 
 FORMAT_VERSION = 1
-OPTIONAL = ("background", "intensity")
+OPTIONAL = ("background", "intensity", "members")
 """Fields of the header that files from earlier versions may lack."""
-INPUT, OUTPUT = "images", "score"
-"""Names of the model's input and of its output."""
+INPUT, OUTPUT, MEMBER = "images", "score", "member"
+"""Names of the model's input and of its outputs."""
 BATCH = 64
 """Number of images in one call of the model."""
 
@@ -72,6 +72,9 @@ class Header:
     intensity: tuple[float, float] | None = None
     """Two pixel values that are mapped to 0 and 255, for images of more than 8 bits whose file
     states no range of values. None if the export had no such values."""
+    members: list[str] = field(default_factory=lambda: ["teacher/eq6"])
+    """Keys of the members whose weighted sum is the score. The output `member` of the model counts
+    them from 0. Files from earlier versions have Eq. 6 alone, and no such output."""
 
     def to_metadata(self) -> dict[str, str]:
         """Return the header as the `metadata_props` of a model: field -> value as JSON."""
@@ -124,27 +127,30 @@ class Model:
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     @property
     def metadata(self) -> dict[str, str]:
         """The metadata of the model, key -> text: `metadata_props` in ONNX."""
         return self._session.get_modelmeta().custom_metadata_map
 
-    def score(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the score of each image.
+    def score(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the score of each image, and the number of the member that adds most to it.
 
         Args:
             pixels: uint8 [N, H, W, C].
 
         Returns:
-            float32 [N]. A higher score means more OOD.
+            float32 [N] and int64 [N]. A higher score means more OOD.
         """
-        return np.concatenate(
-            [
-                self._session.run([OUTPUT], {INPUT: pixels[first : first + BATCH]})[0]
-                for first in range(0, len(pixels), BATCH)
-            ]
-        )
+        chunks = [
+            self._session.run(self._outputs, {INPUT: pixels[first : first + BATCH]})
+            for first in range(0, len(pixels), BATCH)
+        ]
+        scores = np.concatenate([chunk[0] for chunk in chunks])
+        if len(self._outputs) == 1:
+            return scores, np.zeros(len(scores), np.int64)
+        return scores, np.concatenate([chunk[1] for chunk in chunks])
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,8 @@ class ExportedConfig:
     images: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder or archive of image files to score, or a single image file."""
     out: Path
-    """CSV file to write, with the columns file, score, p_value, is_ood. It must not exist yet."""
+    """CSV file to write, with the columns file, score, p_value, is_ood and member. It must not
+    exist yet."""
     fpr: float | None = None
     """False-positive rate of the decisions. The default is the rate in the ONNX file."""
 
@@ -181,7 +188,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     fpr = header.fpr if config.fpr is None else config.fpr
     names, reads = folder_images(config.images)
     calibration = Calibration(header.calibration_scores)
-    verdicts = judge(reads, header.rule, model.score, calibration, fpr, names)
+
+    def score(pixels: NDArray[np.uint8]) -> Scored:
+        scores, members = model.score(pixels)
+        return Scored(scores, [header.members[number] for number in members])
+
+    verdicts = judge(reads, header.rule, score, calibration, fpr, names)
     write_new_file(config.out, [scores_csv(names, verdicts)])
     print(summary(names, verdicts, len(calibration.scores), fpr))
 

@@ -20,6 +20,8 @@ from eval.config import ImagesConfig
 from eval.decisions.images import folder_images
 from eval.decisions.verdicts import Verdicts, scores_csv, summary, unreadable_csv
 from eval.detector import IMAGES, Detector
+from eval.ensemble.sight import as_table, in_words, useless
+from eval.results.ensemble_facts import EnsembleFacts
 from eval.results.output_folder import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
 from eval.results.scoring import FORMAT_VERSION, HIGHER_IS
 from eval.sets.opening import BANK, TEST
@@ -52,7 +54,12 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
         (folder / SCORES_FILE).write_bytes(scores_csv(names, verdicts))
         (folder / UNREADABLE_FILE).write_bytes(unreadable_csv(names, verdicts))
         (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
+    sight = detector.ensemble.of_sum
+    if warning := useless(sight):
+        print(f"{warning}.")
     print(summary(names, verdicts, len(detector.calibration_scores), config.fpr))
+    print(f"AUROC in % on synthetic outliers, made of {TEST} (higher is better):")
+    print("\n".join([*as_table(sight), *(f"{line}." for line in in_words(sight))]))
 
 
 def _results(
@@ -64,7 +71,7 @@ def _results(
         "format_version": FORMAT_VERSION,
         "higher_is": HIGHER_IS,
         "tau": config.tau,
-        "headline": detector.network.key,
+        "score": config.score,
         "counts": {BANK: len(detector.bank), TEST: calibrated_on, IMAGES: scored},
         IMAGES: {
             "unreadable": len(verdicts.errors),
@@ -73,6 +80,7 @@ def _results(
             "threshold": detector.calibration.threshold(config.fpr),
             "rule": dataclasses.asdict(detector.rule),
         },
+        "ensemble": dataclasses.asdict(EnsembleFacts.of(detector.ensemble, calibrated_on)),
         **detector.provenance.to_json(),
         "settings": {
             "device": detector.bank.device.type,

@@ -18,13 +18,15 @@ from torch import Tensor
 from eval.audits.headline_probes import probes
 from eval.audits.sample_sizes import check_neighbours, sets_of_equal_images, sizes_that_say_little
 from eval.audits.shortcuts import audit
-from eval.config import FeaturesConfig, SetsConfig, TablesConfig
+from eval.config import ENSEMBLE, EQ6, FeaturesConfig, SetsConfig, TablesConfig
+from eval.ensemble.of_sets import score_with_ensemble
 from eval.features.networks import PIXEL, TEACHER, Features, all_features
 from eval.report.page import ReportData, write_report
 from eval.report.page_data import report_data
 from eval.results.collect import (
     Method,
     Scores,
+    ensemble_facts,
     grouped,
     network_metrics,
     provenance_of,
@@ -43,13 +45,14 @@ from eval.results.output_folder import (
 from eval.results.scoring import Scoring
 from eval.results.table_formats import print_sheet, write_sheet
 from eval.results.tables import Sheet, sheet_of
-from eval.scores.all_scores import HEADLINE, all_scores
+from eval.scores.all_scores import all_scores
 from eval.sets.feature_file import FeatureFile, sets_of
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import BANK, TEST, EvalSets, open_sets
 from eval.versions import versions
-from shards.errors import printable
+from shards.errors import UserError, printable
 from shards.terminal.console import Terminal
+from shards.terminal.mistakes import did_you_mean
 from train.teacher import LoadedTeacher, load_teacher
 from train.world import World, start_world, stop_world
 
@@ -65,8 +68,8 @@ class Headline:
     """Key of the network in results.json."""
     features: Mapping[str, Tensor]
     """Set -> features of the set, float32 [N, d]. The bank is one of the sets."""
-    scores: Scores
-    """Scores from Eq. 6 for each set that was scored."""
+    scores: Mapping[str, Scores]
+    """Key of a score -> scores of each set that was scored."""
 
 
 def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> None:
@@ -115,18 +118,26 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         if isinstance(config, SetsConfig):
             networks = all_features(config, teacher, files, world)
         methods, headline = _scored(config, sets, networks, teacher, world, tell)
+        score = _score_of_headline(config, headline)
+        found = None
+        if score == ENSEMBLE:
+            assert isinstance(config, SetsConfig)
+            tell(f"{ENSEMBLE}: synthetic outliers, members and weights")
+            found = score_with_ensemble(config, sets, teacher, world, tell)
         if not world.is_main:
             return
 
         # ------------------------------------------------------------- output
         scoring = Scoring(
             headline=headline.key,
+            score=score,
             tau=config.tau,
             counts=dict(sets.counts),
             groups={group: tuple(names) for group, names in groups.items()},
             methods={key: network_metrics(method, groups) for key, method in methods.items()},
+            ensemble=ensemble_facts(found, groups) if found else None,
             probes=probes(
-                headline.features, sets, headline.scores[TEST], config.tau, teacher, tell
+                headline.features, sets, headline.scores[EQ6][TEST], config.tau, teacher, tell
             ),
             shortcuts=audit(sets.shards[TEST], sets.ood) if sets.shards else None,
             provenance=provenance_of(sets, teacher, overlap),
@@ -135,7 +146,9 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
             versions=versions(),
             command=tuple(command),
         )
-        shown = report_data(scoring, headline.scores, sets, headline.features, run, teacher, tell)
+        scores = found.scores if found else headline.scores[score]
+        test_ids = found.evaluation_ids if found else None
+        shown = report_data(scoring, scores, test_ids, sets, headline.features, run, teacher, tell)
         sheet = sheet_of(scoring)
         _write(config, scoring, methods, sets, sheet, shown)
     print_sheet(sheet, Terminal())
@@ -172,9 +185,28 @@ def _scored(
         )
         methods[network.key] = Method(network.label, features[BANK].shape[1], scores)
         # Only the features of the last network are kept. The teacher comes last.
-        headline = Headline(network.key, features, scores[HEADLINE])
+        headline = Headline(network.key, features, scores)
     assert headline is not None, "the options ask for no network"
     return methods, headline
+
+
+def _score_of_headline(config: TablesConfig, headline: Headline) -> str:
+    """Return the key of the headline's score.
+
+    If there are only features, there is no ensemble, and Eq. 6 takes its place.
+
+    Raises:
+        UserError: the network of the headline has no score of the name --score.
+    """
+    if config.score == ENSEMBLE:
+        return ENSEMBLE if isinstance(config, SetsConfig) else EQ6
+    if config.score not in headline.scores:
+        known = [ENSEMBLE, *headline.scores]
+        raise UserError(
+            f"--score is {config.score}, expected one of {', '.join(known)}"
+            f"{did_you_mean(config.score, known)}"
+        )
+    return config.score
 
 
 def _write(
@@ -190,8 +222,11 @@ def _write(
         (folder / SCORES_FOLDER).mkdir()
         for name, of_set in shown.scores.items():
             path = folder / SCORES_FOLDER / f"{name}.csv"
-            write_scores(path, of_set, sets.shards.get(name))
-        by_method = {m.label: m.scores[HEADLINE] for m in methods.values()}
+            ids = shown.test_ids if name == TEST else None
+            write_scores(path, of_set, sets.shards.get(name), ids)
+        by_method = {m.label: m.scores[EQ6] for m in methods.values()}
+        if scoring.ensemble:
+            by_method[ENSEMBLE] = shown.scores
         save_histogram(folder / HISTOGRAM_FILE, by_method)
         save_roc(folder / ROC_FILE, shown.scores)
         write_sheet(folder, sheet)

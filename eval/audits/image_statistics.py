@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of R, G and B in the luma Y."""
+from dali_pipes.batch import LUMA
+
 JPEG_PX = 8
 """Side in pixels of the blocks of JPEG."""
 ZERO_COEFFICIENT = 1.0
@@ -52,7 +52,9 @@ class Batch:
         """
         planes = np.ascontiguousarray(np.moveaxis(images, 3, 0))
         levels = planes.astype(np.float32)
-        luma = levels[0] if len(levels) == 1 else np.tensordot(LUMA, levels, 1)
+        luma = (
+            levels[0] if len(levels) == 1 else np.tensordot(np.array(LUMA, np.float32), levels, 1)
+        )
         return cls(planes, luma, source_px)
 
 

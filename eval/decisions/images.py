@@ -44,34 +44,6 @@ class Chunk:
     """Number of each image that cannot be read -> the reason."""
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """Images in memory, with the interface that the evaluation loader expects."""
-
-    images: np.ndarray
-    """Pixels of the images, uint8 [N, H, W, C]."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels, 1 or 3."""
-        return self.images.shape[3]
-
-    def __len__(self) -> int:
-        """Return the number of images, N."""
-        return len(self.images)
-
-    def read(self, ids: np.ndarray) -> np.ndarray:
-        """Return the images with the given ids.
-
-        Args:
-            ids: int64 [B].
-
-        Returns:
-            uint8 [B, H, W, C].
-        """
-        return self.images[ids]
-
-
 def rule_of(calibration: Manifest, bank: Manifest) -> Target:
     """Return the rule that makes an image comparable with the images of the calibration set.
 

@@ -24,6 +24,16 @@ MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
+class Scored:
+    """The scores of n images."""
+
+    score: NDArray[np.floating]
+    """[n]. A higher score means more OOD. NaN or Inf for an image that has no score."""
+    member: Sequence[str]
+    """Key of the member of the detector that adds most to each score, [n]."""
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """Verdicts on N images, in the order in which the images were given."""
 
@@ -35,6 +45,9 @@ class Verdicts:
     is_ood: NDArray[np.bool_]
     """Decisions, [N]: True if the p-value is at most the false-positive rate. False for an image
     that cannot be read."""
+    member: list[str]
+    """Keys of the members of the detector that add most to the scores, [N], for example
+    "histogram/knn-5". "" for an image that cannot be read."""
     errors: dict[int, str]
     """Number of each image that cannot be read -> the reason."""
 
@@ -42,7 +55,7 @@ class Verdicts:
 def judge(
     reads: Sequence[Read],
     rule: Target,
-    score: Callable[[NDArray[np.uint8]], NDArray[np.floating]],
+    score: Callable[[NDArray[np.uint8]], Scored],
     calibration: Calibration,
     fpr: float,
     names: Sequence[str],
@@ -52,8 +65,7 @@ def judge(
     Args:
         reads: N functions. Each reads one image.
         rule: rule that turns an image into the pixels that `score` takes.
-        score: function from images, uint8 [n, H, W, C], to scores [n]. It returns NaN or Inf for an
-            image that has no score.
+        score: function from images, uint8 [n, H, W, C], to their scores.
         calibration: scores of in-distribution images, computed with the same function.
         fpr: false-positive rate: the share of in-distribution images that may be called OOD.
         names: N names of the images, for error messages.
@@ -63,12 +75,15 @@ def judge(
             names the images), or no image can be read.
     """
     check_fpr(fpr, len(calibration.scores))
-    scores = np.full(len(reads), np.nan)
+    scores, members = np.full(len(reads), np.nan), [""] * len(reads)
     errors: dict[int, str] = {}
     for chunk in read_chunks(reads, rule):
         errors |= chunk.unreadable
         if chunk.numbers:
-            scores[chunk.numbers] = score(chunk.pixels)
+            found = score(chunk.pixels)
+            scores[chunk.numbers] = found.score
+            for number, member in zip(chunk.numbers, found.member, strict=True):
+                members[number] = member
             bad = [number for number in chunk.numbers if not np.isfinite(scores[number])]
             if bad:
                 called = few([names[i] for i in bad])
@@ -80,22 +95,22 @@ def judge(
         what = f"the first {errors[0]}" if errors else "there is none"
         raise UserError(f"images: none of {len(reads)} can be read; {what}")
     p_values = calibration.p_values(scores)
-    return Verdicts(scores, p_values, p_values <= fpr, errors)
+    return Verdicts(scores, p_values, p_values <= fpr, members, errors)
 
 
 def scores_csv(names: Sequence[str], verdicts: Verdicts) -> bytes:
-    """Return the CSV file of the verdicts, with one line `file,score,p_value,is_ood` per image.
+    """Return the CSV file of the verdicts: a line `file,score,p_value,is_ood,member` per image.
 
     The images are in the given order. Images that cannot be read are left out. Numbers are written
     with all their digits.
     """
     columns = verdicts.score.tolist(), verdicts.p_value.tolist(), verdicts.is_ood.tolist()
-    rows = enumerate(zip(names, *columns, strict=True))
+    rows = enumerate(zip(names, *columns, verdicts.member, strict=True))
     return _csv(
-        ("file", "score", "p_value", "is_ood"),
+        ("file", "score", "p_value", "is_ood", "member"),
         (
-            (name, score, p_value, int(is_ood))
-            for number, (name, score, p_value, is_ood) in rows
+            (name, score, p_value, int(is_ood), member)
+            for number, (name, score, p_value, is_ood, member) in rows
             if number not in verdicts.errors
         ),
     )

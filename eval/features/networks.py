@@ -21,6 +21,7 @@ from dali_pipes.eval_loader import EvalLoader, ImageSource
 from eval.config import CommonConfig, DetectorConfig, SetsConfig
 from eval.features.cache import FeatureCache
 from eval.features.embed import embed, pixel_features
+from eval.features.view_features import Turned, ViewFeatures
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import EvalSets
 from shards.errors import UserError
@@ -74,10 +75,20 @@ class Network:
     depends_on: dict[str, str | int] = field(default_factory=dict)
     """Everything except the images on which the features depend. Empty means that the features are
     not cached, because computing them is as fast as reading them."""
+    backbone: nn.Module | None = None
+    """The torch module that takes views, float32 [N, 3, crop_px, crop_px]. None for features that
+    need no network."""
+    crop_px: int = 0
+    """Side of the views in pixels. 0 for features that need no network."""
 
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
         """Return the features of every set; see `Features.of_sets`."""
         return {name: self.of_shards(shards) for name, shards in sets.shards.items()}
+
+    def module(self, size_px: int) -> ViewFeatures:
+        """Return the network as a module from images of side `size_px` to features, on the CPU."""
+        assert self.backbone is not None, f"{self.key} has no network"
+        return ViewFeatures(self.backbone, size_px, self.crop_px)
 
     def of_shards(self, shards: ShardSet) -> Tensor:
         """Return the features of one set, float32 [N, d]. All ranks must call this method."""
@@ -112,11 +123,9 @@ def all_features(
     if config.baselines:
         yield _pixel_network(cache, world)
     if config.baselines and teacher is not None:
-        network = untrained_backbone(teacher.config, world.device)
-        crop_px = teacher.config.views.global_px
-        yield _network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
+        yield start_network(teacher, config, world, cache)
     for name in config.backbone:
-        yield _timm_network(name, config, cache, world)
+        yield timm_network(name, config, cache, world)
     yield from files
     if teacher is not None:
         yield teacher_network(teacher, config, world, cache)
@@ -130,6 +139,35 @@ def teacher_network(
     label, weights = LABELS[TEACHER], teacher.sha256
     network = teacher.backbone
     return _network(TEACHER, label, network, crop_px, config, cache, world, weights=weights)
+
+
+def turned_network(
+    teacher: LoadedTeacher, quarters: int, config: CommonConfig, world: World, cache: FeatureCache
+) -> Network:
+    """Return the network that computes the teacher's features of images turned by right angles."""
+    degrees = f"{90 * quarters}"
+    return _network(
+        f"{TEACHER}-turned-{degrees}",
+        f"{LABELS[TEACHER]}, images turned by {degrees} degrees",
+        Turned(teacher.backbone, quarters),
+        teacher.config.views.global_px,
+        config,
+        cache,
+        world,
+        weights=f"{teacher.sha256}-turned-{degrees}",
+    )
+
+
+def start_network(
+    teacher: LoadedTeacher,
+    config: CommonConfig,
+    world: World,
+    cache: FeatureCache,
+) -> Network:
+    """Return the network of a run as it was before its first step: untrained, or pretrained."""
+    network = untrained_backbone(teacher.config, world.device)
+    crop_px = teacher.config.views.global_px
+    return _network(UNTRAINED, LABELS[UNTRAINED], network, crop_px, config, cache, world)
 
 
 def cache_of(config: SetsConfig | DetectorConfig) -> FeatureCache:
@@ -194,14 +232,14 @@ def _network(
         "timm": timm.__version__,
         "dali": dali_version(),
     }
-    return Network(key, label, features, cache, world, depends_on)
+    return Network(key, label, features, cache, world, depends_on, network, crop_px)
 
 
 def _timm_name(given: str) -> str:
     return given.removeprefix("timm:").partition("@")[0]
 
 
-def _timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
+def timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
     """Return the network timm:NAME, or timm:NAME@FILE with the weights of a file.
 
     The size of the views and the normalisation are taken from the network's configuration in timm.

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
-from eval.scores.cosine import score
-from eval.sets.opening import BANK
 from shards.errors import UserError
 
 SEED = 0
@@ -33,35 +30,12 @@ STARTS = 3
 
 @dataclass(frozen=True)
 class Bank:
-    """A full or compressed bank: N weighted centres of width d."""
+    """A compressed bank: N weighted centres of width d."""
 
     centres: Tensor
     """Centres as unit vectors, float32 [N, d]."""
     weights: Tensor
     """Number of features that each centre stands for, float32 [N]."""
-
-    def scores(self, features: Tensor, tau: float, name: str) -> NDArray[np.float64]:
-        """Return the score of each feature, in the log form of Eq. 6 (see `eval/scores/cosine.py`).
-
-        Args:
-            features: float32 [n, d] on the device of the bank.
-            tau: temperature, > 0.
-            name: name of `features` for error messages.
-
-        Returns:
-            float64 [n]. A higher score means more OOD.
-        """
-        names = (name, BANK)
-        return score(features, self.centres, tau, weights=self.weights, names=names).cpu().numpy()
-
-
-def full_bank(features: Tensor) -> Bank:
-    """Return a bank of all features, each with weight 1.
-
-    Args:
-        features: float32 [M, d].
-    """
-    return Bank(F.normalize(features, dim=1), torch.ones(len(features), device=features.device))
 
 
 def compressed_bank(features: Tensor, count: int) -> Bank:

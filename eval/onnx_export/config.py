@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from eval.config import FPR, TAU, DetectorConfig, Device, Folder, OptionalFolder
+from eval.config import ENSEMBLE, EQ6, FPR, TAU, DetectorConfig, Device, Folder, OptionalFolder
 from shards.errors import UserError
 
 FULL = "full"
@@ -41,7 +41,9 @@ class ExportConfig:
     another rate."""
     bank: Annotated[str, tyro.conf.arg(metavar="full|N")] = FULL
     """Size of the bank in the file: full = all features of the bank, N = at most N weighted
-    centres."""
+    centres. A number needs --score eq6."""
+    score: str = ENSEMBLE
+    """The score: ensemble, or one score, as in eval/score.py."""
     device: Device = "cpu"
     """Device on which features are computed; auto = cuda if there is a GPU, else cpu. cuda is
     faster for a large bank. The file is always checked on a CPU, and this check may fail with cuda,
@@ -67,10 +69,15 @@ class ExportConfig:
         """Return the number of centres of the bank. 0 means the full bank.
 
         Raises:
-            UserError: --bank is neither "full" nor a number >= 1.
+            UserError: --bank is neither "full" nor a number >= 1, or is a number without Eq. 6.
         """
         if self.bank == FULL:
             return 0
         if not self.bank.isdecimal() or int(self.bank) < 1:
             raise UserError(f"--bank is {self.bank}, expected full or a number of centres")
+        if self.score != EQ6:
+            raise UserError(
+                f"--bank is {self.bank}, but --score is {self.score}: only the bank of --score "
+                f"{EQ6} can be compressed"
+            )
         return int(self.bank)

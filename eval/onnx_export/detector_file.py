@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from eval.audits.sample_sizes import check_calibration, sets_of_equal_images, sizes_that_say_little
 from eval.decisions.conformal import Calibration, check_fpr
 from eval.detector import Detector
+from eval.ensemble.ensemble import Ensemble
 from eval.exported import FORMAT_VERSION, Header, Model
 from eval.intervals import Interval
 from eval.metrics import auroc, auroc_interval
-from eval.onnx_export.bank_compression import Bank, compressed_bank, full_bank
+from eval.onnx_export.bank_compression import compressed_bank
 from eval.onnx_export.config import ExportConfig
 from eval.onnx_export.graph import PixelsToScore, to_onnx, with_metadata
 from eval.results.collect import provenance_of
+from eval.scores.eq6 import Eq6
 from eval.sets.leakage import check_overlap
 from eval.sets.opening import TEST, EvalSets, open_sets
 from shards.disk.publish import write_new_file
@@ -50,24 +52,21 @@ def write_detector_file(config: ExportConfig) -> None:
     check_fpr(config.fpr, len(detector.calibration_scores))
     overlap = _overlap(config, detector)
 
-    bank = compressed_bank(detector.bank, centres) if centres else full_bank(detector.bank)
-    network = PixelsToScore(
-        detector.teacher.backbone,
-        bank,
-        config.tau,
-        detector.rule.size_px,
-        detector.teacher.config.views.global_px,
-    )
+    ensemble = _compressed(detector, centres) if centres else detector.ensemble
+    network = PixelsToScore(ensemble, detector.rule.size_px)
     _check_size(config, network)
-    aurocs = _aurocs(config, detector, bank)
+    aurocs = _aurocs(config, detector, ensemble)
     for name, (full, kept) in aurocs.items():
         value, low, high = (100 * rate for rate in dataclasses.astuple(full))
         change = f", compressed {100 * kept:.2f} ({100 * kept - value:+.2f})" if centres else ""
         print(f"{name}: AUROC {value:.2f} % (95 % interval {low:.2f} to {high:.2f}){change}")
 
     model = to_onnx(network, detector.rule)
-    scores = _checked_scores(config, detector, bank, model.SerializeToString())
+    scores = _checked_scores(config, detector, ensemble, model.SerializeToString())
     provenance = detector.provenance.to_json()
+    centres_kept = _centres_of(ensemble) if centres else len(detector.bank)
+    keys = [member.key for member in ensemble.weighing]
+    members = f"{len(keys)} members" if len(keys) > 1 else f"the score is {keys[0]}"
     header = Header(
         format_version=FORMAT_VERSION,
         fpr=config.fpr,
@@ -77,7 +76,7 @@ def write_detector_file(config: ExportConfig) -> None:
         tau=config.tau,
         bank={
             "features": len(detector.bank),
-            "centres": len(bank.centres),
+            "centres": centres_kept,
             "auroc": {
                 name: {"full": full.value, "kept": kept} for name, (full, kept) in aurocs.items()
             },
@@ -85,12 +84,13 @@ def write_detector_file(config: ExportConfig) -> None:
         },
         checkpoint=provenance["checkpoint"],
         manifests=provenance["manifests"],
+        members=keys,
     )
     content = with_metadata(model, header.to_metadata())
     write_new_file(config.out, [content])
     print(
-        f"{config.out}: {len(content) / 1e6:.1f} MB, {len(bank.centres):,} of the bank's "
-        f"{len(detector.bank):,} features"
+        f"{config.out}: {len(content) / 1e6:.1f} MB, {centres_kept:,} of the bank's "
+        f"{len(detector.bank):,} features; the score is {config.score} ({members})"
     )
 
 
@@ -138,29 +138,51 @@ def _check_size(config: ExportConfig, network: PixelsToScore) -> None:
         )
 
 
+def _compressed(detector: Detector, centres: int) -> Ensemble:
+    """Return the detector's ensemble, which is Eq. 6 alone, with a bank of at most N centres."""
+    (member,) = detector.ensemble.members
+    (part,) = member.parts
+    bank = compressed_bank(detector.bank, centres)
+    eq6 = Eq6(bank.centres, detector.tau, bank.weights)
+    member = dataclasses.replace(member, parts=(dataclasses.replace(part, score=eq6),))
+    return dataclasses.replace(detector.ensemble, members=(member,))
+
+
+def _centres_of(ensemble: Ensemble) -> int:
+    (member,) = ensemble.members
+    score = member.parts[0].score
+    assert isinstance(score, Eq6)
+    return score.bank.shape[1]
+
+
 def _aurocs(
-    config: ExportConfig, detector: Detector, bank: Bank
+    config: ExportConfig, detector: Detector, ensemble: Ensemble
 ) -> dict[str, tuple[Interval, float]]:
     """Compute the AUROC of each OOD set against the calibration set.
 
     Returns:
-        OOD set -> AUROC with the full bank, and AUROC with `bank`.
+        OOD set -> AUROC with the full bank, and AUROC with `ensemble`.
     """
     found = {}
-    of_calibration = bank.scores(detector.calibration_features, config.tau, TEST)
     with ExitStack() as stack:
-        for name, shards in _opened(config, stack).ood.items():
-            features = detector.network.of_shards(shards)
-            full = detector.score_features(features, name)
+        sets = _opened(config, stack)
+        of_calibration = _scores(ensemble, sets.shards[TEST])[detector.calibration_ids]
+        for name, shards in sets.ood.items():
+            full, kept = _scores(detector.ensemble, shards), _scores(ensemble, shards)
             found[name] = (
                 auroc_interval(detector.calibration_scores, full),
-                auroc(of_calibration, bank.scores(features, config.tau, name)),
+                auroc(of_calibration, kept),
             )
     return found
 
 
+def _scores(ensemble: Ensemble, shards: ShardSet) -> NDArray[np.float64]:
+    """Return the scores of a shard set, float64 [N]."""
+    return ensemble.terms(lambda source: source.network.of_shards(shards)).sum(1)
+
+
 def _checked_scores(
-    config: ExportConfig, detector: Detector, bank: Bank, model: bytes
+    config: ExportConfig, detector: Detector, ensemble: Ensemble, model: bytes
 ) -> NDArray[np.float32]:
     """Return the scores that onnxruntime computes for the calibration images.
 
@@ -170,13 +192,13 @@ def _checked_scores(
     Raises:
         UserError: a score differs from the score of torch and DALI.
     """
-    expected = bank.scores(detector.calibration_features, config.tau, TEST)
     runtime = Model(model)
     parts = []
     with ShardSet.open(config.calibration) as shards:
+        expected = _scores(ensemble, shards)[detector.calibration_ids]
         for first in range(0, len(detector.calibration_ids), config.batch):
             ids = detector.calibration_ids[first : first + config.batch]
-            parts.append(runtime.score(shards.read(ids)))
+            parts.append(runtime.score(shards.read(ids))[0])
     scores = np.concatenate(parts)
     difference = np.abs(scores - expected)
     worst = int(np.argmax(difference))

@@ -1,10 +1,8 @@
 """The network from pixels to scores, and its ONNX graph.
 
-The network repeats the steps of the evaluation pipeline, the teacher and `eval/scores/cosine.py`.
-It resizes the image with the same rounding, and normalises the pixels. It then computes the
-feature, and from the feature Eq. 6 in log form.
-Legend: B images of side H with C channels, G side of a view, N centres of the bank, d feature
-width.
+It holds the sources of features and the fitted scores of all members with weight, and repeats
+`eval.ensemble.ensemble.Ensemble.terms`.
+Legend: B images of side H with C channels, k members.
 """
 
 from __future__ import annotations
@@ -13,14 +11,13 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dali_pipes.batch import RGB_MEAN, RGB_STD
-from dali_pipes.dali.eval_matrix import resize_matrix
-from eval.exported import INPUT, OUTPUT
-from eval.onnx_export.bank_compression import Bank
+from eval.ensemble.ensemble import Ensemble
+from eval.ensemble.members import Member
+from eval.exported import INPUT, MEMBER, OUTPUT
 from shards.pixels.target import Target
 
 if TYPE_CHECKING:
@@ -31,59 +28,57 @@ EXAMPLES = 2
 
 
 class PixelsToScore(nn.Module):
-    """A network from pixels, uint8 [B, H, H, C], to scores, float32 [B]."""
+    """A network from pixels, uint8 [B, H, H, C], to scores and to the members that add most."""
 
-    resize: Tensor
     mean: Tensor
-    per_level: Tensor
-    centres: Tensor
-    log_weights: Tensor
+    deviation: Tensor
+    weight: Tensor
 
-    def __init__(
-        self, backbone: nn.Module, bank: Bank, tau: float, size_px: int, view_px: int
-    ) -> None:
-        """Copy the backbone and the bank to the CPU.
+    def __init__(self, ensemble: Ensemble, size_px: int) -> None:
+        """Copy the members with weight to the CPU.
 
         Args:
-            backbone: network from float32 [B, 3, G, G] to [B, d].
-            bank: N centres of width d.
-            tau: temperature of Eq. 6.
+            ensemble: the ensemble.
             size_px: H, the side of the images.
-            view_px: G, the side of the views that the backbone takes.
         """
         super().__init__()
-        self.backbone = copy.deepcopy(backbone).cpu()
-        self._tau = tau
-        self._resizes = size_px != view_px
-        matrix = torch.from_numpy(resize_matrix(size_px, view_px))
-        self.register_buffer("resize", matrix)  # [G, H]
-        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(3, 1, 1))
-        self.register_buffer("per_level", 1 / torch.tensor(RGB_STD).view(3, 1, 1))
-        self.register_buffer("centres", bank.centres.cpu().T.contiguous())  # [d, N]
-        weights = bank.weights.cpu().double()
-        self.register_buffer("log_weights", (weights / weights.sum()).log().float())  # [N]
+        members = ensemble.weighing
+        parts = [part for member in members for part in member.parts]
+        sources = {part.source.key: part.source.module(size_px) for part in parts}
+        self._number = {key: number for number, key in enumerate(sources)}
+        self.sources = nn.ModuleList(copy.deepcopy(module).cpu() for module in sources.values())
+        self.scores = nn.ModuleList(copy.deepcopy(part.score).cpu() for part in parts)
+        self._members: list[Member] = members
+        used = np.flatnonzero(ensemble.weights)
+        moments = ensemble.moments.of_members(used)
+        self._limits = moments.limits
+        self.register_buffer("mean", torch.from_numpy(moments.mean).float())
+        self.register_buffer("deviation", torch.from_numpy(moments.deviation).float())
+        self.register_buffer("weight", torch.from_numpy(ensemble.weights[used]).float())
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the score of each image, in the log form of Eq. 6.
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores, and the numbers of the members that add most to them.
 
         Args:
             images: uint8 [B, H, H, C].
 
         Returns:
-            float32 [B]. A higher score means more OOD.
+            Scores, float32 [B]: a higher score means more OOD. Numbers of members, int64 [B].
         """
-        levels = images.permute(0, 3, 1, 2).float()  # [B, C, H, H]
-        if self._resizes:
-            # The width is resized first, as DALI does. Many results end on .5, and the last bit
-            # decides how they are rounded.
-            levels = (self.resize @ (levels @ self.resize.T)).round().clamp(0, 255)
-        views = (levels - self.mean) * self.per_level  # [B, 3, G, G]; gray becomes RGB here
-        features = F.normalize(self.backbone(views).float(), dim=1)
-        terms = features @ self.centres / self._tau + self.log_weights  # [B, N]
-        # Not torch.logsumexp, because an ONNX runtime may compute it without subtracting the peak.
-        peak = terms.amax(dim=1, keepdim=True)
-        return -(peak + (terms - peak).exp().sum(dim=1, keepdim=True).log())[:, 0]
+        features = [source(images) for source in self.sources]
+        scores, number = [], 0
+        for member in self._members:
+            of_parts = []
+            for part in member.parts:
+                raw = self.scores[number](features[self._number[part.source.key]])
+                is_sum = len(member.parts) > 1
+                of_parts.append((raw - part.mean) / part.deviation if is_sum else raw)
+                number += 1
+            scores.append(torch.stack(of_parts).sum(0))
+        z = ((torch.stack(scores, 1) - self.mean) / self.deviation).clamp(*self._limits)
+        terms = z * self.weight  # [B, k]
+        return terms.sum(1), terms.argmax(1)
 
 
 def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
@@ -100,7 +95,7 @@ def to_onnx(network: PixelsToScore, rule: Target) -> onnx.ModelProto:
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=[OUTPUT, MEMBER],
         verbose=False,
     )
     assert program is not None

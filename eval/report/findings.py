@@ -12,11 +12,14 @@ from typing import Any
 
 from eval.audits.sample_sizes import sizes_that_say_little
 from eval.audits.shortcuts import CHANCE, tell_apart
+from eval.config import EQ6
+from eval.ensemble.sight import in_words, useless
 from eval.metrics import Metrics
 from eval.report.text import between, percent
+from eval.results.ensemble_facts import EnsembleFacts
 from eval.results.scoring import Scoring, SetFacts
-from eval.scores.all_scores import HEADLINE, label_of
-from eval.sets.opening import MEAN, TEST
+from eval.scores.all_scores import label_of
+from eval.sets.opening import ALL, MEAN, TEST
 from shards.errors import few
 from train.watch.collapse import looked_for_collapse
 
@@ -95,7 +98,10 @@ def findings(
     _add_sets(found, scoring)
     _add_training(found, scoring, reports, unseen_steps)
     _add_chance(found, scoring)
-    _add_networks(found, scoring)
+    if scoring.ensemble is None:
+        _add_networks(found, scoring)
+    else:
+        _add_members(found, scoring, scoring.ensemble)
     _add_shortcuts(found, scoring, bool(hopeless))
     found.warnings += _stored_otherwise(scoring)
     found.warnings += _understood_otherwise(scoring)
@@ -174,7 +180,7 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
     all_networks_are_worse = True
     for key, method in scoring.methods.items():
         is_own = key == scoring.headline
-        scores = {s: c for s, c in method.scores.items() if not (is_own and s == HEADLINE)}
+        scores = {s: c for s, c in method.scores.items() if not (is_own and s == EQ6)}
         if not scores:
             continue
         best = max(scores, key=lambda score: scores[score][MEAN].auroc.value)
@@ -188,7 +194,7 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
             is_sure = scores[best][MEAN].auroc.low > own[MEAN].auroc.high
             (found.warnings if is_sure else found.notes).append(
                 f"{method.label} is better by another score: its {what} is {percent(mean)} % by "
-                f"{label_of(best)}, the headline's {percent(own_mean)} % by {label_of(HEADLINE)}"
+                f"{label_of(best)}, the headline's {percent(own_mean)} % by {label_of(EQ6)}"
             )
         elif not is_worse:
             found.warnings.append(
@@ -210,6 +216,29 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
         found.notes.append("No other network was scored for comparison; --baselines adds two")
     elif all_networks_are_worse:
         found.clean.append(f"no other network has as high a {what}, by any of its scores")
+
+
+def _add_members(found: Findings, scoring: Scoring, facts: EnsembleFacts) -> None:
+    """Compare the ensemble with its members and the other networks, and say what it sees."""
+    if told := useless(facts.sight):
+        found.warnings.insert(0, told)
+    found.notes += [f"Synthetic outliers: {line}" for line in in_words(facts.sight)]
+    own = scoring.headline_columns[ALL].auroc
+    others = {
+        member.label: member.auroc for member in facts.members.values() if member.auroc is not None
+    }
+    for key, method in scoring.methods.items():
+        for score, columns in method.scores.items():
+            if f"{key}/{score}" not in facts.members:
+                others[f"{method.label}, {label_of(score)}"] = columns[ALL].auroc.value
+    best = max(others, key=lambda label: others[label])
+    text = f"{percent(others[best])} % of all sets pooled, the ensemble {percent(own.value)} %"
+    if others[best] > own.high:
+        found.warnings.append(f"{best} is better: it has {text}")
+    elif others[best] > own.value:
+        found.notes.append(f"{best} is better, within the ensemble's interval: it has {text}")
+    else:
+        found.clean.append(f"none of {len(others)} other scores is better; {best} has {text}")
 
 
 def _is_as_good(columns: Mapping[str, Metrics], own: Mapping[str, Metrics], name: str) -> bool:

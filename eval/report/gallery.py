@@ -101,7 +101,9 @@ class Gallery:
         self._features = features
         self._names: dict[str, list[str]] = {}
 
-    def ends(self, name: str, scores: NDArray[np.float64]) -> Ends:
+    def ends(
+        self, name: str, scores: NDArray[np.float64], ids: NDArray[np.int64] | None = None
+    ) -> Ends:
         """Return the images with the highest and the images with the lowest scores.
 
         No image is in both lists. Images with equal scores are in the order of their ids.
@@ -109,12 +111,14 @@ class Gallery:
         Args:
             name: name of the set.
             scores: float64 [N]. A higher score means more OOD.
+            ids: ids of the N images, int64. None for all images of the set.
         """
+        ids = np.arange(len(scores)) if ids is None else ids
         count = min(SHOWN, -(-len(scores) // 2))
         order = np.argsort(scores, kind="stable")
         most = np.argsort(-scores, kind="stable")[:count]
         least = order[: min(count, len(scores) - count)]
-        return Ends(self._scored(name, most, scores), self._scored(name, least, scores))
+        return Ends(*(self._scored(name, ids[rows], scores[rows]) for rows in (most, least)))
 
     def _scored(
         self, name: str, ids: NDArray[np.int64], scores: NDArray[np.float64]
@@ -126,7 +130,7 @@ class Gallery:
             cosines, found = nearest(shown, bank, min(NEIGHBOURS, len(bank)), (name, BANK))
             rows = zip(found.cpu().numpy(), cosines.cpu().numpy(), strict=True)
             near = [tuple(self._samples(BANK, *row)) for row in rows]
-        return self._samples(name, ids, scores[ids], near)
+        return self._samples(name, ids, scores, near)
 
     def _samples(
         self,

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dali_pipes.view_sheets import Column
@@ -30,7 +31,6 @@ from eval.report.gallery import Gallery, Picture, picture
 from eval.results.collect import Scores
 from eval.results.scoring import Scoring
 from eval.results.tables import sheet_of, table_of_scores
-from eval.scores.all_scores import HEADLINE, label_of
 from eval.sets.opening import MEAN, TEST
 from shards.reader import ShardSet
 from train.metrics import NATS, PANELS, Metric
@@ -50,7 +50,9 @@ class ReportData:
 
     scoring: Scoring
     scores: Scores
-    """Scores of the headline (its network with Eq. 6): in-dist-test, then each OOD set."""
+    """Scores of the headline: in-dist-test, then each OOD set."""
+    test_ids: NDArray[np.int64] | None = None
+    """Ids of the test images in `scores`, int64 [n]. None for all images of the test set."""
     sets: Mapping[str, ShardSet]
     """The open shard sets: the bank and the sets of `scores`. Empty if there are only features."""
     features: Mapping[str, Tensor] | None = None
@@ -104,6 +106,7 @@ def page(data: ReportData) -> str:
         "percent": text.percent,
         "between": text.between,
         "score": text.score_text,
+        "column": text.column_label,
     }
     scoring = data.scoring
     names, columns = scoring.ood_names, scoring.headline_columns
@@ -116,13 +119,13 @@ def page(data: ReportData) -> str:
         provenance=scoring.provenance,
         columns=columns,
         headline=columns[MEAN].auroc,
-        headline_score=label_of(HEADLINE),
         labels={column: text.column_label(column) for column in columns},
         meaning=text.meaning(scoring),
+        sight=text.sight_rows(scoring.ensemble),
         found=findings(scoring, data.reports, data.unseen_steps),
         names=names,
         scale_start=min(0.9, math.floor(10 * lowest) / 10),
-        tables=sheet_of(scoring).tables[:2],
+        tables=sheet_of(scoring).tables[:-1],
         more_tables=[
             table_of_scores(scoring, key)
             for key, method in scoring.methods.items()
@@ -142,7 +145,11 @@ def page(data: ReportData) -> str:
             )
             for name in names
         ],
-        ends={name: gallery.ends(name, data.scores[name]) for name in data.scores if data.sets},
+        ends={
+            name: gallery.ends(name, scores, data.test_ids if name == TEST else None)
+            for name, scores in data.scores.items()
+            if data.sets
+        },
         has_neighbours=data.features is not None,
         training=training_panels(data.reports, data.run_config),
         last_report=data.reports[-1] if data.reports else None,

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dali_pipes.view_sheets import Column
@@ -27,6 +29,7 @@ from train.watch.collapse import looks_after_step
 def report_data(
     scoring: Scoring,
     scores: Scores,
+    test_ids: NDArray[np.int64] | None,
     sets: EvalSets,
     features: Mapping[str, Tensor],
     run: Path | None,
@@ -37,7 +40,8 @@ def report_data(
 
     Args:
         scoring: the scoring.
-        scores: scores of the headline from Eq. 6, per set.
+        scores: scores of the headline, per set.
+        test_ids: ids of the test images that have scores, int64 [n]. None for all.
         sets: the sets. If they have no shards, the report has no images.
         features: set -> features of the headline's network, float32 [N, d].
         run: folder of the run. None if no run was scored.
@@ -46,11 +50,18 @@ def report_data(
             because of an error.
     """
     if run is None or teacher is None:
-        return ReportData(scoring=scoring, scores=scores, sets=sets.shards, features=features)
+        return ReportData(
+            scoring=scoring,
+            scores=scores,
+            test_ids=test_ids,
+            sets=sets.shards,
+            features=features,
+        )
     reports = reports_of(run / METRICS_FILE_NAME)
     return ReportData(
         scoring=scoring,
         scores=scores,
+        test_ids=test_ids,
         sets=sets.shards,
         features=features,
         reports=reports,

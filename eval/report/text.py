@@ -6,7 +6,9 @@ import math
 
 from eval.audits.headline_probes import Probes
 from eval.intervals import Interval, share_interval
+from eval.results.ensemble_facts import EnsembleFacts
 from eval.results.scoring import Scoring
+from eval.results.tables import SYNTHETIC
 from eval.sets.opening import ALL, FAR, MEAN, NEAR
 
 DECIMALS = 2
@@ -35,6 +37,23 @@ def meaning(scoring: Scoring) -> str:
     )
 
 
+def sight_rows(facts: EnsembleFacts | None) -> list[tuple[str, Interval, float, str]]:
+    """Return a row for each family of synthetic outliers. Empty if there is no ensemble.
+
+    Returns:
+        Name of the family, AUROC of the ensemble, AUROC of the member that sees the family best,
+        and the label of that member.
+    """
+    if facts is None:
+        return []
+    rows = []
+    for family, auroc in facts.sight.items():
+        of_members = facts.sight_of_members[family]
+        best = max(of_members, key=lambda key: of_members[key])
+        rows.append((family, auroc, of_members[best], facts.members[best].label))
+    return rows
+
+
 def column_label(column: str) -> str:
     """Return the header that the report shows for a column."""
     return {
@@ -42,6 +61,7 @@ def column_label(column: str) -> str:
         FAR: "far, mean",
         MEAN: "mean of the sets",
         ALL: "all sets pooled",
+        SYNTHETIC: "synthetic outliers",
     }.get(column, column)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.config import TablesConfig
+from eval.ensemble.of_sets import EnsembleScores
 from eval.metrics import mean_of_sets, measure
+from eval.results.ensemble_facts import EnsembleFacts
 from eval.results.paper_tables import groups_of
 from eval.results.scoring import (
     Checkpoint,
@@ -85,6 +87,20 @@ def network_metrics(method: Method, groups: Groups) -> NetworkMetrics:
     """
     scores = {score: columns(of_sets, groups) for score, of_sets in method.scores.items()}
     return NetworkMetrics(method.label, method.feature_dim, scores)
+
+
+def ensemble_facts(found: EnsembleScores, groups: Groups) -> EnsembleFacts:
+    """Compute the metrics of an ensemble, and the AUROC of its members.
+
+    Raises:
+        UserError: see `eval.metrics.measure`.
+    """
+    of_members = [
+        {name: m.auroc.value for name, m in columns(found.scores_of(number), groups).items()}
+        for number in range(len(found.ensemble.members))
+    ]
+    score = columns(found.scores, groups)
+    return EnsembleFacts.of(found.ensemble, len(found.evaluation_ids), score, of_members)
 
 
 def provenance_of(
@@ -177,7 +193,12 @@ def protocol_name(sets: EvalSets) -> str:
     return names[0] if len(names) == 1 else "mixed: " + ", ".join(names)
 
 
-def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | None) -> None:
+def write_scores(
+    path: Path,
+    scores: NDArray[np.float64],
+    shards: ShardSet | None,
+    ids: NDArray[np.int64] | None = None,
+) -> None:
     """Write a CSV file of scores, with one line per image.
 
     The columns are `id`, `score`, `class` and `name`. `class` is left out if the set has no
@@ -185,21 +206,24 @@ def write_scores(path: Path, scores: NDArray[np.float64], shards: ShardSet | Non
 
     Args:
         path: the CSV file to write.
-        scores: float64 [N], in the order of the ids. The digits in the file give exactly these
+        scores: float64 [N], in the order of `ids`. The digits in the file give exactly these
             numbers when they are read.
         shards: the set that was scored. None if only its features are known. Then `class` and
             `name` are left out.
+        ids: ids of the images, int64 [N]. None for all images of the set.
     """
+    ids = np.arange(len(scores), dtype=np.int64) if ids is None else ids
     header = ["id", "score"]
-    columns: list[list[Any]] = [list(range(len(scores))), scores.tolist()]
+    columns: list[list[Any]] = [ids.tolist(), scores.tolist()]
     if shards is not None:
         classes = shards.manifest.classes
         if classes:
-            labels = shards.labels(np.arange(len(scores), dtype=np.int64))
+            labels = shards.labels(ids)
             header.append("class")
             columns.append([classes[label] for label in labels])
         header.append("name")
-        columns.append(shards.names())
+        names = shards.names()
+        columns.append([names[number] for number in ids])
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         # All texts are quoted, because a name may contain a carriage return.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")

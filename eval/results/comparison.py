@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from eval.config import EQ6
 from eval.results import paper_tables
 from eval.results.compare_figures import save_figure_2, save_figure_3
 from eval.results.compare_runs import KNN, Run, load_runs
@@ -29,7 +30,7 @@ from eval.results.tables import (
     with_best,
     without_intervals,
 )
-from eval.scores.all_scores import HEADLINE, label_of
+from eval.scores.all_scores import label_of
 from eval.sets.opening import MEAN, NEAR
 from shards.errors import UserError
 from shards.terminal.console import Terminal
@@ -51,7 +52,7 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
             theirs.append(Row(f"paper, {name}", [*map(Cell, paper_values(first, columns, row))]))
     probes = ["k-NN accuracy", "occupied", "train vs test"]
     tables = [
-        Table(f"AUROC in %, {label_of(HEADLINE)}", "run", columns, with_best(ours) + theirs),
+        Table(f"AUROC in %, {label_of(EQ6)}", "run", columns, with_best(ours) + theirs),
         Table("Probes, in %, and occupied soft classes", "run", probes, _probe_rows(runs)),
     ]
     return Sheet(

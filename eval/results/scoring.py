@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.audits.headline_probes import Probes
+from eval.config import ENSEMBLE, EQ6
 from eval.intervals import Interval
 from eval.metrics import Metrics
-from eval.scores.all_scores import HEADLINE
+from eval.results.ensemble_facts import EnsembleFacts
+from eval.scores.all_scores import label_of
 from eval.sets.opening import BANK, TEST
 from shards.errors import UserError
 from shards.json_types import check_types, from_json
@@ -121,8 +123,10 @@ class Scoring:
     """All numbers of one scoring, and what they were computed from."""
 
     headline: str
-    """Key of the headline's network. The headline is the main result: the AUROC of this network
-    with the score of Eq. 6."""
+    """Key of the headline's network. The headline is the main result: the AUROC of the ensemble, or
+    of this network with the score `score`."""
+    score: str = EQ6
+    """Key of the headline's score: ensemble, or a score of its network."""
     tau: float
     """Temperature tau of Eq. 6 in the paper."""
     counts: dict[str, int]
@@ -131,6 +135,8 @@ class Scoring:
     """`near` and `far` -> names of OOD sets. Empty if no set is called near."""
     methods: dict[str, NetworkMetrics]
     """Key of a network -> metrics of the network, in the order of the table's rows."""
+    ensemble: EnsembleFacts | None = None
+    """The ensemble. None if it is not the headline's score."""
     probes: Probes
     shortcuts: dict[str, dict[str, Interval]] | None = None
     """OOD set -> statistic -> AUROC (see `eval.audits.shortcuts.audit`). None if there are no
@@ -151,8 +157,22 @@ class Scoring:
 
     @property
     def headline_columns(self) -> Columns:
-        """The metrics of the headline (its network with the score of Eq. 6), per column."""
-        return self.headline_network.scores[HEADLINE]
+        """The metrics of the headline, per column."""
+        if self.ensemble is None or self.ensemble.score is None:
+            return self.headline_network.scores[self.score]
+        return self.ensemble.score
+
+    @property
+    def headline_label(self) -> str:
+        """The name of the headline in tables and texts."""
+        if self.ensemble is None:
+            return f"{self.headline_network.label}, {label_of(self.score)}"
+        return ENSEMBLE
+
+    @property
+    def test_images(self) -> int:
+        """The number of in-distribution test images that the headline's metrics rest on."""
+        return self.counts[TEST] if self.ensemble is None else self.ensemble.evaluation_images
 
     @property
     def ood_names(self) -> list[str]:
@@ -167,7 +187,9 @@ class Scoring:
         return {
             "format_version": FORMAT_VERSION,
             "higher_is": HIGHER_IS,
-            **{name: fields[name] for name in ("headline", "tau", "counts", "groups", "methods")},
+            **{name: fields[name] for name in ("headline", "score", "tau", "counts", "groups")},
+            "methods": fields["methods"],
+            "ensemble": fields["ensemble"],
             "probes": probes,
             **shortcuts,
             **fields["provenance"],

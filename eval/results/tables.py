@@ -1,6 +1,7 @@
 """The tables of one scoring, in the layout of the paper's Tables 1 and 2.
 
-    AUROC              rows = networks with the headline score, and the numbers of the paper
+    all scores         rows = the ensemble, its members and the scores of other networks, sorted
+    AUROC              rows = networks with Eq. 6, and the numbers of the paper
     AUROC by score     rows = scores of the headline's network
     all metrics        rows = metrics of the headline's network and score, with their intervals
 
@@ -17,12 +18,16 @@ from dataclasses import dataclass, replace
 
 from eval.audits.headline_probes import Probes
 from eval.audits.sample_sizes import sizes_that_say_little
+from eval.config import ENSEMBLE, EQ6
 from eval.intervals import Interval
 from eval.metrics import Metrics
 from eval.results import paper_tables
 from eval.results.scoring import Provenance, Scoring
-from eval.scores.all_scores import HEADLINE, label_of
+from eval.scores.all_scores import label_of
 from eval.sets.opening import ALL, BANK, MEAN, TEST
+
+SYNTHETIC, WEIGHT = "synthetic", "weight"
+"""Columns of the table of members: mean AUROC on synthetic outliers, and weight in the ensemble."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +88,65 @@ class Sheet:
 
 def sheet_of(scoring: Scoring) -> Sheet:
     """Return all tables of a scoring, with their notes."""
-    headline = scoring.headline_network
     columns = list(scoring.headline_columns)
     networks = [
-        Row(method.label, auroc_cells(method.scores[HEADLINE], columns))
+        Row(method.label, auroc_cells(method.scores[EQ6], columns))
         for method in scoring.methods.values()
     ]
     metrics = [scoring.headline_columns[column].labelled for column in columns]
     networks = [*with_best(networks), *_paper_rows(scoring, columns)]
     tables = [
-        Table(f"AUROC in %, {label_of(HEADLINE)}", "method", columns, without_intervals(networks)),
+        *([table_of_members(scoring)] if scoring.ensemble else []),
+        Table(f"AUROC in %, {label_of(EQ6)}", "method", columns, without_intervals(networks)),
         table_of_scores(scoring, scoring.headline),
         Table(
-            f"All metrics in % and 95 % intervals, {headline.label}",
+            f"All metrics in % and 95 % intervals, {scoring.headline_label}",
             "metric",
             columns,
             [Row(label, [_cell(each[label]) for each in metrics]) for label in metrics[0]],
         ),
     ]
     return Sheet(tables, notes(scoring))
+
+
+def table_of_members(scoring: Scoring) -> Table:
+    """Return a table of the AUROC of the ensemble and of all other scores, the best one first.
+
+    The columns `synthetic` (mean AUROC on synthetic outliers) and `weight` have values of members
+    only. The rows of other networks rest on all test images, the others on the evaluation part.
+    """
+    facts = scoring.ensemble
+    assert facts is not None
+    columns = [*scoring.ood_names, MEAN, ALL]
+    seen = [auroc.value for auroc in facts.sight.values()]
+    found = [
+        (
+            ENSEMBLE,
+            scoring.headline_columns[ALL].auroc.value,
+            _rates(
+                [scoring.headline_columns[name].auroc.value for name in columns],
+                sum(seen) / len(seen) if seen else None,
+                1.0,
+            ),
+        )
+    ]
+    for member in facts.members.values():
+        rates = [member.aurocs[name] for name in columns]
+        found.append((member.label, rates[-1], _rates(rates, member.proxy_auroc, member.weight)))
+    for key, method in scoring.methods.items():
+        for score, metrics in method.scores.items():
+            if f"{key}/{score}" not in facts.members:
+                rates = [metrics[name].auroc.value for name in columns]
+                label = f"{method.label}, {label_of(score)}"
+                found.append((label, rates[-1], _rates(rates, None, None)))
+    found.sort(key=lambda row: -row[1])
+    rows = with_best([Row(label, cells) for label, _, cells in found])
+    title = "AUROC in % of all scores, sorted by all sets pooled"
+    return Table(title, "score", [*columns, SYNTHETIC, WEIGHT], rows)
+
+
+def _rates(rates: Sequence[float], synthetic: float | None, weight: float | None) -> list[Cell]:
+    return [Cell(None if rate is None else 100 * rate) for rate in (*rates, synthetic, weight)]
 
 
 def table_of_scores(scoring: Scoring, network: str) -> Table:
@@ -256,13 +301,24 @@ def notes_on_sets(scoring: Scoring) -> list[str]:
         "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
         "in-distribution images above the threshold that at least 95 % of OOD images reach.",
         f"Protocol: {scoring.provenance.protocol}. "
-        f"In-distribution test images: {counts[TEST]:,}. "
+        f"In-distribution test images: {counts[TEST]:,}{_parts(scoring)}. "
         f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
         f"{ALL} {sum(counts[name] for name in ood):,}.",
         f"{MEAN} is over the sets, {ALL} pools their images.{''.join(groups)}",
         "95 % intervals cover the choice of images only. Another training run (another seed) may "
         "change the numbers by more.",
     ]
+
+
+def _parts(scoring: Scoring) -> str:
+    """Return how the test images were divided, if they were."""
+    facts = scoring.ensemble
+    if facts is None:
+        return ""
+    return (
+        f", of which {facts.tuning_images:,} tuned the ensemble without labels; the AUROC of the "
+        f"ensemble and of its members rests on the other {facts.evaluation_images:,}"
+    )
 
 
 def notes_on_overlap(provenance: Provenance) -> list[str]:

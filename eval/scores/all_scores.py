@@ -1,6 +1,6 @@
 """All scores of a network: their names, and their computation from the features of the network.
 
-The headline score is Eq. 6 of the paper. For every score, a higher value means more OOD.
+Eq. 6 is the score of the paper's tables. For every score, a higher value means more OOD.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eval.config import EQ6
 from eval.scores.cosine import nearest_scores
 from eval.scores.mahalanobis import Mahalanobis, NoCovarianceError
 from eval.scores.prototypes import prototype_scores
@@ -18,7 +19,6 @@ from eval.sets.opening import BANK
 from train.teacher import LoadedTeacher
 from train.world import World, share_of_rank
 
-HEADLINE = "eq6"
 MAHALANOBIS = "mahalanobis"
 
 
@@ -28,10 +28,14 @@ def label_of(score: str) -> str:
     Args:
         score: key of the score in results.json.
     """
-    if score.startswith("knn-"):
+    if score.startswith("knn-") and score.removeprefix("knn-").isdecimal():
         return f"{score.removeprefix('knn-')}-th nearest neighbour"
     return {
-        HEADLINE: "Eq. 6 (paper)",
+        EQ6: "Eq. 6 (paper)",
+        "isolation-forest": "isolation forest",
+        "pca-residual": "PCA residual",
+        "lof": "local outlier factor",
+        "knn-5-cosine": "5 nearest neighbours, centred cosine",
         "max-cosine": "maximum cosine",
         MAHALANOBIS: "Mahalanobis (SSD)",
         "entropy": "entropy of prototypes",

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from dali_pipes.eval_loader import EvalLoader
-from eval.decisions.images import Pixels, prepare, rule_of
+from eval.decisions.images import prepare, rule_of
+from eval.features.in_memory import ImagesInMemory
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.errors import UserError
@@ -45,7 +46,9 @@ def eq6_by_definition(case: RunCase, pixels: np.ndarray) -> np.ndarray:
     backbone = load_teacher(case.run, CPU).backbone
     unit = []
     for images in (pixels, pixels_of(case.train)):
-        views = torch.cat([views for _, views in EvalLoader(Pixels(images), VIEW_PX, 99, CPU)])
+        views = torch.cat(
+            [views for _, views in EvalLoader(ImagesInMemory(images), VIEW_PX, 99, CPU)]
+        )
         features = backbone(views).numpy().astype(np.float64)
         unit.append(features / np.linalg.norm(features, axis=1, keepdims=True))
     return -np.log(np.exp(unit[0] @ unit[1].T / 0.04).mean(axis=1))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.decisions.images import Pixels
 from eval.features.embed import embed, pixel_features
+from eval.features.in_memory import ImagesInMemory
 from shards.errors import UserError
 from tests.support.commands import on_ranks
 from train.world import World, over_ranks, share_of_rank
@@ -120,7 +120,7 @@ def test_pixel_features_are_the_pixels(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (12, 2, 4, 3), dtype=np.uint8)
     images[5] = 0
     monkeypatch.setattr("eval.features.embed.PIXEL_CHUNK", 4)  # three reads, the last one shorter
-    features = pixel_features(Pixels(images), range(1, 11))
+    features = pixel_features(ImagesInMemory(images), range(1, 11))
     assert features.dtype == torch.float32 and features.shape == (10, 24)
     expected = images[1:11].reshape(10, 24) / 255
     expected[4] = 1 / 255

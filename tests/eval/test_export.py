@@ -16,11 +16,12 @@ from PIL import Image
 
 from dali_pipes.dali.eval_matrix import resize_matrix
 from dali_pipes.eval_loader import EvalLoader
-from eval.decisions.images import Pixels
+from eval.config import EQ6
 from eval.export import main
 from eval.exported import Header, Model
+from eval.features.in_memory import ImagesInMemory
 from eval.onnx_export import detector_file, graph
-from eval.onnx_export.bank_compression import compressed_bank, full_bank
+from eval.onnx_export.bank_compression import compressed_bank
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.dali_pipes.test_eval_loader import levels
@@ -54,7 +55,7 @@ main(sys.argv[1:])
 
 def command(case: RunCase, out: Path, *more: str) -> list[str]:
     sets = ["--in-dist-train", str(case.train), "--calibration", str(case.calibration)]
-    return [str(case.run), *sets, "--out", str(out), *more]
+    return [str(case.run), *sets, "--score", EQ6, "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,8 @@ def test_scores_are_those_of_the_run(rgb, count) -> None:
     pixels = np.concatenate(
         [smooth_images(count // 2, SIZE_PX, 3, seed=8), pixels_of(case.other, count - count // 2)]
     )
-    found = Model(str(path)).score(pixels)
+    found, members = Model(str(path)).score(pixels)
+    assert members.tolist() == [0] * count
     assert found.shape == (count,) and found.dtype == np.float32
     expected = case.detector(device="cpu").score(pixels).score
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -104,24 +106,24 @@ def test_scores_by_a_compressed_bank_are_a_weighted_mean(gray) -> None:
     detector = case.detector(device="cpu")
     bank = compressed_bank(detector.bank, CENTRES)
     pixels = pixels_of(case.other, 12)
-    views = [v for _, v in EvalLoader(Pixels(pixels), 32, 12, torch.device("cpu"))]
+    views = [v for _, v in EvalLoader(ImagesInMemory(pixels), 32, 12, torch.device("cpu"))]
     features = detector.teacher.backbone(torch.cat(views)).numpy().astype(np.float64)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     terms = np.exp(features @ bank.centres.numpy().T.astype(np.float64) / 0.04)
     expected = -np.log(terms @ bank.weights.numpy() / bank.weights.numpy().sum())
-    np.testing.assert_allclose(Model(str(path)).score(pixels), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(Model(str(path)).score(pixels)[0], expected, rtol=0, atol=1e-4)
     assert header_of(path).bank["centres"] == len(bank.centres) <= CENTRES
 
 
 def test_centres_are_the_directions_of_clusters(rgb) -> None:
     case, _ = rgb
     features = case.detector(device="cpu").bank
-    full, small = full_bank(features), compressed_bank(features, CENTRES)
-    assert full.weights.tolist() == [1] * 50 and small.weights.sum() == 50
-    np.testing.assert_allclose(full.centres, torch.nn.functional.normalize(features))
-    nearest = (full.centres @ small.centres.T).argmax(dim=1)
+    directions = torch.nn.functional.normalize(features)
+    small = compressed_bank(features, CENTRES)
+    assert small.weights.sum() == 50
+    nearest = (directions @ small.centres.T).argmax(dim=1)
     for cluster in range(len(small.centres)):
-        mean = full.centres[nearest == cluster].double().mean(dim=0)
+        mean = directions[nearest == cluster].double().mean(dim=0)
         assert torch.cosine_similarity(mean, small.centres[cluster].double(), dim=0) > 0.95
     np.testing.assert_allclose(small.centres.norm(dim=1), 1, rtol=1e-6)
     for count in (0, 50):
@@ -160,8 +162,12 @@ def test_the_loss_of_auroc_is_measured(gray, tmp_path) -> None:
     is_ood = np.repeat([0, 1], [39, 12])
     detector = case.detector(device="cpu")
     found = header_of(path).bank["auroc"]["other"]
-    for bank, scorer in (("full", detector.score_pixels), ("kept", Model(str(path)).score)):
-        scores = np.concatenate([scorer(part) for part in pixels])
+    kept = Model(str(path))
+    for bank, scores_of in (
+        ("full", lambda part: detector.score_pixels(part).score),
+        ("kept", lambda part: kept.score(part)[0]),
+    ):
+        scores = np.concatenate([scores_of(part) for part in pixels])
         assert found[bank] == pytest.approx(roc_auc_score(is_ood, scores), abs=1e-12)
 
 
@@ -310,7 +316,7 @@ def test_ood_sets_are_looked_at_as_in_a_scoring(rgb, tmp_path, monkeypatch, caps
 def test_a_file_with_other_scores_is_not_written(rgb, tmp_path, monkeypatch) -> None:
     case, path = rgb
     model = onnx.load(path)
-    (weights,) = [i for i in model.graph.initializer if i.name == "log_weights"]
+    (weights,) = [i for i in model.graph.initializer if i.name.endswith("log_weights")]
     values = onnx.numpy_helper.to_array(weights)
     weights.CopyFrom(onnx.numpy_helper.from_array(values - 2e-4, weights.name))
     monkeypatch.setattr(detector_file, "to_onnx", lambda *_: model)
@@ -346,6 +352,6 @@ def test_the_resize_is_that_of_the_evaluation_graph(gray_set, side_px) -> None:
     pixels = gray_set.read(np.arange(20))
     matrix = resize_matrix(28, side_px).astype(np.float64)
     exact = matrix @ pixels[..., 0] @ matrix.T
-    ((_, views),) = EvalLoader(Pixels(pixels), side_px, 20, torch.device("cpu"))
+    ((_, views),) = EvalLoader(ImagesInMemory(pixels), side_px, 20, torch.device("cpu"))
     # A value in the middle between two levels may be rounded either way.
     assert np.abs(levels(views)[..., 0] - np.clip(exact, 0, 255)).max() < 0.5 + 1e-4

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eval.decisions.images import Pixels
+from eval.features.in_memory import ImagesInMemory
 from eval.sets.leakage import check_overlap, shared_rows
 from eval.sets.opening import open_sets
 from shards.build import build
@@ -26,10 +26,10 @@ def random_images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
 
 
-def sets(**changed: np.ndarray) -> dict[str, Pixels]:
+def sets(**changed: np.ndarray) -> dict[str, ImagesInMemory]:
     images = {"bank": random_images(9, 0), "test": random_images(5, 1)}
     images |= {"a": random_images(7, 2), "b": random_images(6, 3)}
-    return {name: Pixels(array) for name, array in {**images, **changed}.items()}
+    return {name: ImagesInMemory(array) for name, array in {**images, **changed}.items()}
 
 
 def test_sets_that_share_nothing_pass(monkeypatch):

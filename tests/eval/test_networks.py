@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from eval.config import SetsConfig
-from eval.decisions.images import Pixels
+from eval.features.in_memory import ImagesInMemory
 from eval.features.networks import Network, all_features
 from eval.sets.feature_file import FeatureFile
 from shards.errors import UserError
@@ -44,7 +44,7 @@ def test_features_of_timm_are_timms(tmp_path, name):
     given = f"timm:{name}@{tmp_path / 'weights.safetensors'}"
     (features,) = all_features(options(backbone=(given,)), None, [], WORLD)
     assert isinstance(features, Network)
-    ours = features.of_images(Pixels(images), range(1, 6))
+    ours = features.of_images(ImagesInMemory(images), range(1, 6))
 
     own = timm.data.resolve_model_data_config(network)
     pixels = (images[1:6] / 255 - np.array(own["mean"])) / np.array(own["std"])

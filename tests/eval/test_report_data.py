@@ -60,7 +60,7 @@ def shown(tmp_path: Path, folders: dict[str, Path], bank: str):
         none = cast(Any, None)  # a report does not look at the network itself
         teacher = LoadedTeacher(none, none, none, config, 3, "", manifests)
         sets = EvalSets({BANK: len(shards)}, {BANK: shards})
-        return report_data({}, {}, sets, {}, tmp_path, teacher, told.append), told
+        return report_data({}, {}, None, sets, {}, tmp_path, teacher, told.append), told
 
 
 def test_views_are_of_the_training_set(tmp_path, folders):

@@ -49,8 +49,17 @@ def test_reading_gives_what_was_written(scoring) -> None:
 def test_the_keys_and_their_order_are_those_of_the_format() -> None:
     content = full_scoring().to_json()
     assert list(content) == [
-        *("format_version", "higher_is", "headline", "tau", "counts", "groups", "methods"),
-        *("probes", "shortcuts", "protocol", "bank_size", "bank_is_training_set", "checkpoint"),
+        *("format_version", "higher_is", "headline", "score", "tau", "counts", "groups"),
+        *(
+            "methods",
+            "ensemble",
+            "probes",
+            "shortcuts",
+            "protocol",
+            "bank_size",
+            "bank_is_training_set",
+            "checkpoint",
+        ),
         *("manifests", "overlap", "equal_images", "settings", "versions", "command"),
     ]
     assert content["format_version"] == 2 and content["higher_is"] == "ood"

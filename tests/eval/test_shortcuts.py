@@ -12,7 +12,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from eval.audits.shortcuts import STATISTICS, audit, is_shortcut, statistics, tell_apart
-from eval.decisions.images import Pixels
+from eval.features.in_memory import ImagesInMemory
 from eval.intervals import Interval
 from shards.build import build
 from shards.reader import ShardSet
@@ -22,7 +22,7 @@ from tests.support.shard_cases import folder_request
 SIDE_PX = 32
 
 
-class Images(Pixels):
+class Images(ImagesInMemory):
     """Images in memory, as a shard set that may know the sizes in the source."""
 
     def __init__(self, images: np.ndarray, sizes: np.ndarray | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dali_pipes.batch import ViewSpec
+from eval.config import EQ6
 from eval.detector import Detector
 from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.small_sets import write_trained_run
@@ -26,6 +27,7 @@ class RunCase:
     other: Path
 
     def detector(self, **options) -> Detector:
+        options = {"score": EQ6, **options}
         return Detector.load(
             self.run, in_dist_train=self.train, calibration=self.calibration, **options
         )

@@ -27,6 +27,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.preprocessing import StandardScaler, normalize
 
 from dali_pipes.batch import RGB_MEAN, RGB_STD, ViewSpec
+from eval.config import EQ6
 from shards.build import build
 from shards.building.build_plan import BuildRequest
 from shards.reader import ShardSet
@@ -75,11 +76,11 @@ class ScoreCase:
         return load_teacher(self.run, CPU)
 
     def command(self, out: Path, *more: str) -> list[str]:
-        """Arguments of `eval/score.py`."""
+        """Arguments of `eval/score.py`, with Eq. 6 as the headline unless `more` says otherwise."""
         bank, test, *ood = (str(self.root / folder) for folder in FOLDERS.values())
         return [
             *(str(self.run), "--in-dist-train", bank, "--in-dist-test", test, "--ood", *ood),
-            *("--k", *map(str, KS), "--device", "cpu", "--out", str(out), *more),
+            *("--k", *map(str, KS), "--device", "cpu", "--score", EQ6, "--out", str(out), *more),
         ]
 
     def images(self, name: str) -> NDArray[np.uint8]:

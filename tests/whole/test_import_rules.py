@@ -27,8 +27,9 @@ ROOMS = {
     "train": "launch world config config_checks recipes metrics networks losses ema schedules "
     "optim loss_scale state objective step run_folder checkpoint teacher test_set watch reports "
     "training preview main",
-    "eval": "config versions intervals metrics sets features scores decisions audits results "
-    "report detector score_images score_sets score exported onnx_export export compare",
+    "eval": "config versions intervals metrics sets outliers features scores ensemble decisions "
+    "audits results report detector score_images score_sets score exported onnx_export export "
+    "compare",
 }
 """Folders from left to right, and the rooms of each: a file imports only from what stands before
 its own folder or room, or in the same one."""

@@ -1,0 +1,170 @@
+"""An ensemble: the weighted sum of the z-scores of its members, tuned without one real outlier.
+
+Held-out normal images are divided in two parts. The *tuning part* gives the moments of the z-scores
+and, with synthetic outliers made of its images, the weights. The other part takes no part in any
+choice, so that p-values and AUROC that are computed from it are valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eval.ensemble.members import FeaturesOf, Member, fit_members, member_scores
+from eval.ensemble.sources import Source
+from eval.ensemble.weights import Moments, weights_of
+from eval.features.in_memory import ImagesInMemory
+from eval.intervals import Interval
+from eval.metrics import auroc_interval
+from eval.outliers.spoil import families_for, spoiled
+from shards.errors import UserError
+
+Float = NDArray[np.float64]
+FEWEST_TUNING_IMAGES = 30
+"""Smallest tuning part from which weights are computed. With fewer images all weights are equal."""
+MOST_TUNING_IMAGES = 1000
+"""Largest number of tuning images of which moments are computed."""
+MOST_SPOILED = 250
+"""Largest number of tuning images that each family spoils."""
+FEWEST_SPOILED = 10
+"""Smallest number of images of a family. A family that changes fewer images is left out."""
+SEED = 0
+"""Seed of the synthetic outliers."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A weighted sum of m members, or one score alone (m = 1)."""
+
+    members: tuple[Member, ...]
+    moments: Moments
+    weights: Float
+    """float64 [m], >= 0, with a sum of 1."""
+    proxies: Mapping[str, tuple[Interval, ...]]
+    """Family of synthetic outliers -> AUROC of each member between tuning images and outliers."""
+    of_sum: Mapping[str, Interval]
+    """Family -> AUROC of the weighted sum. The weights were chosen on the same images."""
+    tuning_images: int
+
+    @property
+    def weighing(self) -> list[Member]:
+        """The members with a weight above 0."""
+        return [member for member, weight in zip(self.members, self.weights, strict=True) if weight]
+
+    def terms(self, features_of: FeaturesOf) -> Float:
+        """Return what each member with weight adds to the scores of N images.
+
+        Args:
+            features_of: features of the N images.
+
+        Returns:
+            float64 [N, k], a column for each of the k members of `weighing`. The score of an image
+            is the sum of its row.
+        """
+        used = np.flatnonzero(self.weights)
+        z = self.moments.of_members(used).z(member_scores(self.weighing, features_of))
+        return z * self.weights[used]
+
+
+def tuning_part(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide held-out normal images: the tuning part, and the part for p-values and AUROC.
+
+    The images of a shard set lie in a random order, so every second image is a random half.
+
+    Args:
+        ids: ids of the images in a shard set, int64 [n], ascending.
+    """
+    return ids[::2], ids[1::2]
+
+
+def tuned(
+    sources: Iterable[Source],
+    of_bank: FeaturesOf,
+    tuning: NDArray[np.uint8],
+    tell: Callable[[str], None],
+    *,
+    only: str | None = None,
+) -> Ensemble:
+    """Fit the members on the bank, and compute their moments and weights.
+
+    Args:
+        sources: sources of features, see `fit_members`.
+        of_bank: features of the bank.
+        tuning: images of the tuning part, uint8 [n, H, W, C].
+        tell: function that shows a line of text to the user.
+        only: key of the one member to keep, without weights and moments. None for all members.
+
+    Raises:
+        UserError: there are fewer than 2 tuning images, no score can be fitted, or `only` is the
+            key of no member.
+    """
+    if len(tuning) < 2:
+        raise UserError(
+            f"{len(tuning)} normal images are left to tune the ensemble, expected at least 2; give "
+            "more held-out images, or choose one score with --score"
+        )
+    tuning = tuning[:MOST_TUNING_IMAGES]
+    families = _outliers(tuning)
+    everything = np.concatenate([tuning, *families.values()])
+    features: dict[str, Tensor] = {}
+
+    def of_everything(source: Source) -> Tensor:
+        if source.key not in features:
+            images = ImagesInMemory(everything)
+            features[source.key] = source.network.of_images(images, range(len(images)))
+        return features[source.key]
+
+    def of_tuning(source: Source) -> Tensor:
+        return of_everything(source)[: len(tuning)]
+
+    members = fit_members(sources, of_bank, of_tuning, tell)
+    if only is not None:
+        members = [member for member in members if member.key == only]
+    if not members:
+        raise UserError("no score can be fitted on the bank")
+    scores = member_scores(members, of_everything)
+    moments = Moments.none() if only else Moments.of(scores[: len(tuning)])
+    sizes = [len(tuning), *map(len, families.values())]
+    normal, *outliers = np.split(moments.z(scores), np.cumsum(sizes)[:-1])
+    weights = _weights(normal, outliers, tell)
+    return Ensemble(
+        members=tuple(members),
+        moments=moments,
+        weights=weights,
+        proxies={
+            name: tuple(map(auroc_interval, normal.T, spoiled.T))
+            for name, spoiled in zip(families, outliers, strict=True)
+        },
+        of_sum={
+            name: auroc_interval(normal @ weights, spoiled @ weights)
+            for name, spoiled in zip(families, outliers, strict=True)
+        },
+        tuning_images=len(tuning),
+    )
+
+
+def _outliers(tuning: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """Return the synthetic outliers of each family, uint8 [n, H, W, C]."""
+    images = tuning[:MOST_SPOILED]
+    families = {
+        name: spoiled(images, name, SEED, tuning).images for name in families_for(images.shape[3])
+    }
+    return {name: images for name, images in families.items() if len(images) >= FEWEST_SPOILED}
+
+
+def _weights(normal: Float, outliers: Sequence[Float], tell: Callable[[str], None]) -> Float:
+    members = normal.shape[1]
+    if members > 1 and not outliers:
+        tell("no synthetic outlier differs from its image, so all members have the same weight")
+    elif members > 1 and len(normal) < FEWEST_TUNING_IMAGES:
+        tell(
+            f"the ensemble is tuned on {len(normal)} images, fewer than {FEWEST_TUNING_IMAGES}, so "
+            "all members have the same weight"
+        )
+    elif members > 1:
+        return weights_of(normal, outliers)
+    return np.full(members, 1 / members)

@@ -1,0 +1,59 @@
+"""Fitted scores: torch modules from features to scores, which are fitted on the features of a bank.
+
+A fitted score is a pure function of each feature. It holds all that it needs in buffers, so that it
+runs on any device and becomes an ONNX graph. For every score, a higher value means more OOD.
+Legend: N features that are scored, M features of the bank, d feature width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eval.features.full_float32 import full_float32
+from shards.errors import UserError
+
+ROWS = 1024
+"""Number of features that are scored at a time."""
+
+
+class UnfitError(UserError):
+    """A score cannot be fitted on a bank. The message says why."""
+
+
+class FittedScore(nn.Module, ABC):
+    """A score that was fitted on a bank. Each subclass has a class method `fit(bank)`."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the scores, float32 [N], of features, float32 [N, d]."""
+
+
+@torch.no_grad()
+def scores_of(score: FittedScore, features: Tensor) -> NDArray[np.float64]:
+    """Return the scores, float64 [N], of features, float32 [N, d] on the device of the score."""
+    with full_float32(), torch.autocast(features.device.type, enabled=False):
+        parts = [score(rows) for rows in features.split(ROWS)]
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def check_bank(bank: Tensor, fewest: int = 2) -> None:
+    """Check that a score can be fitted on a bank.
+
+    Args:
+        bank: float32 [M, d].
+        fewest: smallest M that the score needs.
+
+    Raises:
+        UnfitError: there are too few features, one is NaN or Inf, or all are equal.
+    """
+    if len(bank) < fewest:
+        raise UnfitError(f"the bank has {len(bank)} features, too few: it needs {fewest}")
+    if not torch.isfinite(bank).all():
+        raise UnfitError("a feature of the bank is NaN or Inf")
+    if bool((bank == bank[0]).all()):
+        raise UnfitError(f"the {len(bank)} features of the bank do not differ")
