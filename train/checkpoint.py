@@ -41,7 +41,7 @@ NETWORKS, OPTIMIZER, STATE = "networks.safetensors", "optimizer.safetensors", "s
 COMPLETE = "COMPLETE.json"
 NAME = re.compile(r"step-\d{8,}")
 ABSENT = (FileNotFoundError, NotADirectoryError)
-"""Errors that mean that a checkpoint is damaged. Other errors, for example of a network or a
+"""Errors that mean that a checkpoint is damaged. Other errors, for example of a network drive or a
 permission, say nothing about the files."""
 
 
@@ -65,7 +65,11 @@ class Checkpoint:
         return json.loads((self.directory / STATE).read_text())
 
     def other_versions(self) -> str:
-        """Name the libraries that have another version than when the checkpoint was written."""
+        """Name the libraries whose versions differ from those that wrote the checkpoint.
+
+        Returns:
+            Their names with both versions, in one line; empty if there are none.
+        """
         theirs = self.state()["versions"]
         return ", ".join(
             f"{name} {theirs.get(name)} (here {ours})"
@@ -74,7 +78,7 @@ class Checkpoint:
         )
 
     def restore(self, config: RunConfig, state: TrainState) -> dict[str, Any]:
-        """Load everything into `state`, the start of a run of `config`.
+        """Load this checkpoint into `state`, which `TrainState.start` built for `config`.
 
         Returns:
             The state of the loader.

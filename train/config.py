@@ -49,7 +49,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """DINO's projection head g (paper, section 3.1; DINO's code)."""
+    """The projection head of the network g(x), as in DINO's code: feature -> K outputs."""
 
     prototypes: int = 4096
     """K, the number of soft classes (paper, section 4)."""
@@ -145,7 +145,7 @@ class CompatConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A training run."""
+    """The configuration of a training run."""
 
     in_dist: Path
     """Folder of in-distribution training shards."""
@@ -207,7 +207,11 @@ class RunConfig:
 
     @property
     def strategy(self) -> str:
-        """The negatives that are made: `negatives`, with `compat.rot_any` and `.rot_any_early`."""
+        """The negatives that the run makes.
+
+        This is the field `negatives`, with the replacements that `compat.rot_any` and
+        `compat.rot_any_early` ask for.
+        """
         made = self.negatives
         if self.compat.rot_any:
             made = made.replace("rot90x4", "rot-any")

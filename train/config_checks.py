@@ -1,4 +1,4 @@
-"""The values that a configuration may have: range of each field, and fields that must fit together.
+"""Checks of a configuration: the range of each field, and fields that must fit together.
 
 Whether the data, the machine and a network of timm allow a run is checked where each is opened.
 """
@@ -37,14 +37,15 @@ RANGES = (
     ("seed", lambda value: value < 1 << 63, "less than 2^63"),
     ("model.drop_path", lambda value: 0 <= value < 1, "0..1, less than 1"),
 )
-"""Names of fields, the test of their values, and the range in words."""
+"""Names of fields, separated by spaces; the test of their values; the range in words."""
 
 
 def check_config(config: RunConfig) -> None:
     """Refuse a configuration that cannot run.
 
     Raises:
-        UserError: names the field, its value and what is expected.
+        UserError: a field has a bad value, or two fields do not fit together; the message names
+            them and what is expected.
     """
     config.views.check()
     config.loader.check()

@@ -1,4 +1,4 @@
-"""The environment variables by which torchrun, or a similar launcher, places a process."""
+"""The environment variables in which torchrun, or a similar launcher, gives a process its rank."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ START_WITH_TORCHRUN = "torchrun sets it; without ranks, unset WORLD_SIZE, RANK a
 
 @dataclass(frozen=True)
 class Launch:
-    """The place of a process among the ranks of a start."""
+    """The rank of a process, the number of ranks, and where the ranks meet."""
 
     rank: int
+    """Number of this process among all ranks."""
     world_size: int
+    """Number of ranks on all machines together."""
     local_rank: int
     """Number of this process among the ranks of its machine."""
     local_world_size: int
@@ -28,7 +30,7 @@ class Launch:
 
     @property
     def is_joined(self) -> bool:
-        """True if there are other ranks, or a launcher, to join."""
+        """True if this process joins a process group: torchrun started it, or it is not alone."""
         return bool(self.address)
 
 
@@ -38,10 +40,11 @@ def under_torchrun() -> bool:
 
 
 def read_launch() -> Launch:
-    """Read and check the variables; a single process needs none.
+    """Read and check the environment variables of the launcher; a single process needs none.
 
     Raises:
-        UserError: names the variable, its value and what is expected.
+        UserError: a variable is missing or has a bad value; the message names it and what is
+            expected.
     """
     hint = START_WITH_TORCHRUN
     world_size = environment.number("WORLD_SIZE", least=1, default=1, hint=hint)

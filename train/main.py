@@ -1,7 +1,8 @@
 """Train a detector: `train/main.py RECIPE --in-dist SHARDS --out RUN [--aux SHARDS] [--FIELD X]`.
 
-It runs as one process, or as the ranks of `torchrun --nproc-per-node N train/main.py ...`. The same
-command resumes a run that was cut short. `--help` lists the recipes, `RECIPE --help` all fields.
+The script runs as one process, or as the ranks of `torchrun --nproc-per-node N train/main.py ...`.
+The same command resumes a run that was cut short. `--help` lists the recipes, `RECIPE --help` all
+fields.
 """
 
 import os

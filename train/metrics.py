@@ -1,9 +1,10 @@
 """The metrics that a run reports. Each has a key in the files, a label, a unit and a panel.
 
-Whoever computes, judges or shows a metric takes its name from here. Besides these a report has the
-step, the epoch and the scheduled values (`train/schedules.py`) under their own names.
+Other modules take the names of metrics from here. Besides these metrics a report has the step, the
+epoch and the scheduled values (`train/schedules.py`) under their own names.
 
-Legend: K prototypes, L_pos and L_neg the parts of the loss (paper, Eq. 3 and 4).
+Legend: K prototypes, p_s and p_t the responses of student and teacher (paper, Eq. 1), L_pos and
+L_neg the parts of the loss (paper, Eq. 3 and 4).
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ LOSS = Metric("loss", "loss", NATS)
 POSITIVE = Metric("positive", "L_pos", NATS, panel=LOSSES)
 """L_pos, as a mean over pairs of views."""
 NEGATIVE_KL = Metric("negative_kl", "L_neg - ln K", NATS, panel=LOSSES)
-"""L_neg minus its smallest value ln K. It is the divergence of the response to negatives from the
-uniform response. Absent without negatives."""
+"""L_neg minus its smallest value ln K. It is the mean of KL(uniform || p_s) over negative views.
+Absent without negatives."""
 KL = Metric("kl", "KL to the teacher", NATS, panel=LOSSES)
-"""The divergence of the student's response from the teacher's."""
+"""L_pos minus the teacher's entropy. It is the mean of KL(p_t || p_s) over pairs of views."""
 TEACHER_ENTROPY = Metric("teacher_entropy", "teacher", NATS, panel=ENTROPIES)
 """Mean entropy of the teacher's response."""
 POSITIVE_ENTROPY = Metric("positive_entropy", "student, positives", NATS, panel=ENTROPIES)
@@ -45,7 +46,7 @@ POSITIVE_ENTROPY = Metric("positive_entropy", "student, positives", NATS, panel=
 NEGATIVE_ENTROPY = Metric("negative_entropy", "student, negatives", NATS, panel=ENTROPIES)
 """Mean entropy of the student's response to negative views. Absent without negatives."""
 OCCUPIED = Metric("occupied", "of K", panel="prototypes in use")
-"""Number of prototypes whose running mean response is above 1 / K."""
+"""Number of prototypes for which the running mean of the teacher's response is above 1 / K."""
 SPREAD = Metric("spread", "0: all alike", panel="spread of the features")
 """Spread of the teacher's features at unit length. 0 means that all are equal, and 1 that they
 point in all directions equally."""

@@ -3,9 +3,9 @@
     python -m train.preview RECIPE --in-dist SHARDS [--FIELD X] --out views.png
     python -m train.preview RUN --out views.png
 
-The arguments are those of `train/main.py`, with a PNG file as `--out`, or the folder of a run.
-`dali_pipes.preview` draws the run's images, views and negatives. The recipe `auto` chooses the same
-values as for training.
+In the first form the arguments are those of `train/main.py`, but `--out` is a PNG file. In the
+second form RUN is the folder of a run. `dali_pipes.preview` draws the images, views and negatives.
+The recipe `auto` chooses the same values as for training.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ class _UnseenFloat(_Unseen, float):
 
 
 def _by_the_set(configs: Sequence[Any]) -> Any:
-    """Return the first configuration; values that differ between them print as `by-the-set`."""
+    """Return the first of `configs`; each value in which they differ prints as `by-the-set`."""
 
     def unseen(value: Any) -> Any:
         if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""The folder of a run: its files config.json and command.json, its lock, and who may use it."""
+"""The folder of a run: config.json, command.json, its lock, and a check that it holds this run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD_PARTIAL = "config.partial"
 MACHINE_FIELDS = frozenset(
     {"out", "in_dist", "aux", "in_dist_test", "device", "loader.resident_gb", "loader.threads"}
 )
-"""Fields that may differ between the ranks of a run: devices and places of a machine."""
+"""Fields that may differ between the ranks of a run: folders, devices and memory of a machine."""
 FREE_FIELDS = frozenset(
     MACHINE_FIELDS
     | {"log_steps", "checkpoint_steps", "keep_checkpoints", "dry_run", "skips_in_a_row", "stall_s"}
@@ -47,7 +47,7 @@ def to_fields(config: RunConfig) -> dict[str, Any]:
 
 
 def from_fields(fields: dict[str, Any]) -> RunConfig:
-    """Return the configuration that `to_fields` has turned into JSON values.
+    """Return the configuration of which `to_fields` returned the JSON values `fields`.
 
     Raises:
         UserError: a field does not exist in this version of oodino.

@@ -24,8 +24,8 @@ OR_ELSE = "or train without --in-dist-test"
 def check_test_set(config: RunConfig, world: World) -> None:
     """Compare the test set with the training sets, on rank 0; every rank must call this.
 
-    A run that is resumed was checked when it started. Images that are in both training sets are
-    printed, and are no error.
+    A resumed run is not checked again. Images that are in both training sets are printed, and are
+    no error.
 
     Raises:
         UserError: on every rank, if the test set has images of another size than the training set,

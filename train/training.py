@@ -1,4 +1,4 @@
-"""The story of a training run: join the ranks, start or resume, step until the end."""
+"""A training run from start to end: join the ranks, start or resume the run, take its steps."""
 
 from __future__ import annotations
 
@@ -164,7 +164,11 @@ def build_loader(config: RunConfig, world: World) -> TrainLoader:
 
 
 def wrap_student(config: RunConfig, world: World, state: TrainState) -> nn.Module:
-    """Wrap the student as a step calls it: gradients averaged over ranks, kernels compiled."""
+    """Return the student as `train_step` calls it.
+
+    With several ranks, DistributedDataParallel wraps it to average its gradients over the ranks.
+    With `config.compile` it is compiled at its first call.
+    """
     student: nn.Module = state.student
     if world.world_size > 1:
         share_statistics(config, world, state.student, state.teacher)

@@ -25,14 +25,16 @@ STORE_TIMEOUT = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class World:
-    """The place of this process among the ranks, and its device."""
+    """The rank of this process, the number of ranks, and the device of this process."""
 
     rank: int
+    """Number of this process among all ranks."""
     world_size: int
+    """Number of ranks on all machines together."""
     device: torch.device
     store: dist.Store | None = None
-    """The key-value store of torchrun, limited to the keys of this start of the ranks. None without
-    torchrun."""
+    """The key-value store of torchrun. Its keys have a prefix that is new at each start of the
+    ranks. None without torchrun."""
 
     @property
     def under_torchrun(self) -> bool:
@@ -53,7 +55,7 @@ class World:
         """Check that all ranks have the same `value`; every rank must call this.
 
         Raises:
-            UserError: on every rank, if one rank differs; names `what`.
+            UserError: on every rank, if one rank has another value; the message names `what`.
         """
         if self.world_size == 1:
             return
@@ -69,7 +71,7 @@ class World:
                 )
 
     def from_main(self, text: str) -> str:
-        """Return the text that rank 0 passes; every rank must call this."""
+        """Return the `text` of rank 0 on every rank; every rank must call this."""
         if self.world_size == 1:
             return text
         data = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
@@ -111,7 +113,8 @@ def over_ranks(count: int, world: World, rows_of: Callable[[range], Tensor]) -> 
     Args:
         count: number N of ids.
         world: the ranks.
-        rows_of: ids -> float32 [len(ids), d] on the rank's device; [0, 0] for no ids.
+        rows_of: a function of ids that returns their rows, float32 [len(ids), d] on the rank's
+            device; [0, 0] for no ids.
 
     Returns:
         float32 [N, d], on every rank; row i belongs to id i.
@@ -135,7 +138,8 @@ def pick_device(requested: str, local_rank: int = 0) -> torch.device:
 
     Args:
         requested: "cpu", "cuda", or "auto" for CUDA if there is a GPU.
-        local_rank: number of the process among those of this machine, and of its GPU.
+        local_rank: number of the process among the ranks of this machine. With CUDA, the process
+            gets the GPU of this number.
 
     Raises:
         UserError: CUDA was requested and there is none, or the machine has fewer GPUs than ranks.
@@ -199,11 +203,11 @@ def _agree_on_name(store: dist.Store, launch: Launch) -> str:
     """Return a name for this start of the ranks, equal on all ranks and not used before.
 
     When torchrun restarts ranks, its store still has the addresses of the ranks that have ended,
-    and a rank that reads them waits for processes that are gone. Keys below the name of a start
-    are free of them. The number of restarts is no such name, because machines may count it
-    differently. So rank 0 draws a name, every other rank answers it with a name of its own, and
-    rank 0 publishes all answers: a rank that finds its own answer there knows that the name is not
-    from an earlier start.
+    and a rank that reads them waits for processes that are gone. So the keys of each start get a
+    prefix, the name of the start. The number of restarts cannot be this name, because machines may
+    count it differently. Instead rank 0 draws a random name, every other rank answers it with a
+    random text, and rank 0 publishes all answers. A rank that finds its own answer among them knows
+    that the name is not from an earlier start.
 
     Raises:
         DistError: a rank did not come in time, or the store cannot be reached.

@@ -42,9 +42,9 @@ def build_backbone(
         model: the network's name and sizes; `model.drop_path` is not read here.
         view_px: side of the views, in pixels, that a ViT's position grid fits. For views of other
             sizes the grid is interpolated.
-        device: where the network is.
+        device: the device of the network.
         drop_path: rate of stochastic depth.
-        compat: `dino_positions` and `dino_class_token` of the default ViT.
+        compat: its `dino_positions` and `dino_class_token` are read, for `model.name` vit only.
 
     Raises:
         UserError: timm has no network `model.name`, or cannot build it with these options.
@@ -65,7 +65,8 @@ def build_backbone(
 
 def feature_width(backbone: nn.Module) -> int:
     """Return the length d of the features of `backbone`."""
-    # In a few CNNs (MobileNetV3) a layer after the pooling makes more of timm's `num_features`.
+    # A few CNNs (MobileNetV3) have a layer after the pooling, whose output is longer than timm's
+    # `num_features`.
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
 
 
@@ -77,7 +78,8 @@ def check_name(name: str, given: str) -> None:
         given: the option and its value, for the message: `model.name is resnet18`.
 
     Raises:
-        UserError: timm has no such network; the message begins with `given` and has similar names.
+        UserError: timm has no such network; the message begins with `given` and lists similar
+            names.
     """
     if timm.models.is_model(name):
         known = list(timm.models.get_arch_pretrained_cfgs(name))
@@ -99,7 +101,8 @@ def check_views(name: str, views: ViewSpec, backbone: nn.Module) -> None:
         backbone: the network.
 
     Raises:
-        UserError: names the field and its value.
+        UserError: the network does not take a view size, or returns another shape; the message
+            names the field and its value.
     """
     device = next(backbone.parameters()).device
     patch_px = to_2tuple(getattr(getattr(backbone, "patch_embed", None), "patch_size", 1))[0]

@@ -23,7 +23,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def share_statistics(config: RunConfig, world: World, *networks: nn.Module) -> None:
-    """Make batch norm compute its statistics over all ranks; parameters and buffers stay.
+    """Make batch norm compute its statistics over all ranks, with the same parameters and buffers.
 
     Raises:
         UserError: there are several ranks on CPUs, which torch does not support.

@@ -17,7 +17,7 @@ CLASS_TOKEN_STD = 0.02
 
 
 class DinoViT(VisionTransformer):
-    """A ViT with a class token and learned positions, for views of any number of whole patches."""
+    """A ViT whose learned positions are resized by `dino_positions` to the patches of a view."""
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """Add class token and positions: patches [n, h, w, d] -> tokens [n, 1 + h w, d]."""

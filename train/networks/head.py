@@ -1,4 +1,4 @@
-"""DINO's projection head: feature -> K prototype logits (paper, section 3.1)."""
+"""The projection head of the network g(x), as in DINO's code: feature -> K prototype logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from train.config import HeadConfig
 class Head(nn.Module):
     """MLP with GELU, L2 normalisation, and a weight-normalised linear layer without bias.
 
-    The weight of prototype k is g_k v_k / |v_k|. g is [K, 1], so it has weight decay like a matrix.
+    The weight of prototype k is l_k v_k / |v_k|. The lengths l are one parameter [K, 1], so they
+    have weight decay like a matrix.
     """
 
     def __init__(self, width: int, config: HeadConfig) -> None:

@@ -38,7 +38,7 @@ class Network(nn.Module):
 
     @property
     def scaled_blocks(self) -> int:
-        """The number of blocks whose branches `forward` scales. It is 0 for some backbones."""
+        """The number of blocks whose branches `forward` scales; 0 if `is_plain_vit` is false."""
         return len(self.backbone.blocks) if self.is_plain_vit else 0  # type: ignore[arg-type]
 
     def forward(
@@ -73,7 +73,7 @@ class Network(nn.Module):
 
 
 def build_networks(config: RunConfig, device: torch.device) -> tuple[Network, Network]:
-    """Build student and teacher with equal weights, a function of the seed.
+    """Build student and teacher with the same random weights, drawn from the seed.
 
     The teacher needs no gradients. `model.init` is not read here: `load_init` reads it when a run
     starts.

@@ -58,7 +58,7 @@ class Linear(nn.Linear):
 
 
 def use_onednn(network: nn.Module) -> None:
-    """Make the plain linear layers in `network` use `linear`; their weights stay."""
+    """Make the plain linear layers in `network` use `linear`, in place; their weights stay."""
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear

@@ -79,7 +79,7 @@ def _download(name: str, model: ModelConfig) -> dict[str, Tensor]:
     try:
         with _no_retries():
             network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # of the hub, of whichever HTTP client it is built on, of torch.hub
+    except Exception as error:  # errors of the hub, of its HTTP client and of torch.hub
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"model.init is {model.init}: the weights of {name} could not be fetched (offline?), "
@@ -95,7 +95,7 @@ def _download(name: str, model: ModelConfig) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _no_retries() -> Iterator[None]:
-    """Use the hub's local files if it cannot be reached, instead of trying for a minute."""
+    """Use local copies if the Hugging Face hub cannot be reached, without a minute of retries."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -166,7 +166,7 @@ def _backbone_of(held: Mapping[str, Any], source: str) -> dict[str, Tensor]:
             held = held[wrapper]
             break
     weights = {_unwrapped(str(key)): value for key, value in held.items()}
-    if any(key.startswith("backbone.") for key in weights):  # DINO's own head goes
+    if any(key.startswith("backbone.") for key in weights):  # DINO's own head is dropped
         weights = {
             key.removeprefix("backbone."): value
             for key, value in weights.items()

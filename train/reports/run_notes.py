@@ -38,7 +38,7 @@ SHOWN = (
 
 
 def write_notes(config: RunConfig, world: World, state: TrainState, total_steps: int) -> None:
-    """Write or replace the files."""
+    """Write or replace README.md, curves.png and command.json in the folder of the run."""
     reports = reports_of(config.out / METRICS_FILE_NAME)
     if reports:
         draw_curves(reports, config.head.prototypes, config.out / CURVES)

@@ -22,8 +22,8 @@ def describe_skipped(
 ) -> str:
     """Compute the last step again, on each rank by itself, and write which values are not finite.
 
-    Skipped steps change nothing, so all of them had the same networks. On a GPU, whose results the
-    host reads some steps late, it is the last step that was started.
+    Skipped steps change nothing, so all of them had the same networks. On a GPU the host reads
+    results some steps late; the step that is computed again is then the last one that was started.
 
     Returns:
         The message that ends the run.

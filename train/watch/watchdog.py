@@ -54,7 +54,7 @@ class Watchdog:
 
         Args:
             world: the ranks.
-            stall_s: seconds that a rank may stay at one place.
+            stall_s: seconds that a rank may stay in one phase of a step (`Beat.doing`).
 
         Raises:
             UserError: the launcher is gone.
@@ -72,7 +72,7 @@ class Watchdog:
         self._parent = os.getppid()
         self._host = socket.gethostname()
         try:
-            # Before the first step, so that every rank has a beat when that is done.
+            # Before the first step, so that every rank has a beat when the first step is done.
             self._beat(0.0)
         except RuntimeError as error:
             raise UserError(f"the launcher's store cannot be reached: {error}") from error
@@ -144,7 +144,10 @@ class Watchdog:
 
 
 def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
-    """Describe the rank that the others wait for. It is the most silent rank, or the rank behind.
+    """Describe the rank that the others wait for, or say that no rank has moved.
+
+    It is the rank that has been silent longest. If none is silent, it is the rank that is furthest
+    behind.
 
     Args:
         beats: the last beat of each rank.
