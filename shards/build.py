@@ -1,4 +1,4 @@
-"""Builds a shard set: `python -m shards.build --source folder --src DIR --size-px 32 --out DIR`.
+"""Build a shard set: `python -m shards.build --source folder --src DIR --size-px 32 --out DIR`.
 
 The steps are: open the source, select images, shuffle all of them with a seed, decode, resize, and
 write tars, indexes, names and the manifest. The same request gives the same bytes with any number

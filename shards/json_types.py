@@ -39,8 +39,7 @@ def check_types(kind: type, fields: dict[str, Any]) -> None:
 def type_hints(kind: Any) -> dict[str, Any]:
     """Return the types of the fields of a dataclass: field name -> type.
 
-    Python compiles the annotations for that. The result is kept, so nothing is compiled while a
-    file is read for the second time.
+    Python compiles the annotations at each call of `get_type_hints`, so the result is cached.
     """
     return get_type_hints(kind)
 
@@ -79,13 +78,14 @@ def is_of_type(value: Any, kind: Any) -> bool:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Return a value from JSON as the annotated type `kind`, whose types are not checked here.
+    """Convert a value from JSON to the type `kind`; only `check_types` checks the types.
 
-    An object becomes a dataclass, a list a tuple, and a text a path, where the annotations say so.
+    An object becomes a dataclass, a list a tuple, and a text a path, if `kind` asks for it.
 
     Raises:
-        KeyError: A field is unknown; names it.
-        TypeError: A field is missing, or no value of this type can be made; so does ValueError.
+        KeyError: A field is unknown. The key is the name of the field.
+        TypeError: A field is missing, or the value cannot be converted.
+        ValueError: The value cannot be converted.
     """
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):

@@ -120,7 +120,7 @@ def _check_shard(directory: Path, manifest: Manifest, shard: Shard) -> Index:
 
 
 def _check_places(idx_path: Path, tar_bytes: int, components: list[Component]) -> None:
-    """Check that an index describes members that fill the whole tar, one after the other, no gaps.
+    """Check that the members in an index fill the whole tar, one after the other, without gaps.
 
     Args:
         idx_path: The index, for the error message.

@@ -28,7 +28,9 @@ import numpy as np
 from shards.errors import UserError
 
 BATCH = 64
+"""The largest number of files in a batch."""
 READY = b"ready\n"
+"""The line that the process writes first, when it could import DALI."""
 
 
 class DaliProcess:

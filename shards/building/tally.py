@@ -1,4 +1,4 @@
-"""Facts about the images of a build that its tars do not hold: names, sizes, rejects, checksums."""
+"""Facts about the images of a build that are not in its tars: names, sizes, rejects, checksums."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def publish_folder(folder: Path, to: Path, replaced: Path | None = None) -> None
     Args:
         folder: The folder with its temporary name. Its content must be on the disk already.
         to: The final path, in the same place.
-        replaced: The path to which an existing folder `to` is moved before. If renaming `folder`
+        replaced: The path to which an existing folder `to` is moved first. If renaming `folder`
             fails, the existing folder is moved back. None if there is no folder to move.
     """
     if replaced is not None and to.exists():

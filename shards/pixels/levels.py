@@ -48,6 +48,7 @@ _TURNS = {
 }
 """The transformation that makes an image upright: EXIF orientation -> transformation."""
 WHOLE_16_BITS = (0, 65535)
+"""The `Intensity` that covers all values of 16 bits."""
 _RAW_16 = re.compile(";16[BLN]")
 """The pattern of Pillow's raw modes for files with several colours of 16 bits each. The raw modes
 for one value of 16 bits per pixel have `;16` without a letter."""

@@ -13,9 +13,14 @@ class Target:
     """The size, channels and encoding of a set's images, and the rules for converting images."""
 
     size_px: int
+    """The height and width of the stored images, in pixels."""
     channels: int
+    """The number of channels of the stored images: 1 (gray) or 3 (RGB)."""
     encoding: str
+    """The form of a stored image: "raw" = its pixels, uint8 [H,W,C]; "png" = a PNG file; "jpg" = a
+    JPEG file."""
     resize: Resize
+    """The rule that makes an image square and resizes it to `size_px`."""
     background: str = WHITE
     """The colour behind transparent parts of images and in the margins of padded images, as
     #rrggbb."""

@@ -1,4 +1,4 @@
-"""A collection of near pairs. Its size grows with the number of images, not with that of pairs.
+"""A collection of near pairs whose size grows with the number of images, not with that of pairs.
 
 Images of a camera that does not move are all near each other: 10,000 images in each of two sets
 make 100 million pairs. So only the minimum spanning forest of the pairs is kept: images are the

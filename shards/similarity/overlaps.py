@@ -67,6 +67,7 @@ class Overlap:
     a: Side
     b: Side
     matches: Matches
+    """The pairs of an image of set `a` and an image of set `b` that are equal or near."""
 
     def count(self, kind: Kind) -> int:
         """Return the number of groups of the kind "exact" or "near"."""

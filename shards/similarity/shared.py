@@ -68,7 +68,8 @@ def shared_of_shards(sets: Mapping[str, ShardSet]) -> list[Shared]:
 def shared_names(sets: Mapping[str, ShardSet]) -> list[Shared]:
     """Find images that have the same name in the same source.
 
-    Such images are equal, even if the sets store them in different ways, such as at other sizes.
+    Such images are the same image of the source, even if the sets store it with different pixels,
+    for example at different sizes.
     """
     pairs = _of_one_source(sets)
     names = {name: _digests_of_names(sets[name]) for name in {*itertools.chain(*pairs)}}

@@ -80,7 +80,7 @@ class Files(ABC):
 
     @abstractmethod
     def content(self, index: int) -> bytes:
-        """Return the content of entry `index`. Only `read` and `read_image` limit its size.
+        """Return the content of entry `index`, of any size; `read` and `read_image` limit it.
 
         Raises:
             UserError: The archive is damaged at this entry.

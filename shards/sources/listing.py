@@ -1,4 +1,4 @@
-"""The rules for listing a folder or an archive, so that both give the same entries."""
+"""Rules for listing entries, by which an archive and its unpacked folder give the same entries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Listing:
         return prefix + "/".join(parts)
 
     def hide(self, path: str) -> None:
-        """Count a hidden file or folder, but only once if it is passed again.
+        """Count a hidden file or folder in `lost`. Each `path` is counted only once.
 
         The folder `.<name>.partial`, which an interrupted build leaves, is not counted.
         """

@@ -7,9 +7,9 @@ The labels of "val" are in two other files:
     places365_val.txt           each line is a file name and a label
     categories_places365.txt    each line is a class, such as "/a/airfield", and its label
 
-They are searched in the folder of images, and beside the folder or tar. There they may also be in
-`filelist_places365-standard.tar` or its unpacked folder. If they are missing, the images are
-unlabelled.
+These two files are searched in the folder of images, and beside this folder or the tar of images.
+In both places they may also be inside `filelist_places365-standard.tar` or its unpacked folder. If
+they are missing, the images are unlabelled.
 """
 
 from __future__ import annotations
