@@ -1,4 +1,4 @@
-"""Memory for batches on the CPU. It is reused when nothing refers to the earlier batch any more.
+"""Memory for batches on the CPU that is reused when nothing refers to an earlier batch any more.
 
 When a new tensor of a hundred megabytes is first written, the operating system maps its memory page
 by page. This takes as long as making the views. On a GPU, torch's caching allocator already reuses

@@ -111,7 +111,7 @@ class TrainLoader:
     def state_dict(self) -> dict[str, object]:
         """Return the number of the next step, and a description of the images and views.
 
-        `load_state_dict` compares the description with its own loader.
+        The loader that loads this state compares the description with its own.
         """
         return {"step": self._step, **self._identity}
 

@@ -31,9 +31,11 @@ class StreamOrder:
     """The settings that determine which samples a rank gets at each step."""
 
     global_batch: int
+    """The number of images per step on all ranks together."""
     seed: int
     rank: int = 0
     world_size: int = 1
+    """The number of ranks."""
     aux_replayed: bool = False
     """True if every epoch uses the same auxiliary images in the same order, where an epoch is one
     pass over the in-distribution set. The authors' code behaves in this way, because its sampler
@@ -47,7 +49,7 @@ class StreamOrder:
 
 @dataclass(frozen=True)
 class ViewGroup:
-    """A group of views of one kind. All are positive, or all belong to the same negative branch."""
+    """Views of one kind and size that are all positive, or all of the same negative branch."""
 
     kind: ViewKind
     count: int

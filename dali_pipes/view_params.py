@@ -1,4 +1,4 @@
-"""The random parameters of views. They are drawn on the host, and depend only on seed and step.
+"""The random parameters of views, drawn on the host as a function of seed and step.
 
 The parameters are drawn for the global batch, and each rank takes a slice. So two ranks never use
 the same draw. A run that resumes at a step, with any number of ranks, gets the same parameters as a

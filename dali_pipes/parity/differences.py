@@ -31,6 +31,7 @@ class Limit:
 
 
 OPERATION = Limit(mean=0.5, worst=12)
+"""The limit for any other operation alone."""
 DALI_RESIZE = Limit(mean=0.5, worst=16)
 """The limit for a resize with DALI. Beyond the border, DALI repeats the border pixel, while Pillow
 leaves weights out. This makes differences of up to 14 levels near a border."""
@@ -45,6 +46,7 @@ FLOAT_NOISE = 1e-3
 """The tolerance when a difference is compared with a limit, in levels. Normalising a view and
 undoing the normalisation changes it by 1e-5."""
 EXACT = Limit(mean=0, worst=0)
+"""The limit for shifts that only move pixels: no difference is allowed."""
 STATED = Limit()
 """A limit that allows everything: the differences are only shown, not judged."""
 

@@ -41,6 +41,8 @@ class Distribution:
     test: str
     """The name of the statistical test."""
     statistic: float
+    """The statistic of the test; for the binomial test, the distance between `ours` and `theirs`.
+    """
     p: float
     """The p-value of the test: small if the distributions differ."""
 

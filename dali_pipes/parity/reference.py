@@ -1,6 +1,6 @@
 """The slow reference: it makes views with Pillow and torchvision, one image at a time.
 
-It makes a view from given parameters. Every engine is compared with it (`python -m
+The reference gets the parameters of each view. Every engine is compared with it (`python -m
 dali_pipes.parity`). Images and views are uint8 [H, W, C] with C = 1 or 3 channels. "Levels" are
 float32 arrays of the same shape, with values from 0 to 255.
 
@@ -207,8 +207,8 @@ CHANGES: dict[str, Callable[[Any, float], Any]] = {
     "saturation": tv.adjust_saturation,
     "hue": lambda image, angle_deg: tv.adjust_hue(image, angle_deg / 360),
 }
-"""Change -> torchvision's function of an image and a value. It calls Pillow's enhancer for a Pillow
-image, computes a tensor on floats, and clips after each change."""
+"""Operation -> torchvision's function of an image and a value. For a Pillow image, the function
+calls Pillow's enhancer. For a tensor of floats, it computes with floats and clips the result."""
 
 
 def _row(params: Params, number: int) -> Params:

@@ -146,7 +146,10 @@ class ProductViews:
         groups: Sequence[GroupParams],
         out: Tensor,
     ) -> None:
-        """Make views with an early shift; as `_make_late`, but the parameters come per group."""
+        """Make views with an early shift, and write them to `out`.
+
+        The arguments are those of `_make_late`, except `groups`, the parameters of the views.
+        """
         side_px, start = self._side_px, 0
         margin = self._blurs.padded_px - side_px
         for view in (view for group in groups for view in group.one_by_one()):
