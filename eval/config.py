@@ -42,7 +42,8 @@ class CommonConfig:
     """True to allow sets that share images with each other or with the training set of the run. The
     number of shared images is then recorded."""
     device: Device = "auto"
-    """Device on which features and scores are computed; auto = cuda if there is a GPU, else cpu."""
+    """Device on which features and scores are computed. auto = cuda if there is a GPU, otherwise
+    cpu."""
     precision: Precision = "fp32"
     """Precision in which the network computes features. Scores are always computed in fp32."""
     batch: int = 256

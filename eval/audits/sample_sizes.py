@@ -1,6 +1,7 @@
 """Sample sizes: how precise an AUROC can be with a number of images, before any score is known.
 
-The command line prints such warnings before the work starts. The results show them first.
+The functions here return warnings about sets that are too small. The command line prints these
+warnings before the work starts, and the results show them first.
 
 Legend: N in-distribution test images, M OOD images, A an AUROC.
 
@@ -9,7 +10,7 @@ Hanley and McNeil (1982) give the variance of A from the numbers of images alone
     (A (1 - A) + (M - 1) (Q1 - A^2) + (N - 1) (Q2 - A^2)) / (N M),  Q1 = A / (2 - A),
                                                                    Q2 = 2 A^2 / (1 + A)
 
-It is evaluated at A = 0.9, which is typical of published results. As in `intervals.py`, the
+This formula is evaluated at A = 0.9, a typical published AUROC. As in `intervals.py`, the
 interval is symmetric in logit(A), and is never narrower than min(N, M) pairs of images can justify.
 """
 

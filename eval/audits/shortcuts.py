@@ -160,7 +160,7 @@ class Told(NamedTuple):
 
     @property
     def weighs(self) -> bool:
-        """True if the statistic tells a set apart well. If False, the detector is weak too."""
+        """True if `value` is at least `TELLING`. If False, the detector is weak as well."""
         return self.value >= TELLING
 
 

@@ -42,7 +42,7 @@ class Calibration:
             raise UserError(f"calibration: {bad} of {len(self.scores)} scores are not finite")
 
     def p_values(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Return p-values: the probability that an in-distribution image has a score as high.
+        """Return p-values: the probability that an in-distribution image scores at least as high.
 
         Args:
             scores: [N]. NaN means that an image has no score.

@@ -40,8 +40,8 @@ class Verdicts:
     score: NDArray[np.float64]
     """Scores, [N]. A higher score means more OOD. NaN for an image that cannot be read."""
     p_value: NDArray[np.float64]
-    """P-values, [N]: the probability that an in-distribution image has a score as high. NaN for an
-    image that cannot be read."""
+    """P-values, [N]: the probability that an in-distribution image has a score that is at least as
+    high. NaN for an image that cannot be read."""
     is_ood: NDArray[np.bool_]
     """Decisions, [N]: True if the p-value is at most the false-positive rate. False for an image
     that cannot be read."""

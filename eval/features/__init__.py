@@ -1,7 +1,7 @@
 """Images -> features, float32 [N, d]: one row per image, in the order of the ids.
 
 `networks.py` lists the networks that compute features: the teacher of a run, the same network
-before training, raw pixels, networks of timm. `embed.py` runs a network over a set, and
-`full_float32.py` switches TF32 and bfloat16 off for it. `cache.py` stores the features in the run
-folder. `checks.py` refuses features that cannot be scored.
+before training, raw pixels, networks of timm. `embed.py` runs a network over a set, during which
+`full_float32.py` switches TF32 and bfloat16 off. `cache.py` stores the features in the run folder.
+`checks.py` refuses features that cannot be scored.
 """

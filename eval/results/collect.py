@@ -1,4 +1,4 @@
-"""Collects the result of one scoring: metrics from scores, and facts about sets and settings."""
+"""Functions that collect the result of one scoring: metrics, and facts about sets and settings."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def columns(scores: Scores, groups: Groups) -> Columns:
 
 @dataclass(frozen=True)
 class Method:
-    """All scores of one network."""
+    """One network and all its scores of every set."""
 
     label: str
     """Name of the network in tables and figures."""

@@ -1,6 +1,6 @@
 """Figures 2 and 3 of the paper, drawn for several runs, with one colour per strategy of negatives.
 
-A panel shows the runs that have both numbers of the panel.
+A point of a panel is a run. A run that lacks one of the two numbers of a panel is not shown there.
 """
 
 from __future__ import annotations

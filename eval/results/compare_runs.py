@@ -1,4 +1,4 @@
-"""Reads the results of the runs that `eval.compare` compares, and checks their comparability."""
+"""The runs that `eval.compare` compares: functions that read and check their results.json files."""
 
 from __future__ import annotations
 

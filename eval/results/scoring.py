@@ -1,8 +1,8 @@
 """The result of one scoring: a `Scoring` in memory, results.json on disk.
 
-A field has the name of its key in results.json. There are three exceptions. The fields of
+A field has the name of its key in results.json. There are two exceptions. The fields of
 `provenance` and of `settings.training` lie one level higher in results.json. A probe that could not
-be made has no key in results.json.
+be made, and `shortcuts` that is None, have no key in results.json.
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ class Scoring:
             content: the parsed content of results.json.
 
         Raises:
-            UserError: the content has another version, or was written with --images.
+            UserError: the content has another version, was written with --images, or lacks the
+                probe `sensitivity`.
+            KeyError: the field `probes` or `settings` is missing.
             ValueError: a field is missing, unknown or of another type. The message names the field.
         """
         version = content.get("format_version") if isinstance(content, dict) else None

@@ -121,7 +121,7 @@ def _check_shapes(sets: Mapping[str, ShardSet]) -> None:
 
 
 def _check_leakage(sets: Mapping[str, ShardSet]) -> None:
-    """Refuse two sets whose manifests say that they have the same images, in any two folders."""
+    """Refuse sets in different folders whose manifests say that they have the same images."""
     for one, other in itertools.combinations(sets, 2):
         here, there = sets[one].manifest, sets[other].manifest
         if share_shards(here, there):
