@@ -1,8 +1,9 @@
 """Check everything that only a GPU can show, in one run: `make gpu-check`.
 
-It checks the views of both engines on the GPU, with every strategy, and their agreement with the
-CPU; resuming; the loader's throughput; a training step in every precision; the scorer and its cost.
-The last line is JSON. The exit status is 1 if a check failed, and 2 without a GPU.
+The command compares the views that both engines make on the GPU with those that they make on the
+CPU, for several strategies. It checks that a loader resumes with the same views, takes training
+steps in every precision, compares the scores with those of the CPU, and times the loader, a step
+and the scorer. The last line is JSON. The exit status is 1 if a check failed, and 2 without a GPU.
 """
 
 from __future__ import annotations

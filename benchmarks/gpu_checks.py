@@ -35,9 +35,9 @@ from train.world import World
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 VIEW_MEAN_LEVELS = 0.5
-"""Largest mean difference between the GPU's and the CPU's views, in levels of 0..255."""
+"""Largest mean difference that the GPU's and the CPU's views may have, in levels of 0..255."""
 SCORER_REL_ERROR = 1e-5
-"""Largest relative error of Eq. 6 against float64."""
+"""Largest relative error that Eq. 6 may have against float64."""
 
 
 STRATEGIES = (
@@ -49,11 +49,17 @@ STRATEGIES = (
     "blur-in",
     "rot-in+rot+2*aux|rot-in",
 )
+"""The strategies for negatives with which views are compared (see `dali_pipes/negatives.py`)."""
 ENGINES = ("dali", "product")
 
 
 def views_agree(shards: ShardSet, engine: Literal["dali", "product"]) -> dict[str, float]:
-    """Return the mean difference of equal views on both devices, in levels, by strategy."""
+    """Compare the views that an engine makes on the CPU and on the GPU with the same parameters.
+
+    Returns:
+        Strategy -> mean absolute difference, in levels of 0..255: that of the global views or that
+        of the local views, whichever is larger.
+    """
     std = torch.tensor(RGB_STD).view(3, 1, 1)
     worst = {}
     for strategy in STRATEGIES:
@@ -82,7 +88,7 @@ def views_agree(shards: ShardSet, engine: Literal["dali", "product"]) -> dict[st
 
 
 def resumes(shards: ShardSet, engine: Literal["dali", "product"]) -> bool:
-    """Return True if a resumed loader makes the views of an uninterrupted one, bit for bit."""
+    """Return True if a resumed loader makes the same views as an uninterrupted one, bit for bit."""
 
     def start() -> TrainLoader:
         config, order = LoaderConfig(engine), StreamOrder(global_batch=16, seed=1)
@@ -101,16 +107,19 @@ def resumes(shards: ShardSet, engine: Literal["dali", "product"]) -> bool:
 
 
 def eval_agrees(shards: ShardSet) -> float:
-    """Return the mean difference of evaluation images on both devices, in levels."""
+    """Return the mean absolute difference of evaluation images on CPU and GPU, in levels of 0..255.
+
+    The images are those of the first batch.
+    """
     (_, here), (_, there) = (next(iter(EvalLoader(shards, 256, 32, dev))) for dev in (CPU, GPU))
     return float(((here - there.cpu()) * torch.tensor(RGB_STD).view(3, 1, 1)).abs().mean())
 
 
 def loss_after(config: RunConfig, steps: int) -> float:
-    """Return the loss of the last of some real steps, in which the host never waits for the GPU.
+    """Take training steps on the GPU, and return the loss of the last step.
 
     Raises:
-        RuntimeError: the host waited.
+        RuntimeError: the host waited for the GPU in a step after the first.
     """
     world = World(rank=0, world_size=1, device=GPU)
     state = TrainState.start(config, GPU)
@@ -126,7 +135,10 @@ def loss_after(config: RunConfig, steps: int) -> float:
 def loader_rate(
     shards: ShardSet, config: RunConfig, engine: Literal["dali", "product"], steps: int
 ) -> float:
-    """Return the images a second of the loader alone, in bfloat16."""
+    """Return the rate of the loader alone, in images per second, with views in bfloat16.
+
+    `steps` steps are timed, after three steps that are not.
+    """
     order, loader_config = StreamOrder(config.global_batch, config.seed), LoaderConfig(engine)
     loader = TrainLoader(
         shards, None, config.views, config.negatives, order, GPU, loader_config, torch.bfloat16
@@ -141,7 +153,7 @@ def loader_rate(
 
 
 def scorer_error() -> float:
-    """Return the largest difference from the CPU's float32 scores."""
+    """Return the largest absolute difference between scores of Eq. 6 on the GPU and on the CPU."""
     torch.manual_seed(0)
     test, bank = torch.randn(2000, 384), torch.randn(20000, 384)
     return float((score(test, bank) - score(test.cuda(), bank.cuda()).cpu()).abs().max())

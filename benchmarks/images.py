@@ -20,7 +20,10 @@ from shards.reader import ShardSet
 def image_set(
     count: int, side_px: int = 32, encoding: Literal["raw", "jpg"] = "raw"
 ) -> Iterator[ShardSet]:
-    """Build a set of smooth random RGB images; it is removed at the end of the block."""
+    """Build a set of `count` smooth random RGB images of `side_px` x `side_px`, and yield it.
+
+    The set is removed at the end of the block.
+    """
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((count, 3, 6, 6), np.float32))
     smooth = torch.nn.functional.interpolate(coarse, size=side_px, mode="bicubic").clamp(0, 1)

@@ -30,7 +30,7 @@ which a child process inherits from its parent."""
 
 
 def write_array(path: Path, count: int) -> None:
-    """Write an .npy of random images in blocks; it may be larger than the memory."""
+    """Write an .npy file of `count` random images in blocks. It may be larger than the memory."""
     rng = np.random.default_rng(0)
     block = rng.integers(0, 256, (10_000, SIZE_PX, SIZE_PX, 3), np.uint8)
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *block.shape[1:])}

@@ -7,7 +7,8 @@ scikit-learn:
 
 - 32 px, raw: the engine that `auto` chooses (`product`) and `dali`, in bfloat16 and float32;
   torchvision has the pixels in memory.
-- 256 px, JPEG: the engine `dali` from shards; torchvision has the files in memory, Pillow decodes.
+- 256 px, JPEG: the engine `dali` reads shards; torchvision has the files in memory, and Pillow
+  decodes them.
 - 32 px with the negatives of `combined`: 28 views of an image and an auxiliary image.
 - Parts of DALI's work alone: reading, a resize of the same crops, and graphs that end after each
   stage (`benchmarks/loader_stages.py`).
@@ -28,12 +29,12 @@ from shards.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Read the options, time all peers and print the figures."""
     options = cli.parse(LoaderOptions, argv, description=__doc__)
-    # As in train/main.py: OpenMP threads that wait actively take the cores from the others. OpenMP
-    # reads the setting once, when torch is imported.
+    # As in train/main.py: OpenMP threads that wait actively take the cores from other threads.
+    # OpenMP reads the setting once, when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # Imported here for that reason, and because --help needs none of it.
+    # Imported after the setting, because it imports torch; and --help needs none of it.
     from benchmarks.loader_figures import print_figures
 
     print_figures(options)

@@ -49,8 +49,9 @@ TARGETS = {
     "aux_start_s": "<= 3",
     "aux_growth_MB": "none",
 }
+"""Figure -> the value that the project aims at."""
 Name = tuple[str, str]
-"""The images, and the peer that makes views of them."""
+"""The name of a peer in two parts: the images that it reads, and what makes views of them."""
 
 
 def start_peers(folder: Path) -> tuple[dict[Name, Peer], ShardSet]:
@@ -80,12 +81,15 @@ def start_peers(folder: Path) -> tuple[dict[Name, Peer], ShardSet]:
 
 
 def best_dali(rates: dict[Name, list[float]]) -> str:
-    """Return the faster of the two dtypes of the engine `dali`, for raw images."""
+    """Return the faster of `DALI_PEERS` for raw images, by the median of its rates."""
     return max(DALI_PEERS, key=lambda by: statistics.median(rates[RAW, by]))
 
 
 def ratios_of(rates: dict[Name, list[float]]) -> dict[str, object]:
-    """Return the median, the smallest and the largest of each ratio."""
+    """Return the median, the smallest and the largest of each ratio of two peers' rates.
+
+    `rates` are the images per second of each peer, one number for each round.
+    """
     theirs = "torchvision"
     figures: dict[str, object] = {}
     for name, images, ours, other in (

@@ -1,8 +1,9 @@
 """The peers of `benchmarks.loader`, their images, and the measurement of one peer.
 
 A peer is an endless iterator of batches. It is started once and prepares some batches in advance.
-Before it is timed, the prepared batches are taken and not counted. Afterwards the benchmark waits
-until it has prepared as many again, so that no peer works while another one is timed.
+Before a peer is timed, its prepared batches are taken and not counted. After the timing, the
+benchmark waits until the peer has prepared as many batches again, so that no peer works while
+another one is timed.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ from shards.terminal.environment import usable_cpus
 CPUS = usable_cpus()
 CPU = torch.device("cpu")
 BATCH = 64
-"""Images in a batch, for all peers except torchvision's."""
+"""Number of images in a batch, for all peers except torchvision's."""
 TORCHVISION_BATCH = 8
-"""Images in a batch of torchvision's peer, which is slow: small batches keep its rounds short. Its
-rate does not depend on the size of a batch."""
+"""Number of images in a batch of torchvision's peer. This peer is slow, and small batches keep its
+rounds short. Its rate does not depend on the size of a batch."""
 PREFETCH = 2
-"""Batches that a worker of torchvision's DataLoader prepares in advance: its default."""
+"""Number of batches that a worker of torch's DataLoader prepares in advance, which is the default.
+"""
 AHEAD = 4
-"""Batches that DALI or the engine `product` may have prepared in advance, at most."""
+"""Largest number of batches that DALI or the engine `product` prepares in advance."""
 JPEG_QUALITY = 90
 
 Images = np.ndarray | Sequence[bytes]
@@ -55,12 +57,12 @@ class Peer:
     batches: Iterator
     batch: int = BATCH
     ahead: int = AHEAD
-    """Largest number of batches that it prepares in advance."""
+    """Largest number of batches that the peer prepares in advance."""
     at_once: int = 1
-    """Number of batches that are made in parallel; a whole multiple of it is timed."""
+    """Number of batches that are made in parallel. A multiple of this number is timed."""
 
     def images_per_s(self, seconds: float) -> float:
-        """Return the rate of the peer, timed over at least so many seconds."""
+        """Return the rate of the peer in images per second, timed over at least `seconds`."""
         for _ in range(self.ahead):
             next(self.batches)
         start_s = time.perf_counter()
@@ -78,7 +80,17 @@ class Peer:
 
 
 def pieces(count: int, window_px: int, side_px: int, seed: int) -> np.ndarray:
-    """Return resized pieces of scikit-learn's two photographs: uint8 [count, side, side, 3]."""
+    """Return random square pieces of scikit-learn's two photographs, resized.
+
+    Args:
+        count: number of pieces.
+        window_px: side of a piece in the photograph, in pixels.
+        side_px: side of a piece after the resize, in pixels.
+        seed: seed of the places of the pieces.
+
+    Returns:
+        uint8 [count, side_px, side_px, 3].
+    """
     rng = np.random.default_rng(seed)
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     out = np.empty((count, side_px, side_px, 3), np.uint8)
@@ -93,7 +105,7 @@ def pieces(count: int, window_px: int, side_px: int, seed: int) -> np.ndarray:
 
 
 def raw_set(folder: Path, name: str, pixels: np.ndarray) -> ShardSet:
-    """Build a shard set of raw images."""
+    """Build a shard set of raw images from `pixels`, uint8 [N, H, W, 3], and open it."""
     np.save(folder / f"{name}.npy", pixels)
     side_px, out = pixels.shape[1], folder / name
     build(BuildRequest("npy", folder / f"{name}.npy", size_px=side_px, out=out))
@@ -101,7 +113,10 @@ def raw_set(folder: Path, name: str, pixels: np.ndarray) -> ShardSet:
 
 
 def jpeg_set(folder: Path, name: str, pixels: np.ndarray) -> tuple[ShardSet, list[bytes]]:
-    """Build a shard set of JPEG files; return also the files."""
+    """Encode images as JPEG; return a shard set of these files, and the content of each file.
+
+    `pixels` are the images, uint8 [N, H, W, 3].
+    """
     files = []
     source = folder / f"{name}-files"
     source.mkdir()
@@ -119,14 +134,14 @@ def jpeg_set(folder: Path, name: str, pixels: np.ndarray) -> tuple[ShardSet, lis
 
 
 class TorchvisionViews(Dataset):
-    """DINO's multi-crop by torchvision on Pillow images, written in the usual way.
+    """A data set of DINO's multi-crop views, made with torchvision's transforms of Pillow images.
 
-    With auxiliary images it also makes the negatives of `combined`: one global and N local views
-    of the image and of its auxiliary image, each turned by 90, 180 or 270 degrees.
+    With auxiliary images, the views include the negatives of `combined`: one global and N local
+    views of the image and of its auxiliary image, each turned by 90, 180 or 270 degrees.
     """
 
     def __init__(self, images: Images, spec: ViewSpec, aux: Images | None = None) -> None:
-        """Keep the images; image i is paired with auxiliary image i."""
+        """Store the images, and make the transforms. Image i is paired with auxiliary image i."""
         self.images = images
         self.aux = aux
         size, local_size = spec.global_px, spec.local_px
@@ -180,7 +195,10 @@ def _transform(
 
 
 def torchvision_peer(images: Images, spec: ViewSpec, aux: Images | None = None) -> Peer:
-    """Return a DataLoader with one worker process a core; each worker has one thread."""
+    """Return the peer that makes `TorchvisionViews` in torch's DataLoader.
+
+    The DataLoader has one worker process per core, and each worker has one thread.
+    """
     data = TorchvisionViews(images, spec, aux)
     # Practically endless. With replacement, indices are drawn when they are needed.
     sampler = RandomSampler(data, replacement=True, num_samples=1 << 40)
@@ -197,7 +215,11 @@ def our_peer(
     dtype: torch.dtype,
     aux: ShardSet | None = None,
 ) -> Peer:
-    """Return the training loader, streaming, on all cores; auxiliary images mean `combined`."""
+    """Return the peer that is this project's training loader, on all cores.
+
+    Images are read from the shards at each step. With auxiliary images, the negatives are
+    `combined`; without, there are no negatives.
+    """
     config = LoaderConfig(engine=engine, threads=CPUS)
     negatives = "none" if aux is None else "combined"
     order = StreamOrder(BATCH, seed=0)

@@ -1,4 +1,4 @@
-"""Start and memory growth of the loader, with an auxiliary set of ImageNet's size."""
+"""The loader's time to the first batch and memory growth, with a set of ImageNet's size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from shards.reader import ShardSet
 
 GROWTH_BATCH = 1024
 GROWTH_FIRST_STEPS = 200
-"""Number of steps before memory is measured first: memory that is allocated once is there then."""
+"""Number of steps before memory is measured for the first time. Memory that is allocated only once
+is allocated by then."""
 START_REPEATS = 3
 
 
@@ -56,7 +57,7 @@ def growth_mb(aux: Path, in_dist: Path, steps: int) -> float:
 
 
 def measured_here(function: str, *arguments: object) -> float:
-    """Call a function of this module in a separate process."""
+    """Call a function of this module in a separate process, and return its result."""
     code = (
         "import sys; from pathlib import Path, PosixPath; from benchmarks import loader_scale; "
         f"print(loader_scale.{function}{arguments!r})"
@@ -68,7 +69,12 @@ def measured_here(function: str, *arguments: object) -> float:
 
 
 def time_scale(folder: Path, in_dist: Path, steps: int) -> dict[str, float]:
-    """Build the large set, and return the loader's time to start and its growth of memory."""
+    """Build the large set, and measure the loader with it.
+
+    Returns:
+        `aux_start_s`: the seconds to the first batch. `aux_growth_MB`: the memory gained over
+        `steps` steps. `aux_growth_samples`: the number of auxiliary images in these steps.
+    """
     array, aux = folder / "large.npy", folder / "large"
     write_array(array, IMAGENET_TRAIN_SAMPLES)
     measured(BUILD_AND_MEASURE, array, aux)

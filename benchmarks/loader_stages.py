@@ -1,9 +1,10 @@
 """The time of each stage of the view engines, for `benchmarks.loader`.
 
-`dali`: for each stage there is a graph that ends after it. All graphs are timed, as wall time an
-image on all cores. The time of a stage is the difference to the graph before it, at least 0. This
-is the time that the stage adds to a step, not the time that it takes alone, because it may use a
-core that is idle in other stages. "read" and "draw" run on one thread.
+`dali`: for each stage there is a graph that ends after this stage. All graphs are timed, as wall
+time per image on all cores. The time of a stage is the time of its graph minus that of the graph
+before it, and at least 0. This is the time that the stage adds to a step, not the time that it
+takes alone, because it may use a core that is idle in other stages. "read" and "draw" run on one
+thread.
 
 `product`: the calls of a step are timed one after the other. In a run, reading and drawing for the
 next step go on at the same time, so the sum is more than the time of a step.
@@ -38,15 +39,16 @@ from dali_pipes.step_plan import StepPlan, StreamOrder
 from shards.reader import ShardSet
 
 RAW_STAGES = ("read", "draw", "slice", "photometric", "resize", "solarize", "hand_over")
-"""Stages for small raw images, whose colours and blur act on the crop. "normalise" follows."""
+"""Stages for small raw images, whose colours and blur act on the crop. The last stage, "normalise",
+is not timed with a graph of its own: it is the rest of a step."""
 JPEG_STAGES = ("read", "draw", "decode", "slice", "resize", "blur", "hand_over")
-"""Stages for large images. "colour_normalise" follows."""
+"""Stages for large images. The last stage, "colour_normalise", is the rest of a step."""
 LIMIT_STEPS = 8
-"""Number of steps whose crops are drawn in advance and reused by the limit."""
+"""Number of steps whose crops `resize_limit` draws in advance and then uses again and again."""
 
 
 def plan_of(shards: ShardSet, spec: ViewSpec) -> StepPlan:
-    """Return the plan of positive views."""
+    """Return the plan of a run on `shards` that has positive views only."""
     return StepPlan(shards, None, spec, "none", StreamOrder(BATCH, seed=0))
 
 
@@ -70,13 +72,18 @@ def arrays_of(images: Any) -> Any:
 
 
 def stage_peers(shards: ShardSet, spec: ViewSpec) -> dict[str, Peer]:
-    """Return a peer for each stage: the graph of positive views that ends after it."""
+    """Return a peer for each stage: the graph of positive views that ends after this stage."""
     stages = RAW_STAGES if shards.manifest.encoding == "raw" else JPEG_STAGES
     return {stage: Peer(_until(shards, spec, stage)) for stage in stages}
 
 
 def stage_us(rates: Mapping[str, float], whole_rate: float) -> dict[str, float]:
-    """Return the microseconds an image of each stage, from the rates of `stage_peers`."""
+    """Return the time of each stage, in microseconds per image.
+
+    Args:
+        rates: stage -> images per second of its peer in `stage_peers`, in the order of the stages.
+        whole_rate: images per second of the whole engine.
+    """
     last = "normalise" if "photometric" in rates else "colour_normalise"
     totals_us = {stage: 1e6 / rate for stage, rate in {**rates, last: whole_rate}.items()}
     differences = np.diff(list(totals_us.values()), prepend=0).clip(min=0)
@@ -103,7 +110,7 @@ def _handed_over(outputs: Sequence) -> list[torch.Tensor]:
 
 @pipeline_def(enable_conditionals=True)
 def _graph_until(inputs: GraphInputs, source: Callable, stage: str) -> tuple:
-    """Build `train_graph` of positive views up to a stage, from the same parts."""
+    """Build the graph `train_graph` for positive views, but only up to a stage."""
     count = 1 + sum(len(view.positions) for view in inputs.views)
     nodes = fn.external_source(
         source=source,
@@ -128,7 +135,7 @@ def _graph_until(inputs: GraphInputs, source: Callable, stage: str) -> tuple:
 
 
 def _view_until(image: Any, params: dict, in_source_space: bool, stage: str) -> Any:
-    """Build `augment.view_of` up to a stage."""
+    """Build the nodes that `augment.view_of` builds for a view, but only up to a stage."""
     view = fn.slice(image, params["crop_start"], params["crop_shape"], axes=[0, 1])
     if stage == "slice":
         return view
@@ -150,7 +157,10 @@ def _view_until(image: Any, params: dict, in_source_space: bool, stage: str) -> 
 
 
 def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
-    """Return a peer in which DALI only reads, decodes and resizes the engine's crops: uint8."""
+    """Return a peer in which DALI does only a part of the engine's work.
+
+    It reads and decodes the images, and resizes the same crops as the engine. Its views are uint8.
+    """
     plan, reader = plan_of(shards, spec), stream_reader(shards)
     names = ("crop_start", "crop_shape", "size")
     crops: list[list[np.ndarray]] = []
@@ -190,7 +200,7 @@ def resize_limit(shards: ShardSet, spec: ViewSpec) -> Peer:
 
 
 def dali_reading(shards: ShardSet) -> Peer:
-    """Return a peer with DALI's own reader of WebDatasets and its shuffle buffer."""
+    """Return a peer that only reads, with DALI's own WebDataset reader and its shuffle buffer."""
 
     @pipeline_def
     def graph() -> Any:
@@ -206,7 +216,7 @@ def dali_reading(shards: ShardSet) -> Peer:
 
 
 def ours_reading(shards: ShardSet, reader: Reader | EncodedReader) -> Peer:
-    """Return a peer in which DALI gets the images of each step from one of our readers."""
+    """Return a peer that only reads: DALI gets the images of each step from one of our readers."""
     plan = plan_of(shards, ViewSpec())
 
     def source(info: Any) -> Any:
@@ -220,7 +230,7 @@ def ours_reading(shards: ShardSet, reader: Reader | EncodedReader) -> Peer:
 
 
 def reader_peers(raw: ShardSet, jpeg: ShardSet) -> dict[tuple[str, str], Peer]:
-    """Return peers by reader and kind of set."""
+    """Return the peers that only read images: (reader, kind of set) -> peer."""
     peers = {}
     for kind, shards in (("32px_raw", raw), ("256px_jpeg", jpeg)):
         peers["dali", kind] = dali_reading(shards)
@@ -235,11 +245,12 @@ def reader_peers(raw: ShardSet, jpeg: ShardSet) -> dict[tuple[str, str], Peer]:
 def product_stage_us(
     shards: ShardSet, spec: ViewSpec, dtype: torch.dtype, repeats: int, steps: int = 8
 ) -> dict[str, float]:
-    """Return the microseconds an image of each stage of the engine `product`: medians of rounds.
+    """Return the time of each stage of the engine `product`, in microseconds per image.
 
-    "place": compute where each pixel of a crop lies. "cut": gather the crops and normalise them.
-    "products": the two matrix products. "finish": fetch their operators. "other": levels of 0..1,
-    clipping, solarization, memory.
+    The time is the median over `repeats` rounds of `steps` steps. The stages are "read", "draw",
+    "jitter", and: "place", which computes where each pixel of a crop lies; "cut", which gathers the
+    crops and normalises them; "products", the two matrix products; "finish", which fetches the
+    operators of the products; "other", which has levels of 0..1, clipping, solarization and memory.
     """
     engine = ProductEngine(plan_of(shards, spec), LoaderConfig(), dtype, CPU)
     plan = engine._plan
@@ -277,7 +288,7 @@ def product_stage_us(
             for number in range(1, steps + 1):
                 step(number)
             total_s = time.perf_counter() - start_s
-            # These calls contain each other; a stage has its own time only.
+            # Some of these calls contain others. The time of the inner calls is subtracted.
             spent_s["cut"] += spent_s.pop("colour") - spent_s["jitter"] - spent_s["place"]
             spent_s["finish"] -= spent_s["products"]
             spent_s["other"] = total_s - sum(spent_s.values())

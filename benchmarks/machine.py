@@ -17,7 +17,7 @@ CPUS = usable_cpus()
 
 
 def machine() -> dict[str, object]:
-    """Return the processor, the load and the versions."""
+    """Return facts by name: the processor, the system's load average, and versions of packages."""
     info = Path("/proc/cpuinfo").read_text()
     model = next((li.split(": ")[1] for li in info.splitlines() if "model name" in li), "")
     return {

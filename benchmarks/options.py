@@ -84,4 +84,4 @@ class ShardsOptions:
 
 @dataclass(frozen=True)
 class GpuCheckOptions:
-    """`benchmarks.gpu_check` has no options."""
+    """The options of `benchmarks.gpu_check`: there are none."""

@@ -1,4 +1,4 @@
-"""Rounds: in each, all peers are timed one after the other and compared with each other."""
+"""The rounds of a benchmark. In a round, all peers are timed once, one after the other."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def time_rounds(
 ) -> dict[str, list[float]]:
     """Time every peer once in each round, and print each round.
 
+    Args:
+        names: names of the peers.
+        seconds_of: a function that runs the peer of a name once and returns its seconds.
+        rounds: number of rounds.
+
     Returns:
         The seconds of each peer, one number for each round.
     """
@@ -39,7 +44,11 @@ def time_rounds(
 
 
 def ratio(name: str, over: Sequence[float], under: Sequence[float]) -> dict[str, object]:
-    """Return the ratio of two peers in each round, as `name`: median, and `name`_min_max."""
+    """Return the ratio `over` / `under` of two peers, which is computed in each round.
+
+    Returns:
+        `name` -> the median over the rounds; `name`_min_max -> the smallest and the largest ratio.
+    """
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     return {
         name: round(statistics.median(ratios), 3),

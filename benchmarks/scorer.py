@@ -5,8 +5,8 @@ normally distributed around a few centres:
 
     mm, oneDNN  the cosines alone: float32 products of tiles by torch.mm, into one buffer, and by
                 oneDNN (CPU only), each with the fastest of several tile shapes
-    eq6         ours, Eq. 6 alone
-    all         ours: Eq. 6, maximum cosine and k-NN in one pass
+    eq6         our scorer: Eq. 6 alone
+    all         our scorer: Eq. 6, maximum cosine and k-NN in one pass
     chunked     Eq. 6 written directly: chunks of 1,000 test features against the whole bank
     sklearn     scikit-learn's cosine_similarity, then numpy's exp and mean (CPU only)
     faiss       k-NN alone: an exact faiss IndexFlatIP, built and searched (CPU only)
@@ -25,7 +25,7 @@ from shards.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Read the options, time all peers and print the figures."""
     options = cli.parse(ScorerOptions, argv, description=__doc__)
     # Imported here, because torch takes seconds to import and --help needs none of it.
     from benchmarks.scorer_figures import print_figures

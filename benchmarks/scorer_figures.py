@@ -34,15 +34,19 @@ RATIOS = (
     ("ratio_faiss_knn", "faiss", "all"),
     ("cost_of_all", "all", "eq6"),
 )
-"""Name of a ratio, and the peers whose seconds are divided. In `ratio_faiss_knn`, faiss computes
-k-NN alone, and ours k-NN and Eq. 6."""
+"""Name of a ratio, and the two peers whose seconds are divided: the first by the second. In
+`ratio_faiss_knn`, faiss computes k-NN alone, and our scorer k-NN and Eq. 6."""
 
 
 def errors(peers: Peers, options: ScorerOptions) -> dict[str, float]:
-    """Return the largest relative errors of S, and of the k-th cosine, against float64.
+    """Return the largest errors of our scorer against float64.
 
-    If a feature is itself in the bank, one term may make nearly all of S, and S has the rounding
-    error of this term. For other features S is a sum of many terms, whose errors cancel.
+    Returns:
+        `max_rel_error` and `max_rel_error_in_bank`: the relative error of S (Eq. 6) for features
+        that are not in the bank, and for features that are. If a feature is itself in the bank, one
+        term may make nearly all of S, and S has the rounding error of this term. For other features
+        S is a sum of many terms, whose errors cancel. `max_error_knn`: the absolute error of the
+        k-th largest cosine.
     """
     step = max(SHARED_EVERY, len(peers.test) // ERROR_ROWS // SHARED_EVERY * SHARED_EVERY)
     in_bank = peers.test[::step]

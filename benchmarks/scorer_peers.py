@@ -23,13 +23,15 @@ from train.world import pick_device
 CENTRES = 20
 """Number of centres of the features."""
 SHARED_EVERY = 100
-"""One test feature of so many is also in the bank."""
+"""Every test feature whose index is a multiple of this number is also in the bank."""
 CHUNK = 1000
+"""Number of test features in a chunk of the function `chunked`."""
 SEARCH_BANK = 8192
 """Number of bank features with which the tile shapes are tried, with all test features."""
 TILE_ROWS = {"cpu": (500, 2048), "cuda": (2048, 8192)}
 TILE_BANK = {"cpu": (1024, 2048, 8192), "cuda": (4096, 8192, 16384)}
-"""Tile shapes that are tried; the shape that our scorer uses is one of them."""
+"""Numbers of rows and of columns of the tiles that are tried, per type of device. The shape of our
+scorer's tiles is one of the combinations."""
 
 
 def features(options: ScorerOptions, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -50,7 +52,7 @@ def features(options: ScorerOptions, device: torch.device) -> tuple[Tensor, Tens
 
 
 Peer = Callable[[Tensor, Tensor], object]
-"""A function of test and bank features."""
+"""A peer: a function that takes test features [N, d] and bank features [M, d]."""
 
 
 class Peers:
@@ -80,7 +82,7 @@ class Peers:
             run(self.test[:100], self.bank[: 2 * k])
 
     def seconds(self, name: str) -> float:
-        """Return the seconds that a peer takes once."""
+        """Run a peer once on all features, and return its time in seconds."""
         return self._seconds(self.run[name], self.test, self.bank)
 
     def _seconds(self, run: Peer, test: Tensor, bank: Tensor) -> float:
@@ -94,7 +96,10 @@ class Peers:
         return time.perf_counter() if self._options.clock == "wall" else time.process_time()
 
     def _best(self, multiply: Callable[..., None]) -> tuple[str, Peer]:
-        """Return the tile shape with the shortest of three times, on a part of the bank."""
+        """Return the fastest tile shape of a product, as text, and the peer that uses this shape.
+
+        Each shape is timed three times on a part of the bank, and its shortest time counts.
+        """
         found: list[tuple[float, str, Peer]] = []
         kind = self.device.type
         for rows, columns in itertools.product(TILE_ROWS[kind], TILE_BANK[kind]):
@@ -105,7 +110,7 @@ class Peers:
 
 
 def by_mm(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> None:
-    """Compute all products; each tile goes into the same buffer."""
+    """Multiply all test features with all bank features by torch.mm, each tile into one buffer."""
     buffer = torch.empty(tile_rows * tile_bank, device=test.device)
     for columns in bank.split(tile_bank):
         for rows in test.split(tile_rows):
@@ -114,7 +119,7 @@ def by_mm(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> None:
 
 
 def by_onednn(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> None:
-    """Compute all products by the function that our scorer uses."""
+    """Multiply all test features with all bank features, with the function that our scorer uses."""
     rows = test.split(tile_rows)
     for columns in map(packed, bank.split(tile_bank)):
         for part in rows:
@@ -122,20 +127,20 @@ def by_onednn(test: Tensor, bank: Tensor, tile_rows: int, tile_bank: int) -> Non
 
 
 def chunked(test: Tensor, bank: Tensor, tau: float) -> Tensor:
-    """Return S of Eq. 6, without its sign."""
+    """Return -S of Eq. 6 for each test feature, [N], computed in chunks of test features."""
     test, bank = F.normalize(test), F.normalize(bank)
     return torch.cat([(rows @ bank.T / tau).exp().mean(1) for rows in test.split(CHUNK)])
 
 
 def by_sklearn(test: np.ndarray, bank: np.ndarray, tau: float) -> np.ndarray:
-    """Return S of Eq. 6, without its sign."""
+    """Return -S of Eq. 6 for each test feature, [N], computed with scikit-learn and numpy."""
     from sklearn.metrics.pairwise import cosine_similarity
 
     return np.exp(cosine_similarity(test, bank) / tau).mean(1)
 
 
 def by_faiss(test: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
-    """Return the k largest cosines."""
+    """Return the k largest cosines of each test feature, [N, k], computed with faiss."""
     import faiss
 
     test, bank = test.copy(), bank.copy()
@@ -148,7 +153,7 @@ def by_faiss(test: np.ndarray, bank: np.ndarray, k: int) -> np.ndarray:
 
 @contextmanager
 def same_threads(threads: int) -> Iterator[None]:
-    """Set the number of threads of torch, and of the libraries of numpy, scikit-learn and faiss."""
+    """Give torch, numpy, scikit-learn and faiss `threads` threads in a block. 0 changes nothing."""
     before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)

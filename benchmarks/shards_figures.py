@@ -36,6 +36,7 @@ TARGETS = {
     "scale_peak_MB": "<= 500",
     "scale_open_s": "<= 3",
 }
+"""Figure -> the value that the project aims at."""
 OPEN_AND_MEASURE = """
 import json, sys, time
 from pathlib import Path
@@ -44,7 +45,7 @@ start_s = time.perf_counter()
 ShardSet.open(Path(sys.argv[1]))
 print(time.perf_counter() - start_s)
 """
-"""A program that opens a set and prints its seconds."""
+"""A program that opens a set and prints how many seconds this takes."""
 
 
 def time_scale(folder: Path, repeats: int) -> dict[str, float]:
@@ -60,7 +61,10 @@ def time_scale(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def timed_s(work: Callable[[Path], object], folder: Path) -> float:
-    """Return the seconds of `work` with a new output path in `folder`; its output is removed."""
+    """Return the seconds that `work` takes; it gets a new path in `folder` for its output.
+
+    The output is removed afterwards.
+    """
     out = folder / "out"
     start_s = time.perf_counter()
     work(out)

@@ -17,13 +17,13 @@ COPY_BLOCK_BYTES = 1 << 20
 
 
 def write_jpegs(folder: Path, count: int) -> tuple[float, str]:
-    """Write files that differ in crop, zoom, flip and size.
+    """Write `count` JPEG files of two photographs, which differ in crop, zoom, flip and size.
 
-    Their sizes in pixels and bytes are about the sizes in ImageNet: mostly 500 x 375, and a third
-    other sizes, also upright and large.
+    Their sizes in pixels and bytes are about the sizes in ImageNet: 60 % have 500 x 375 px, and the
+    others have four other sizes, of which one is upright and one is larger.
 
     Returns:
-        The mean size in kB, and the mean width and height as text.
+        The mean size of a file in kB, and the mean width and height in pixels as text.
     """
     rng = np.random.default_rng(0)
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
@@ -48,19 +48,23 @@ def write_jpegs(folder: Path, count: int) -> tuple[float, str]:
 
 
 def small_image(path: Path) -> np.ndarray:
-    """Decode and resize an image by Pillow, as a plain script does."""
+    """Decode and resize an image with Pillow, as a plain script does.
+
+    Returns:
+        uint8 [SIZE_PX, SIZE_PX, 3].
+    """
     with Image.open(path) as image:
         small = image.convert("RGB").resize((SIZE_PX, SIZE_PX), Image.Resampling.BICUBIC)
     return np.asarray(small)
 
 
 def decode_only(path: Path) -> int:
-    """Decode and resize a file, and write nothing."""
+    """Decode and resize an image file, write nothing, and return the number of its values."""
     return small_image(path).size
 
 
 def serial_writer(paths: Sequence[Path], out: Path) -> None:
-    """Decode, resize and write all files in one process, by webdataset's ShardWriter."""
+    """Decode, resize and write all images in one process, with webdataset's ShardWriter."""
     out.mkdir()
     with webdataset.ShardWriter(f"{out}/set-%05d.tar", maxcount=10_000, verbose=0) as writer:
         for i, path in enumerate(paths):
@@ -68,7 +72,7 @@ def serial_writer(paths: Sequence[Path], out: Path) -> None:
 
 
 def plain_copy(source: Path, copy: Path, digests: int = 0) -> None:
-    """Read, write and sync a file, and compute `digests` times its sha256."""
+    """Copy a file, sync the copy, and compute the sha256 of the content `digests` times."""
     sums = [hashlib.sha256() for _ in range(digests)]
     with open(source, "rb", buffering=0) as read, open(copy, "xb", buffering=0) as written:
         while block := read.read(COPY_BLOCK_BYTES):

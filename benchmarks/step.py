@@ -8,9 +8,9 @@
     reference   a step as the authors' public code makes it, on given views (`authors_reference.py`
                 of tests/support)
 
-It also shows the waits that `train/main.py` reports, its memory with micro-batches and with
-recomputation, the cost of a checkpoint, and how often a step waits for the device. The last line is
-JSON. Ratios are medians over the rounds, with the smallest and the largest.
+The benchmark also shows how long `train/main.py` waits for views, its memory with micro-batches and
+with recomputation, the cost of a checkpoint, and how often a step waits for the device. The last
+line is JSON. Ratios are medians over the rounds, with the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shards.terminal import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Read the options, time all peers and print the figures."""
     options = cli.parse(StepOptions, argv, description=__doc__)
     # Imported here, because torch takes seconds to import and --help needs none of it.
     from benchmarks.step_figures import print_figures

@@ -26,7 +26,7 @@ from train.world import pick_device
 
 ROOT = Path(__file__).parents[1]
 SAVE_STEPS = 3
-"""Number of steps without a save, and of steps during a save."""
+"""Number of steps that are timed before a save, and again while the save is written."""
 RATIOS = (
     ("overhead_vs_bare", "ours bf16", "bare bf16"),
     ("overhead_vs_bare_fp32", "ours fp32", "bare fp32"),
@@ -36,11 +36,11 @@ RATIOS = (
     ("ratio_compiled", "ours bf16", "compiled bf16"),
     ("ratio_apex", "ours bf16", "apex bf16"),
 )
-"""Name of a ratio, and the peers whose seconds are divided."""
+"""Name of a ratio, and the two peers whose seconds are divided: the first by the second."""
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOP/s of one large matrix product, the best of ten."""
+    """Return the rate of a large matrix product in FLOP/s, the best of ten."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best_s = math.inf
@@ -66,9 +66,13 @@ def run_trainer(shards: Path, out: Path, options: StepOptions, *words: str) -> s
 
 
 def real_run(shards: Path, out: Path, options: StepOptions) -> dict[str, float]:
-    """Return the share of time that `train/main.py` reports as waits for views.
+    """Run `train/main.py`, and return how long it waits for views according to its reports.
 
-    Its first reports are left out.
+    The first two reports are left out.
+
+    Returns:
+        `data_wait_pct` and `data_wait_pct_max`: the median and the largest share of time, in %.
+        `data_wait_steps`: the number of reports.
     """
     # A report waits for the device. Other steps on a GPU do not wait, so reports must be rare.
     steps, epochs = (50, 40) if pick_device(options.device).type == "cuda" else (1, 2)
@@ -84,7 +88,10 @@ def real_run(shards: Path, out: Path, options: StepOptions) -> dict[str, float]:
 
 
 def memory_of(shards: Path, out: Path, options: StepOptions) -> dict[str, float]:
-    """Return the peak memory of a rank in GB, as `--dry-run` estimates it, for three variants."""
+    """Return the peak memory of a rank in GB, as `--dry-run` prints it, for three variants.
+
+    The variants are the whole batch at once, micro-batches of one image, and recomputation.
+    """
     variants = {
         "whole": (),
         "micro_batch_1": ("--micro-batch", "1"),

@@ -37,7 +37,10 @@ STEPS_PER_EPOCH = 100
 
 
 def paper_run(shards: Path, out: Path, options: StepOptions, **changes: object) -> RunConfig:
-    """Return the paper's network and views, with rotated in-distribution negatives."""
+    """Return a run with the paper's network and views, and rotated in-distribution negatives.
+
+    `changes` are fields of `RunConfig` that get other values.
+    """
     return dataclasses.replace(
         RECIPES["icann22-paper-cifar10"](),
         in_dist=shards,
@@ -109,14 +112,14 @@ class Peers:
             for module in network.modules():
                 if hasattr(module, "fused_attn"):  # the authors' code multiplies matrices
                     module.fused_attn = False  # type: ignore[assignment]
-                if isinstance(module, Linear):  # and torch chooses how
+                if isinstance(module, Linear):  # and leaves the choice of a library to torch
                     module.__class__ = nn.Linear
         reference = PublicStep(student, teacher, PublicOptions(steps_per_epoch=STEPS_PER_EPOCH))
         batch, iterations = self.batch, itertools.count()
         return lambda: reference.step(batch.global_views, batch.local_views, next(iterations))
 
     def seconds(self, name: str) -> float:
-        """Return the seconds of one step of a peer."""
+        """Take one step with a peer, and return its time in seconds."""
         started_s = self._now_s()
         self.steps[name]()
         return self._now_s() - started_s
@@ -133,7 +136,7 @@ class Peers:
         return counter.get_total_flops()
 
     def waits(self, name: str) -> int:
-        """Return how often the host waits for a value of the device in a step with given views."""
+        """Return how often the host waits for the device in one step; the views are made before."""
         values = values_at(self._config("bf16"), self.states[name].step, STEPS_PER_EPOCH)
         batch = next(self.loaders[name])
         with counted_reads(HostWaits()) as counter, counter:
@@ -141,13 +144,18 @@ class Peers:
         return len(counter.found)
 
     def memory_gb(self, name: str) -> float:
-        """Return the peak memory in GB on the GPU during a step; all peers' networks are there."""
+        """Return the peak GPU memory in GB during a step, with the networks of all peers in it."""
         torch.cuda.reset_peak_memory_stats()
         self.steps[name]()
         return torch.cuda.max_memory_allocated() / 1e9
 
     def save_cost(self, name: str, steps: int) -> dict[str, float]:
-        """Return the seconds of a save, of a step before it, and of a step during its write."""
+        """Return the cost of saving a checkpoint.
+
+        Returns:
+            `copy_s`: the seconds in which the state is copied. `step_s` and `step_beside_it_s`: the
+            median seconds of a step before the save, and of a step while the copy is written.
+        """
         state = self.states[name]
         config = self._config(name.split()[-1])
         plain = [self.seconds(name) for _ in range(steps)]
