@@ -83,13 +83,14 @@ class ViewSpec:
     """Probability of solarization in the second global view. Solarization inverts levels of 128 and
     more."""
     photometric_space: Literal["auto", "source", "view"] = "auto"
-    """Where colour jitter and blur act. source = on the crop before it is resized, which is faster
-    when small images are enlarged (the blur is scaled accordingly); view = on the resized view;
-    auto = source for images that are at most as large as a local view, and view for others."""
+    """Place at which colour jitter and blur act. source = on the crop before it is resized, which
+    is faster if small images are enlarged (the blur is scaled accordingly); view = on the resized
+    view; auto = source for images that are at most as large as a local view, and view for others.
+    """
 
     shift_space: Literal["view", "source"] = "view"
-    """Where the shifting transformation of negatives acts. view = on the views, as in the authors'
-    code; source = on the whole image, before the crop."""
+    """Place at which the shifting transformation of negatives acts. view = on the views, as in the
+    authors' code; source = on the whole image, before the crop."""
 
     def works_in_source_space(self, image_px: int) -> bool:
         """Return True if jitter and blur act before the resize, for images of side `image_px`."""

@@ -21,13 +21,13 @@ class LoaderConfig:
     """The options of the loader: the engine that makes the views, the reader, and the threads."""
 
     engine: Literal["auto", "dali", "product"] = "auto"
-    """How views are made. dali = with a DALI graph, for images of any size; product = with matrix
+    """Engine that makes the views. dali = a DALI graph, for images of any size; product = matrix
     products, for images of up to 64 px, and closer to Pillow's results; auto = product if it can
     make the views, otherwise dali."""
     reader: Literal["stream", "resident"] = "stream"
-    """Where images are read from. stream = from the shards, at each step; resident = from memory,
-    where all pixels are loaded at the start, after every byte of the shards has been checked. With
-    the engine product, this is the memory of the training device."""
+    """Reader of the images. stream = it reads from the shards, at each step; resident = it reads
+    from memory, into which all pixels are loaded at the start, after every byte of the shards has
+    been checked. With the engine product, this is the memory of the training device."""
     resident_gb: float = 8.0
     """Amount of memory per rank, in 1e9 bytes, that the resident reader may use for pixels."""
     threads: int = 4

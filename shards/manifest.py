@@ -100,8 +100,8 @@ class Manifest:
     channels: int
     """1 (gray) or 3 (RGB)."""
     encoding: str
-    """How images are stored: "raw" = the pixels, uint8 [height, width, channels]; "png" = PNG
-    files; "jpg" = JPEG files."""
+    """The form in which images are stored: "raw" = the pixels, uint8 [height, width, channels];
+    "png" = PNG files; "jpg" = JPEG files."""
     resize: str
     """The name of the resize rule, from `shards.pixels.resize.RESIZES`; "none" if no image had to
     be resized."""

@@ -111,7 +111,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Copies the state of a run at a step, and writes the copy during the next steps."""
+    """A writer that copies the state of a run at a step, and writes the copy during later steps."""
 
     def __init__(self, config: RunConfig) -> None:
         """Prepare to write into `config.out`."""
@@ -134,14 +134,14 @@ class CheckpointWriter:
         """Return when the last saved checkpoint is on the disk.
 
         Raises:
-            OSError: it could not be written.
+            OSError: the checkpoint could not be written.
         """
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def check(self) -> None:
-        """Raise the error of the last save if it has already failed. Does not wait for the save."""
+        """Raise the error of the last save, if that save has failed by now. This does not wait."""
         if self._writing is not None and self._writing.done():
             self.wait()
 
@@ -166,10 +166,10 @@ class Snapshot:
 
     @classmethod
     def of(cls, state: TrainState, loader: dict[str, Any], config: RunConfig) -> Snapshot:
-        """Copy the state.
+        """Copy the state of a run and of its loader.
 
         Raises:
-            UserError: names a tensor with a value that is not finite.
+            UserError: a tensor has a value that is not finite; the message names the tensor.
         """
         networks, optimizer = state.network_tensors(), state.optimizer_tensors()
         tensors = {**networks, **optimizer}
@@ -193,7 +193,7 @@ class Snapshot:
         )
 
     def write(self, config: RunConfig) -> None:
-        """Write a checkpoint, then remove all but the newest `config.keep_checkpoints`."""
+        """Write this copy as a checkpoint, then keep only the newest `config.keep_checkpoints`."""
         final = config.out / "checkpoints" / f"step-{self.step:08d}"
         for leftover in final.parent.glob(".step-*"):
             shutil.rmtree(leftover)
@@ -232,7 +232,7 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
     Raises:
         UserError: all checkpoints are damaged. The run must not start again from the beginning.
-        OSError: a file exists and cannot be read now, for example because of a network.
+        OSError: a file exists and cannot be read now, for example from a network drive.
     """
     looked_at: list[Path] | None = None
     refused: dict[Path, str] = {}

@@ -36,12 +36,12 @@ class ModelConfig:
     """Rate of stochastic depth in the student; the teacher has none. Networks that are no plain
     ViTs use timm's own implementation, if timm has one for them."""
     init: str = ""
-    """Initial weights of both backbones: a file (safetensors with timm's names, safetensors of a
-    run's checkpoint, or .pth of DINO), or timm:NAME (downloaded by timm), or timm (the weights of
-    the network that model.name names). Empty = random weights, drawn from the seed; heads are
-    always random. The weights are read when a run starts, and for the baseline `untrained` of an
-    evaluation. A file does not store its number of attention heads: set model.heads to the number
-    that it was made with."""
+    """Initial weights of the backbones of student and teacher: a file (safetensors with timm's
+    names, safetensors of a run's checkpoint, or .pth of DINO), or timm:NAME (downloaded by timm),
+    or timm (the weights of the network that model.name names). Empty = random weights, drawn from
+    the seed. The projection heads always start with random weights. The file is read when a run
+    starts, and for the baseline `untrained` of an evaluation. A file does not store its number of
+    attention heads: set model.heads to the number that it was made with."""
     recompute: bool = False
     """Compute the blocks again in the backward pass instead of storing their activations: less
     memory, a third more time, the same result."""

@@ -1,6 +1,7 @@
 """Checks of a configuration: the range of each field, and fields that must fit together.
 
-Whether the data, the machine and a network of timm allow a run is checked where each is opened.
+The data, the machine and a network of timm may forbid a run too. This is checked where each of them
+is opened.
 """
 
 from __future__ import annotations

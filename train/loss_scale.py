@@ -63,7 +63,7 @@ def all_finite(tensors: Iterable[Tensor]) -> Tensor:
 
 
 class LateReader:
-    """Reads a small tensor of each step on the host: at once on a CPU, LAG_STEPS late on a GPU.
+    """A reader of a small tensor per step: it reads at once on a CPU, LAG_STEPS late on a GPU.
 
     The lag is the same on all ranks, so that they take the same decisions at the same step.
     """

@@ -48,8 +48,8 @@ NEGATIVE_ENTROPY = Metric("negative_entropy", "student, negatives", NATS, panel=
 OCCUPIED = Metric("occupied", "of K", panel="prototypes in use")
 """Number of prototypes for which the running mean of the teacher's response is above 1 / K."""
 SPREAD = Metric("spread", "0: all alike", panel="spread of the features")
-"""Spread of the teacher's features at unit length. 0 means that all are equal, and 1 that they
-point in all directions equally."""
+"""Spread of the teacher's features: 1 minus the squared norm of their mean at unit length. It is 0
+if all features point in one direction, and 1 if they point in all directions equally."""
 SKIPPED = Metric("skipped", "skipped steps")
 """Number of steps since the last report that were skipped because they were not finite."""
 IMAGES_PER_S = Metric("images_per_s", "throughput", "images/s")

@@ -84,7 +84,8 @@ class MicroBatch:
     def gradient_sync(self, student: nn.Module) -> contextlib.AbstractContextManager:
         """Return a context for the backward pass.
 
-        In it, gradients are averaged over the ranks only if this is the last micro-batch.
+        Within this context, gradients are averaged over the ranks only if this is the last
+        micro-batch.
         """
         if isinstance(student, DistributedDataParallel) and not self.is_last:
             return student.no_sync()

@@ -30,7 +30,8 @@ from train.config import (
 )
 
 BLUR_SIGMA_256_PX = (0.1 * 256 / 224, 2.0 * 256 / 224)
-"""Range of the blur: the authors scale DINO's range for views of 224 px to their 256 px."""
+"""Range of the blur's standard deviation in pixels. The authors scale DINO's range for views of 224
+px to their views of 256 px."""
 
 
 def demo_cpu() -> RunConfig:

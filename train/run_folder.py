@@ -47,7 +47,7 @@ def to_fields(config: RunConfig) -> dict[str, Any]:
 
 
 def from_fields(fields: dict[str, Any]) -> RunConfig:
-    """Return the configuration of which `to_fields` returned the JSON values `fields`.
+    """Return the configuration whose JSON values are `fields`: the inverse of `to_fields`.
 
     Raises:
         UserError: a field does not exist in this version of oodino.
@@ -170,6 +170,6 @@ def locked_run(out: Path, wait_s: float = LOCK_WAIT_S) -> contextlib.AbstractCon
 
 
 def _is_empty(path: Path) -> bool:
-    """True if a folder holds no more than a killed start leaves."""
+    """Return True if a folder holds nothing except files that a killed start may have left."""
     left = {LOCK_FILE_NAME, OLD_PARTIAL, *(p.name for p in path.glob(f".{CONFIG}.partial-*"))}
     return path.is_dir() and {entry.name for entry in path.iterdir()} <= left

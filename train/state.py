@@ -1,7 +1,7 @@
 """The state of a run: everything that a checkpoint holds, as named tensors and plain values.
 
-It has no state of random generators: order, views and stochastic depth are functions of (seed,
-step), and torch's generator is seeded from them at every step.
+The states of random generators are not part of it. Order, views and stochastic depth are functions
+of seed and step, and torch's generator is seeded from seed, step and rank at every step.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class TrainState:
         """Load what `network_tensors`, `optimizer_tensors` and `values` returned.
 
         Raises:
-            UserError: names a tensor that is missing, unexpected, or of another shape.
+            UserError: a tensor is missing, unexpected, or of another shape (the message names the
+                tensor), or the optimizer has other parameters.
         """
         expected = {name: list(tensor.shape) for name, tensor in self.network_tensors().items()}
         found = {name: list(tensor.shape) for name, tensor in networks.items()}

@@ -29,7 +29,8 @@ def check_test_set(config: RunConfig, world: World) -> None:
 
     Raises:
         UserError: on every rank, if the test set has images of another size than the training set,
-            or shares images with a training set; names the sets, the images and what to do.
+            or shares images with a training set. The message names the sets and the images, and
+            says what to do.
     """
     fault = ""
     is_asked = config.in_dist_test is not None and latest_checkpoint(config.out) is None

@@ -40,7 +40,8 @@ def run(config: RunConfig) -> int:
 
     Returns:
         The exit status of the process: `STOPPED_EARLY` if the run was asked to stop before its end,
-        otherwise 0. Under torchrun it is always 0, because torchrun takes any other for a crash.
+        otherwise 0. Under torchrun it is always 0, because torchrun takes any other status for a
+        crash.
     """
     world = start_world(config.device, config.stall_s)
     try:

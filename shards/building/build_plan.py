@@ -51,14 +51,14 @@ class BuildRequest:
     """Channels of the stored images: 1 (gray) or 3 (RGB). By default this is the number of channels
     of the source, and 3 for image files."""
     encoding: Literal["raw", "png", "jpg"] = "raw"
-    """How images are stored. raw = pixels, best for up to 64 px; png = PNG files; jpg = JPEG files.
-    With jpg, a JPEG file that already has the right size is stored without encoding it again, and
-    every other image is encoded at quality 95."""
+    """Form in which images are stored. raw = pixels, best for up to 64 px; png = PNG files; jpg =
+    JPEG files. With jpg, a JPEG file that already has the right size is stored without encoding it
+    again, and every other image is encoded at quality 95."""
     resize: Resize = "pillow-bicubic"
     """Resampling filter. A name that ends with -crop or -pad also sets --fit to crop or pad."""
     fit: Fit | None = None
-    """How an image that is not square becomes square. squash = it is squeezed (the default); crop =
-    the middle square is taken; pad = the background colour is added."""
+    """Way in which an image that is not square becomes square. squash = it is squeezed (the
+    default); crop = the middle square is taken; pad = the background colour is added."""
     background: str = WHITE
     """Colour that replaces transparent pixels of image files, as a name or #rrggbb."""
     intensity: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH")] = None

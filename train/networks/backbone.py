@@ -21,7 +21,7 @@ from train.networks.dino_vit import CLASS_TOKEN_STD, DinoViT
 from train.networks.onednn import use_onednn
 
 NAMES_SHOWN = 3
-"""Number of similar names in the message about an unknown name."""
+"""Largest number of similar names in the message about an unknown name."""
 NO_QUIRKS = CompatConfig()
 
 

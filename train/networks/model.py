@@ -46,8 +46,8 @@ class Network(nn.Module):
     ) -> tuple[Sequence[Tensor], Tensor]:
         """Run the backbone once for each tensor of views, and the head once for all of them.
 
-        It is one call, because DistributedDataParallel supports one forward pass for a backward
-        pass.
+        All views go through one call, because DistributedDataParallel supports only one forward
+        pass for each backward pass.
 
         Args:
             views: tensors [n_i, 3, side_i, side_i].

@@ -31,7 +31,7 @@ def product(rows: Tensor, matrix: Tensor) -> Tensor:
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute `functional.linear`, [..., d] and [C, d] -> [..., C], with oneDNN if it can.
+    """Compute `functional.linear`, [..., d] and [C, d] -> [..., C], with oneDNN where possible.
 
     oneDNN takes float32 on a CPU. torch's own function is used for everything else, and in graphs
     that are compiled or exported.

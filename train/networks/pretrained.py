@@ -42,7 +42,7 @@ CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.")
 
 
 def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
-    """Load the weights that `model.init` names into `backbones`, networks of `model`.
+    """Load the weights that `model.init` names into `backbones`, which were built from `model`.
 
     A position grid of another size is interpolated (bicubic and antialiased, as in timm; for a
     `DinoViT` as in DINO). A file does not show the number of attention heads: `model.heads` must
@@ -197,7 +197,8 @@ def fit(weights: Mapping[str, Tensor], backbone: nn.Module, source: str) -> dict
         source: the value of `model.init`, for the message.
 
     Raises:
-        UserError: names what does not fit, with both values.
+        UserError: the weights do not fit or are not finite; the message names what does not fit,
+            with both values.
     """
     ours = backbone.state_dict()
     weights = {

@@ -21,9 +21,9 @@ def draw_branch_scales(
 ) -> Tensor | None:
     """Draw the factor of each branch's output: float32 [depth, 2, views, global_batch].
 
-    A factor is 0 with the block's probability, which rises linearly from 0 to `rate` over the
-    blocks. Otherwise it is the inverse of the probability to stay. The result is None if nothing
-    is ever skipped.
+    A factor is 0 with the probability with which its block is skipped. This probability p rises
+    linearly from 0 to `rate` over the blocks. Otherwise the factor is 1 / (1 - p). The result is
+    None if nothing is ever skipped.
     """
     if not rate or not depth:
         return None

@@ -1,4 +1,4 @@
-"""A forward pass of timm's ViT that computes only the class token, which is all the method needs.
+"""A forward pass of timm's ViT that returns only the class token, which is all the method needs.
 
 Legend: n views, T tokens, d embedding size, h heads.
 """

@@ -44,7 +44,10 @@ METRICS_FILE_NAME = "metrics.jsonl"
 
 
 class Meters:
-    """Collects the steps between two reports. Only the main rank writes."""
+    """The values of the steps since the last report, and the files of the reports.
+
+    Only the main rank writes files.
+    """
 
     def __init__(
         self, config: RunConfig, world: World, state: TrainState, total_steps: int

@@ -1,4 +1,4 @@
-"""RUN/README.md, curves.png and command.json: settings, last metrics, commands to go on."""
+"""README.md, curves.png and command.json of a run: settings, last metrics, commands to go on."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ FEW_PROTOTYPES = 8
 """The smallest healthy number of prototypes in use, if K is 320 or more. For a smaller K it is
 K / 40; healthy runs use some tenths of a small K."""
 OVERFLOWS = 0.1
-"""Fraction of the steps that float16 may skip."""
+"""Largest fraction of steps that float16 may skip without a warning."""
 PATIENCE_STEPS = 200
 """Number of steps that a network may stay at the uniform response, where it starts. A longer
 warm-up extends it."""
@@ -49,10 +49,10 @@ def looks_after_step(config: RunConfig, steps_per_epoch: int) -> int:
 
 
 def looked_for_collapse(unseen: int, last_step: int) -> str:
-    """Say in words from which step on the health monitor looked for collapse.
+    """Return a sentence that says from which step on the health monitor looked for collapse.
 
     Args:
-        unseen: the last step at which it did not look; see `looks_after_step`.
+        unseen: the last step at which the monitor did not look; see `looks_after_step`.
         last_step: step of the last report.
     """
     if last_step <= unseen:
@@ -67,7 +67,7 @@ class Health:
     """The health monitor of a run: it judges each report."""
 
     def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
-        """Set the limits for the K of the run, and the step after which it looks for collapse."""
+        """Set the limits for the K of the run, and the step after which collapse is looked for."""
         self._config = config
         self._ln_k = math.log(config.head.prototypes)
         self._patience_steps = looks_after_step(config, steps_per_epoch)

@@ -17,7 +17,7 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequest:
-    """Notices a signal that asks the run to stop, and a closed stdout or stderr.
+    """A request to stop the run, made by a signal or by closing stdout or stderr.
 
     The signals are SIGTERM (kill, torchrun), SIGUSR1 (Slurm's --signal), SIGINT (Ctrl-C; a second
     one ends the process at once) and SIGHUP (a terminal or connection is gone; not under nohup).

@@ -1,8 +1,8 @@
 """The watchdog: it names the rank that is stuck, and ends the others.
 
-A collective that waits for a rank does not say for which one. So a thread of each rank writes its
-step and what it is doing into torchrun's store once a second, and reads the entries of the other
-ranks when its own rank does not move.
+A collective that waits for a rank does not say for which one. So a thread of each rank writes the
+step and the phase of its rank into torchrun's store once a second. When its rank does not move, the
+thread reads the entries of the other ranks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Beat:
 
 
 class Watchdog:
-    """Watches the ranks of a run under torchrun; every rank must create one."""
+    """The watchdog of one rank of a run under torchrun. Every rank must create one."""
 
     def __init__(self, world: World, stall_s: float) -> None:
         """Start to watch if torchrun started this process; otherwise do nothing.
@@ -151,7 +151,7 @@ def culprit(beats: list[Beat], silent_s: dict[int, float]) -> str:
 
     Args:
         beats: the last beat of each rank.
-        silent_s: rank -> seconds since its last beat was first seen.
+        silent_s: rank -> seconds since the last beat of this rank was first seen.
     """
     quiet = [beat for beat in beats if silent_s.get(beat.rank, 0) >= SILENT_S]
     if quiet:
