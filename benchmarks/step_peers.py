@@ -78,7 +78,9 @@ class Peers:
         return paper_run(self._shards, self._out, self._options, precision=precision, **changes)
 
     def _bare(self, precision: str) -> Callable[[], object]:
-        backbone = build_backbone(self._config(precision), self._device, drop_path=0.1)
+        config = self._config(precision)
+        view_px = config.views.global_px
+        backbone = build_backbone(config.model, view_px, self._device, drop_path=0.1)
         dtype = AUTOCAST[precision]
         sizes = [self.batch.global_views, self.batch.local_views]
         views = [size.flatten(0, 1).to(dtype) for size in sizes]
@@ -103,7 +105,9 @@ class Peers:
         config = self._config("fp32")
         student, teacher = (
             PublicNetwork(
-                build_backbone(config, self._device, drop_path),
+                build_backbone(
+                    config.model, config.views.global_px, self._device, drop_path=drop_path
+                ),
                 PublicHead(config.model.width, config.head.prototypes).to(self._device),
             )
             for drop_path in (config.model.drop_path, 0.0)

@@ -185,7 +185,7 @@ def _of_timm(model: ModelConfig, view_px: int, drop_path: float) -> nn.Module:
 def _no_drop_path(model: ModelConfig) -> UserError:
     return UserError(
         f"model.drop_path is {model.drop_path}, but model.name {model.name} has no stochastic "
-        " depth in timm; set --model.drop-path 0"
+        "depth in timm; set --model.drop-path 0"
     )
 
 
