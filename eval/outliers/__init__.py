@@ -1,4 +1,6 @@
-"""Synthetic outliers: normal images that are spoiled in one way, which a detector should notice.
+"""Synthetic outliers: normal images, each spoiled in one way that a detector should see.
 
-`families.py` has the ways. `spoil.py` applies one to many images. They need neither torch nor DALI.
+`families.py` lists the ways, which are called families. `pieces.py`, `geometry.py` and `levels.py`
+have their functions. `spoil.py` spoils a set of images by a family, and `contact_sheet.py` shows
+the families on a few images.
 """

@@ -1,63 +1,79 @@
-"""Synthetic outliers from normal images: each is a pure function of the seed and the image."""
+"""Spoils images by a family of synthetic outliers, reproducibly.
+
+A spoiled image does not depend on its neighbours: neither on their order nor on their number.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.outliers.families import FAMILIES
+from eval.outliers.pictures import Picture
 
-LEAST_CHANGE = 1.0
-"""Smallest mean absolute difference of a spoiled image from its image, in levels of 0..255. With
-less it is no outlier: a symmetric image that was turned, or a gray one in other colours."""
+LEAST_CHANGE_LEVELS = 1.0
+"""Smallest mean absolute difference from its original, in levels of 255, of an image that counts as
+spoiled. A symmetric image that was turned, for example, is no outlier."""
 
 
 @dataclass(frozen=True)
-class Spoiled:
-    """The synthetic outliers of one family."""
+class SpoiledImages:
+    """Images that were spoiled by one family, without those that it leaves almost unchanged."""
 
     images: NDArray[np.uint8]
-    """uint8 [n, H, W, C]."""
+    """The spoiled images, uint8 [n, H, W, C]."""
     ids: NDArray[np.int64]
-    """Numbers of the images that were spoiled, int64 [n], ascending."""
+    """The row of each one's original, int64 [n], in ascending order."""
 
 
 def families_for(channels: int) -> list[str]:
-    """Return the names of the families that change images with `channels` channels, 1 or 3."""
+    """Return the names of the families for images of 1 (gray) or 3 (RGB) channels."""
     return [name for name, family in FAMILIES.items() if channels == 3 or not family.needs_colour]
 
 
 def spoiled(
     images: NDArray[np.uint8], family: str, seed: int, others: NDArray[np.uint8]
-) -> Spoiled:
-    """Spoil images in one way. Images that hardly change are left out.
+) -> SpoiledImages:
+    """Spoil each image in the way of one family.
 
-    The random parameters depend on the seed, the family and the image alone, and not on the place
-    of the image among the others.
+    What becomes of an image is a function of the image, the family, the seed and `others`.
 
     Args:
-        images: uint8 [N, H, W, C].
-        family: name of the family, a key of `FAMILIES`.
-        seed: the seed.
-        others: normal images from which pieces are taken, uint8 [M, H, W, C].
+        images: normal images, uint8 [N, H, W, C] with H and W of at least 8 px.
+        family: a name that `families_for` lists for C channels.
+        seed: any integer.
+        others: normal images of which pieces are taken, uint8 [M, H, W, C] with M of at least 1.
+            They may contain `images`: no image gets a piece of itself, unless all others are equal
+            to it.
     """
-    spoil = FAMILIES[family].spoil
-    made = []
-    for image in images:
-        rng = np.random.default_rng(
-            [seed, _number_of(family.encode()), _number_of(image.tobytes())]
-        )
-        # With another image if there is one: a piece of the same image may change nothing.
-        first, second = others[rng.integers(len(others), size=2)]
-        made.append(spoil(image, second if (first == image).all() else first, rng))
-    found = np.stack(made) if made else images
-    change = np.abs(found.astype(np.int16) - images).mean((1, 2, 3))
-    ids = np.flatnonzero(change >= LEAST_CHANGE)
-    return Spoiled(found[ids], ids)
+    assert family in families_for(images.shape[3]), family
+    assert len(others) and others.shape[1:] == images.shape[1:], (images.shape, others.shape)
+    found, ids = [], []
+    for row, image in enumerate(images):
+        rng = _generator(image, family, seed)
+        other = _drawn_other(image, others, rng)
+        result = FAMILIES[family].spoil(image, other, rng)
+        if np.abs(image.astype(np.int16) - result).mean() >= LEAST_CHANGE_LEVELS:
+            found.append(result)
+            ids.append(row)
+    kept = np.stack(found) if found else images[:0].copy()
+    return SpoiledImages(kept, np.array(ids, np.int64))
 
 
-def _number_of(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+def _generator(image: Picture, family: str, seed: int) -> np.random.Generator:
+    """Return the random generator for an image, which is the same in every process."""
+    digest = blake2b(f"{seed} {family} ".encode() + image.tobytes(), digest_size=8)
+    return np.random.default_rng(int.from_bytes(digest.digest(), "little"))
+
+
+def _drawn_other(image: Picture, others: NDArray[np.uint8], rng: np.random.Generator) -> Picture:
+    """Draw one of the others. If it is equal to the image, take the next one that is not."""
+    first = int(rng.integers(len(others)))
+    for step in range(len(others)):
+        other = others[(first + step) % len(others)]
+        if not np.array_equal(other, image):
+            return other
+    return others[first]
