@@ -4,6 +4,7 @@ The command writes these files to the output folder:
 
     scores.csv        file, score, p-value and decision, in the order of the names
     unreadable.csv    the files that cannot be read, with the reasons
+    outliers.png      contact sheet of the synthetic outliers on which the detector was tried
     results.json      counts, threshold, checkpoint, sets, settings and versions
 """
 
@@ -22,7 +23,13 @@ from eval.decisions.verdicts import Verdicts, scores_csv, summary, unreadable_cs
 from eval.detector import IMAGES, Detector
 from eval.ensemble.sight import as_table, in_words, useless
 from eval.results.ensemble_facts import EnsembleFacts
-from eval.results.output_folder import RESULTS_FILE, SCORES_FILE, UNREADABLE_FILE, complete_folder
+from eval.results.output_folder import (
+    OUTLIERS_FILE,
+    RESULTS_FILE,
+    SCORES_FILE,
+    UNREADABLE_FILE,
+    complete_folder,
+)
 from eval.results.scoring import FORMAT_VERSION, HIGHER_IS
 from eval.sets.opening import BANK, TEST
 from eval.versions import versions
@@ -53,6 +60,7 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
     with complete_folder(config.out) as folder:
         (folder / SCORES_FILE).write_bytes(scores_csv(names, verdicts))
         (folder / UNREADABLE_FILE).write_bytes(unreadable_csv(names, verdicts))
+        detector.ensemble.sheet().save(folder / OUTLIERS_FILE)
         (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
     sight = detector.ensemble.of_sum
     if warning := useless(sight):

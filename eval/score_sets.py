@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from PIL import Image
 from rich.text import Text
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from eval.results.collect import (
 from eval.results.figures import save_histogram, save_roc
 from eval.results.output_folder import (
     HISTOGRAM_FILE,
+    OUTLIERS_FILE,
     REPORT_FILE,
     RESULTS_FILE,
     ROC_FILE,
@@ -150,7 +152,8 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         test_ids = found.evaluation_ids if found else None
         shown = report_data(scoring, scores, test_ids, sets, headline.features, run, teacher, tell)
         sheet = sheet_of(scoring)
-        _write(config, scoring, methods, sets, sheet, shown)
+        outliers = found.ensemble.sheet() if found else None
+        _write(config, scoring, methods, sets, sheet, shown, outliers)
     print_sheet(sheet, Terminal())
 
 
@@ -216,6 +219,7 @@ def _write(
     sets: EvalSets,
     sheet: Sheet,
     shown: ReportData,
+    outliers: Image.Image | None,
 ) -> None:
     """Write all files of the output folder."""
     with complete_folder(config.out) as folder:
@@ -229,6 +233,8 @@ def _write(
             by_method[ENSEMBLE] = shown.scores
         save_histogram(folder / HISTOGRAM_FILE, by_method)
         save_roc(folder / ROC_FILE, shown.scores)
+        if outliers:
+            outliers.save(folder / OUTLIERS_FILE)
         write_sheet(folder, sheet)
         write_report(folder / REPORT_FILE, shown)
         (folder / RESULTS_FILE).write_text(json.dumps(scoring.to_json(), indent=1) + "\n")

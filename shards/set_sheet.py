@@ -34,11 +34,11 @@ def contact_sheet(shards: ShardSet) -> Image.Image:
         shown = np.unique(labels)[:MAX_SHEET_ROWS].tolist()
         titles = [printable(classes[label]) for label in shown]
         rows = [np.flatnonzero(labels == label)[:COLUMNS] for label in shown]
-    pictures = [[_picture(pixels) for pixels in shards.read(row)] for row in rows]
+    pictures = [[sized_picture(pixels) for pixels in shards.read(row)] for row in rows]
     return draw_sheet(pictures, row_titles=titles)
 
 
-def _picture(pixels: np.ndarray) -> Image.Image:
+def sized_picture(pixels: np.ndarray) -> Image.Image:
     """Convert an image, uint8 [H,W,C], to a picture that is neither too small nor too large."""
     image = to_image(pixels)
     longer = max(image.size)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from eval.ensemble.members import FeaturesOf, Member, fit_members, member_scores
@@ -20,6 +21,7 @@ from eval.ensemble.weights import Moments, weights_of
 from eval.features.in_memory import ImagesInMemory
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
+from eval.outliers.contact_sheet import contact_sheet
 from eval.outliers.spoil import families_for, spoiled
 from shards.errors import UserError
 
@@ -48,7 +50,17 @@ class Ensemble:
     """Family of synthetic outliers -> AUROC of each member between tuning images and outliers."""
     of_sum: Mapping[str, Interval]
     """Family -> AUROC of the weighted sum. The weights were chosen on the same images."""
-    tuning_images: int
+    tuning: NDArray[np.uint8]
+    """Images of the tuning part, uint8 [n, H, W, C]."""
+
+    @property
+    def tuning_images(self) -> int:
+        """The number of images of the tuning part."""
+        return len(self.tuning)
+
+    def sheet(self) -> Image.Image:
+        """Return a contact sheet of synthetic outliers: some tuning images, and each family."""
+        return contact_sheet(self.tuning, SEED, self.tuning)
 
     @property
     def weighing(self) -> list[Member]:
@@ -143,7 +155,7 @@ def tuned(
             name: auroc_interval(normal @ weights, spoiled @ weights)
             for name, spoiled in zip(families, outliers, strict=True)
         },
-        tuning_images=len(tuning),
+        tuning=tuning,
     )
 
 

@@ -20,6 +20,8 @@ EARLIER_FILE = "table.json"
 HISTOGRAM_FILE, ROC_FILE = "histogram.png", "roc.png"
 FIGURE_2_FILE, FIGURE_3_FILE = "fig2.png", "fig3.png"
 REPORT_FILE = "report.html"
+OUTLIERS_FILE = "outliers.png"
+"""Contact sheet of the synthetic outliers."""
 SCORES_FOLDER = "scores"
 SCORES_FILE, UNREADABLE_FILE = "scores.csv", "unreadable.csv"
 """Files that a scoring with --images writes."""
@@ -44,7 +46,7 @@ SCORING = Output(
     "scoring",
     frozenset(
         {
-            *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE),
+            *(RESULTS_FILE, *TABLE_FILES, HISTOGRAM_FILE, ROC_FILE, REPORT_FILE, OUTLIERS_FILE),
             *(SCORES_FOLDER, SCORES_FILE, UNREADABLE_FILE, EARLIER_FILE),
         }
     ),

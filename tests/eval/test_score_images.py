@@ -66,6 +66,7 @@ def test_each_file_gets_a_verdict_or_a_reason(case, folder, tmp_path, capsys) ->
     out = tmp_path / "out"
     score_images(options(case, folder, out, fpr=0.2), ["--some", "options"])
     assert sorted(path.name for path in out.iterdir()) == [
+        "outliers.png",
         "results.json",
         "scores.csv",
         "unreadable.csv",

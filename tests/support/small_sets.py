@@ -97,7 +97,7 @@ def write_trained_run(directory: Path, train: Path, noise: float = 0.3, **fields
 def score_command(
     run: Path, sets: Path, out: Path, *more: str, ood: Sequence[str | Path] = ("ood-a", "ood-b")
 ) -> list[str]:
-    """Arguments of `eval/score.py` for a run and the sets of `write_sets`; Eq. 6 is the headline."""
+    """Arguments of `eval/score.py` for a run and the sets of `write_sets`, by Eq. 6."""
     paths = [str(sets / name) for name in ood]
     sources = ["--in-dist-train", str(sets / "train"), "--in-dist-test", str(sets / "test")]
     options = ["--k", "1", "5", "--device", "cpu", "--score", "eq6"]
