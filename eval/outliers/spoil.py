@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from eval.outliers.families import FAMILIES
 from eval.outliers.pictures import Picture
 
-LEAST_CHANGE_LEVELS = 32
-"""An image counts as spoiled if a pixel of it differs from its original by at least this number of
-levels, of 255. A symmetric image that was turned, for example, is no outlier. The mean
-difference would not do: a thin scratch that anyone sees has a small one."""
+LEAST_MEAN_LEVELS, LEAST_PEAK_LEVELS = 1.0, 32
+"""An image counts as spoiled if its pixels differ from the original by as much in the mean, or one
+of them by as much, in levels of 255. A symmetric image that was turned, for example, is no outlier.
+The mean alone would not do, because a thin scratch that anyone sees has a small one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def spoiled(
         rng = _generator(image, family, seed)
         other = _drawn_other(image, others, rng)
         result = FAMILIES[family].spoil(image, other, rng)
-        if np.abs(image.astype(np.int16) - result).max() >= LEAST_CHANGE_LEVELS:
+        change = np.abs(image.astype(np.int16) - result)
+        if change.mean() >= LEAST_MEAN_LEVELS or change.max() >= LEAST_PEAK_LEVELS:
             found.append(result)
             ids.append(row)
     kept = np.stack(found) if found else images[:0].copy()

@@ -45,8 +45,8 @@ def test_every_family_spoils_most_images_of_any_shape(shape) -> None:
         assert found.images.dtype == np.uint8 and found.ids.dtype == np.int64
         assert found.images.shape == (len(found.ids), *shape)
         assert (np.diff(found.ids) > 0).all()
-        changes = np.abs(found.images.astype(float) - images[found.ids]).max((1, 2, 3))
-        assert (changes >= 32).all()
+        changes = np.abs(found.images.astype(float) - images[found.ids])
+        assert ((changes.mean((1, 2, 3)) >= 1) | (changes.max((1, 2, 3)) >= 32)).all()
         # The least blur of 8 px has a standard deviation of a quarter of a pixel.
         assert len(found.ids) >= (9 if family in ("scratch", "blot", "blur") else 25), family
 
