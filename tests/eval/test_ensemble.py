@@ -1,0 +1,138 @@
+"""The ensemble of a run: in Python, as a command, in the tables and as an ONNX file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from eval.export import main as export
+from eval.exported import Header, Model
+from eval.score import main as score
+from shards.errors import UserError
+from shards.reader import ShardSet
+from tests.support.run_cases import RunCase, write_run_case
+
+pytestmark = pytest.mark.slow
+
+CALIBRATED_ON = 81
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> RunCase:
+    folder = tmp_path_factory.mktemp("case")
+    return write_run_case(folder, channels=3, calibrated_on=CALIBRATED_ON)
+
+
+@pytest.fixture(scope="module")
+def detector(case):
+    return case.detector(device="cpu", score="ensemble")
+
+
+@pytest.fixture(scope="module")
+def scored(case, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("scored") / "out"
+    score(
+        [
+            *(str(case.run), "--in-dist-train", str(case.train)),
+            *("--in-dist-test", str(case.calibration), "--ood", str(case.other)),
+            *("--baselines", "--device", "cpu", "--k", "5", "--out", str(out)),
+        ]
+    )
+    return out
+
+
+def pixels_of(directory: Path) -> np.ndarray:
+    with ShardSet.open(directory) as shards:
+        return shards.read(np.arange(len(shards)))
+
+
+def test_every_second_image_tunes_and_the_others_calibrate(case, detector) -> None:
+    assert detector.calibration_ids.tolist() == list(range(1, CALIBRATED_ON, 2))
+    expected = pixels_of(case.calibration)[::2]
+    np.testing.assert_array_equal(detector.ensemble.tuning, expected)
+    found = detector.score(pixels_of(case.calibration)[1::2], fpr=0.1)
+    np.testing.assert_allclose(found.score, detector.calibration_scores, atol=1e-5)
+
+
+def test_the_score_is_the_weighted_sum_of_limited_z_scores(case, detector) -> None:
+    """Of members that are scored alone, one detector for each."""
+    pixels, tuning = pixels_of(case.other), pixels_of(case.calibration)[::2]
+    total, weighed = np.zeros(len(pixels)), 0
+    ensemble = detector.ensemble
+    for member, weight in zip(ensemble.members, ensemble.weights, strict=True):
+        if not weight or member.key.startswith("teacher-turned"):
+            assert not weight or len(member.parts) == 4
+            continue
+        alone = case.detector(device="cpu", score=member.key)
+        normal = alone.score(tuning, fpr=0.1).score
+        z = (alone.score(pixels, fpr=0.1).score - normal.mean()) / normal.std()
+        total += weight * z.clip(-5, 20)
+        weighed += 1
+    turned = [m for m in ensemble.weighing if m.key.startswith("teacher-turned")]
+    assert weighed + len(turned) == len(ensemble.weighing) > 3
+    if not turned:
+        found = detector.score(pixels, fpr=0.1)
+        np.testing.assert_allclose(found.score, total, rtol=1e-3)
+
+
+def test_the_file_gives_the_same_scores_and_members(case, detector, tmp_path) -> None:
+    path = tmp_path / "file.onnx"
+    sets = ["--in-dist-train", str(case.train), "--calibration", str(case.calibration)]
+    export([str(case.run), *sets, "--out", str(path)])
+    pixels = pixels_of(case.other)
+    expected = detector.score(pixels, fpr=0.1)
+    model = Model(str(path))
+    scores, numbers = model.score(pixels)
+    np.testing.assert_allclose(scores, expected.score, rtol=0, atol=1e-4)
+    header = Header.from_metadata(path, model.metadata)
+    assert [header.members[number] for number in numbers] == expected.member
+    np.testing.assert_allclose(
+        header.calibration_scores, np.sort(detector.calibration_scores), rtol=0, atol=1e-4
+    )
+    with pytest.raises(UserError, match="--bank is 5, but --score is ensemble"):
+        export([str(case.run), *sets, "--bank", "5", "--out", str(tmp_path / "other.onnx")])
+
+
+def test_the_tables_hold_the_ensemble_and_its_members(case, detector, scored) -> None:
+    results = json.loads((scored / "results.json").read_text())
+    facts = results["ensemble"]
+    assert results["score"] == "ensemble" and results["headline"] == "teacher"
+    assert (facts["tuning_images"], facts["evaluation_images"]) == (41, 40)
+    expected = dict(
+        zip((m.key for m in detector.ensemble.members), detector.ensemble.weights, strict=True)
+    )
+    assert {key: member["weight"] for key, member in facts["members"].items()} == pytest.approx(
+        expected, abs=1e-6
+    )
+    found = detector.score(pixels_of(case.other), fpr=0.1).score
+    is_ood = np.repeat([0, 1], [40, len(found)])
+    reference = roc_auc_score(is_ood, np.r_[detector.calibration_scores, found])
+    assert facts["score"]["all"]["auroc"]["value"] == pytest.approx(reference, abs=1e-9)
+    with (scored / "scores" / "in-dist-test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["id"]) for row in rows] == list(range(1, CALIBRATED_ON, 2))
+    page = (scored / "report.html").read_text()
+    assert "Synthetic outliers" in page and "pixels, isolation forest" in page
+    sheet = Image.open(scored / "outliers.png")
+    assert sheet.height > sheet.width
+
+
+def test_a_member_can_be_chosen_and_a_wrong_name_lists_them(case) -> None:
+    alone = case.detector(device="cpu", score="pixels/isolation-forest")
+    assert len(alone.calibration_ids) == CALIBRATED_ON
+    assert set(alone.score(pixels_of(case.other), fpr=0.1).member) == {"pixels/isolation-forest"}
+    with pytest.raises(UserError, match="--score is knn-55, expected ensemble or one of eq6.*"):
+        case.detector(device="cpu", score="knn-55")
+
+
+def test_with_few_tuning_images_all_weights_are_equal(tmp_path, capsys) -> None:
+    small = write_run_case(tmp_path, channels=1, calibrated_on=39)
+    ensemble = small.detector(device="cpu", score="ensemble").ensemble
+    assert len(set(ensemble.weights.tolist())) == 1
+    assert "tuned on 20 images, fewer than 30" in capsys.readouterr().err
