@@ -14,7 +14,7 @@ import numpy as np
 from eval.outliers.geometry import place, quarter_turn, quarters, scale, upside_down, warp
 from eval.outliers.levels import blur, brightness, channels, hue, noise
 from eval.outliers.pictures import Picture
-from eval.outliers.pieces import blend, blot, half, paste, scratch
+from eval.outliers.pieces import blot, half, paste, scratch
 
 Spoil = Callable[[Picture, Picture, np.random.Generator], Picture]
 """A function (image, other, rng) -> spoiled image, all of one shape. `other` is another normal
@@ -38,7 +38,6 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     "paste": Family(paste, "pieces of other images"),
     "half": Family(half, "halves of other images"),
-    "blend": Family(blend, "two images laid over each other"),
     "quarters": Family(quarters, "exchanged quarters"),
     "warp": Family(warp, "bent shapes"),
     "scratch": Family(scratch, "scratches"),

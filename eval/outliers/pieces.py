@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import ImageDraw
 
-from eval.outliers.pictures import Picture, to_levels
+from eval.outliers.pictures import Picture
 from shards.pixels.resize import to_image, to_pixels
 
 
@@ -39,12 +39,6 @@ def half(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
     joined = image.copy()
     joined[replaced] = other[replaced]
     return joined
-
-
-def blend(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
-    """Lay the other image over the image, with a weight of 35 to 65 %."""
-    weight = rng.uniform(0.35, 0.65)
-    return to_levels((1 - weight) * image + weight * other)
 
 
 def scratch(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:

@@ -81,20 +81,6 @@ def test_half_joins_halves_of_both_images(height, width) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_blend_is_that_of_pillow(channels) -> None:
-    image, other = photographs(2, 32, channels)
-    weights = []
-    for seed in range(30):
-        blended = spoil("blend", image, seed, other)
-        apart = other.astype(float) - image
-        weights.append(((blended - image.astype(float)) * apart).sum() / (apart**2).sum())
-        pair = [Image.fromarray(one.squeeze()) for one in (image, other)]
-        expected = np.asarray(Image.blend(*pair, weights[-1])).reshape(image.shape)
-        assert np.abs(blended.astype(int) - expected).max() <= 1
-    assert 0.35 <= min(weights) < 0.42 and 0.58 < max(weights) <= 0.65
-
-
-@pytest.mark.parametrize("channels", [1, 3])
 def test_a_scratch_is_a_straight_thin_line_of_one_colour(channels) -> None:
     image = np.full((100, 130, channels), 77, np.uint8)
     lengths, widths = [], []

@@ -100,7 +100,7 @@ def test_another_process_draws_the_same() -> None:
     assert first_bytes("1") == first_bytes("2")
 
 
-@pytest.mark.parametrize("family", ["paste", "half", "blend"])
+@pytest.mark.parametrize("family", ["paste", "half"])
 def test_no_image_gets_a_piece_of_itself_if_there_is_another(family) -> None:
     image = np.zeros((1, 12, 12, 1), np.uint8)
     white = np.full_like(image, 255)
