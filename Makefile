@@ -21,7 +21,7 @@ OTHER_DALI := $(filter-out nvidia-dali-cuda$(CUDA)0,nvidia-dali-cuda120 nvidia-d
 
 # A mistyped variable would be passed over, and the target would do something else than was asked for.
 VARIABLES  := ARGS CUDA DEMO NEGATIVES OOD OUT PYTHON SET SRC VENV
-TAKES_ARGS := shards preview train score
+TAKES_ARGS := shards preview train score board
 GIVEN      := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
 UNKNOWN    := $(filter-out $(VARIABLES) SHELL -%,$(GIVEN))
 # For the shell, as one word.
@@ -37,7 +37,7 @@ $(if $(filter ARGS,$(GIVEN)),$(if $(filter $(TAKES_ARGS),$(MAKECMDGOALS)),,\
     $(error ARGS is for $(TAKES_ARGS), not for $(or $(MAKECMDGOALS),setup))))
 
 .PHONY: setup help demo shards preview parity train score test test-quick test-gpu gpu-check reliability \
-    reliability-long minima lint format bench clean
+    reliability-long minima lint format bench board clean
 
 setup: $(READY)  ## .venv with all that is needed; every other target sees to it too
 
@@ -138,6 +138,10 @@ bench: $(READY)  ## Compare speeds
 	$(PY) -m benchmarks.step
 	$(PY) -m benchmarks.scorer
 	$(PY) -m benchmarks.shards
+
+# The ensemble beside its members and rivals, on some twenty tasks: hours, but it goes on where it stopped.
+board: $(READY)  ## Compare the ensemble with its members on many tasks (ARGS)
+	$(PY) -m benchmarks.board $(ARGS)
 
 clean:  ## Remove .venv and out/
 	rm -rf $(VENV) out build *.egg-info

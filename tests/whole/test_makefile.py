@@ -44,8 +44,8 @@ def test_without_a_target_it_sets_up() -> None:
     [
         (["AGRS=--help"], "unknown variable AGRS; there are ARGS (the options of shards"),
         (["train", "ARGS=x", "SEED=3"], "unknown variable SEED; there are ARGS"),
-        (["demo", "ARGS=--epochs 3"], "ARGS is for shards preview train score, not for demo"),
-        (["ARGS=x"], "ARGS is for shards preview train score, not for setup"),
+        (["demo", "ARGS=--epochs 3"], "ARGS is for shards preview train score board, not for demo"),
+        (["ARGS=x"], "ARGS is for shards preview train score board, not for setup"),
     ],
 )
 def test_a_variable_that_nothing_reads_is_refused(arguments, told) -> None:
