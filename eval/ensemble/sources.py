@@ -95,8 +95,8 @@ class Source:
 
 def image_sources(world: World) -> list[Source]:
     """Return the sources that need no network."""
-    neighbours: dict[str, Fit] = {"knn-5": EuclidNeighbours.fit}
-    covariance: dict[str, Fit] = {"mahalanobis": LedoitWolfMahalanobis.fit}
+    neighbours: dict[str, Fit] = {"knn-5-mean": EuclidNeighbours.fit}
+    covariance: dict[str, Fit] = {"ledoit-wolf": LedoitWolfMahalanobis.fit}
     forest: dict[str, Fit] = {"isolation-forest": IsolationForest.fit}
     others: dict[str, Fit] = {
         "knn-5-cosine": partial(CosineNeighbours.fit, is_centred=True),

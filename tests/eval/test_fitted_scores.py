@@ -46,7 +46,7 @@ def euclid(bank: Float, test: Float) -> Float:
 
 
 def cosine(bank: Float, test: Float) -> Float:
-    return 1 - np.sort(unit(test) @ unit(bank).T, axis=1)[:, -5:].mean(1)
+    return 1 - np.sort(unit(test) @ unit(bank).T, axis=1)[:, -5]
 
 
 def centred_cosine(bank: Float, test: Float) -> Float:
