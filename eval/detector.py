@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from eval.config import FPR, DetectorConfig, Device, Precision
 from eval.decisions.conformal import Calibration
-from eval.decisions.images import Read, rule_of
+from eval.decisions.images import Read, read_of, rule_of
 from eval.decisions.verdicts import Scored, Verdicts, judge
 from eval.ensemble.ensemble import Ensemble, tuned, tuning_part
 from eval.ensemble.sources import Source, all_sources, member_key, sources_of
@@ -38,8 +37,6 @@ from eval.results.scoring import Provenance
 from eval.sets.leakage import Shared, check_overlap
 from eval.sets.opening import BANK, TEST, open_sets
 from shards.errors import UserError, printable
-from shards.pixels.fitted import Item
-from shards.pixels.limits import read_picture
 from shards.pixels.target import Target
 from train.teacher import LoadedTeacher, load_teacher
 from train.world import World, pick_device
@@ -226,7 +223,7 @@ class Detector:
             str(image) if isinstance(image, Path | str) else f"images[{number}]"
             for number, image in enumerate(images)
         ]
-        reads = [_read(image, name) for image, name in zip(images, names, strict=True)]
+        reads = [read_of(image, name) for image, name in zip(images, names, strict=True)]
         return self.judge(reads, fpr, names)
 
     def judge(self, reads: Sequence[Read], fpr: float, names: Sequence[str]) -> Verdicts:
@@ -295,22 +292,3 @@ def _calibration_ids(count: int, overlap: Sequence[Shared]) -> NDArray[np.int64]
             file=sys.stderr,
         )
     return kept
-
-
-def _read(image: Path | str | Image.Image | np.ndarray, name: str) -> Read:
-    if isinstance(image, Path | str):
-        return partial(read_picture, Path(image))
-    if isinstance(image, np.ndarray) and (
-        image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3)
-    ):
-        raise ValueError(
-            f"{name} is {image.dtype} {list(image.shape)}, expected uint8 [H, W, 1 or 3]"
-        )
-    size = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
-    if 0 in size:
-        raise ValueError(f"{name} has a height of {size[0]} px and a width of {size[1]} px")
-    return partial(_itself, image)
-
-
-def _itself(image: Item) -> Item:
-    return image

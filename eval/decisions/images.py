@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from shards.errors import UserError
 from shards.manifest import Manifest
@@ -61,6 +62,34 @@ def rule_of(calibration: Manifest, bank: Manifest) -> Target:
         calibration.background or bank.background or WHITE,
         calibration.intensity or bank.intensity,
     )
+
+
+def read_of(image: Path | str | Image.Image | np.ndarray, name: str) -> Read:
+    """Return a function that reads an image.
+
+    Args:
+        image: a file name, a Pillow image, or an array, uint8 [H, W, 1 or 3].
+        name: name of the image, for error messages.
+
+    Raises:
+        ValueError: the array has another dtype or shape, or the image has no pixels.
+    """
+    if isinstance(image, Path | str):
+        return partial(read_picture, Path(image))
+    if isinstance(image, np.ndarray) and (
+        image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3)
+    ):
+        raise ValueError(
+            f"{name} is {image.dtype} {list(image.shape)}, expected uint8 [H, W, 1 or 3]"
+        )
+    size = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+    if 0 in size:
+        raise ValueError(f"{name} has a height of {size[0]} px and a width of {size[1]} px")
+    return partial(_itself, image)
+
+
+def _itself(image: Item) -> Item:
+    return image
 
 
 def folder_images(folder: Path) -> tuple[list[str], list[Read]]:

@@ -15,16 +15,18 @@ from eval.audits.shortcuts import CHANCE, tell_apart
 from eval.config import EQ6
 from eval.ensemble.sight import in_words, useless
 from eval.metrics import Metrics
+from eval.report.set_differences import (
+    NAMED_SETS,
+    stored_otherwise,
+    understood_otherwise,
+)
 from eval.report.text import between, percent
 from eval.results.ensemble_facts import EnsembleFacts
-from eval.results.scoring import Scoring, SetFacts
+from eval.results.scoring import Scoring
 from eval.scores.all_scores import label_of
-from eval.sets.opening import ALL, MEAN, TEST
+from eval.sets.opening import ALL, MEAN
 from shards.errors import few
 from train.watch.collapse import looked_for_collapse
-
-NAMED_SETS = 3
-"""Largest number of names in a line."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def findings(
     else:
         _add_members(found, scoring, scoring.ensemble)
     _add_shortcuts(found, scoring, bool(hopeless))
-    found.warnings += _stored_otherwise(scoring)
-    found.warnings += _understood_otherwise(scoring)
+    found.warnings += stored_otherwise(scoring)
+    found.warnings += understood_otherwise(scoring)
     return found
 
 
@@ -259,58 +261,3 @@ def _add_shortcuts(found: Findings, scoring: Scoring, hopeless: bool) -> None:
         found.notes.append(f"Trivial statistics were not checked on {few(unseen, NAMED_SETS)}")
     elif not (told or hopeless):
         found.clean.append("no trivial statistic of the table below tells a set apart")
-
-
-def _stored_otherwise(scoring: Scoring) -> list[str]:
-    """Return warnings about OOD sets that were resized or stored otherwise than the test set."""
-    manifests = scoring.provenance.manifests
-    if not manifests:
-        return []
-    own = _stored(manifests[TEST])
-    others: dict[str, list[str]] = {}
-    for name in scoring.ood_names:
-        others.setdefault(_stored(manifests[name]), []).append(name)
-    return [
-        f"Images of {few(names, NAMED_SETS)} are {how}, in-distribution test images {own}: that "
-        "alone may tell them apart"
-        for how, names in others.items()
-        if how != own
-    ]
-
-
-def _understood_otherwise(scoring: Scoring) -> list[str]:
-    """Return warnings about OOD sets with another background or intensity than the test set."""
-    manifests = scoring.provenance.manifests
-    if not manifests:
-        return []
-    found = []
-    for name in scoring.ood_names:
-        own, its = manifests[TEST], manifests[name]
-        # A set that was built from arrays of pixels has no background to compare.
-        if own.background and its.background and own.background != its.background:
-            found.append(
-                _understood(
-                    name, "background", "transparent images", its.background, own.background
-                )
-            )
-        if own.intensity != its.intensity:
-            found.append(
-                _understood(name, "intensity", "more than 8 bits", its.intensity, own.intensity)
-            )
-    return found
-
-
-def _understood(name: str, field: str, what: str, its: object, own: object) -> str:
-    return (
-        f"{name} was built with {field} {its or 'not given'} ({what}), the in-distribution test "
-        f"set with {own or 'not given'}: that alone may tell them apart"
-    )
-
-
-def _stored(facts: SetFacts) -> str:
-    """Return a text that says how images were resized, and if they were stored as JPEG.
-
-    PNG and raw images are not named, because both keep the pixels unchanged.
-    """
-    resized = "not resized" if facts.resize == "none" else f"resized by {facts.resize}"
-    return resized + (" and stored as JPEG" if facts.encoding == "jpg" else "")

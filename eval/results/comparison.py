@@ -9,6 +9,7 @@ from eval.config import EQ6
 from eval.results import paper_tables
 from eval.results.compare_figures import save_figure_2, save_figure_3
 from eval.results.compare_runs import KNN, Run, load_runs
+from eval.results.notes import notes_on_overlap, notes_on_sets
 from eval.results.output_folder import (
     COMPARISON,
     FIGURE_2_FILE,
@@ -23,8 +24,6 @@ from eval.results.tables import (
     Table,
     auroc_cells,
     in_dist_of,
-    notes_on_overlap,
-    notes_on_sets,
     paper_name_of,
     paper_values,
     with_best,

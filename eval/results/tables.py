@@ -16,15 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from eval.audits.headline_probes import Probes
-from eval.audits.sample_sizes import sizes_that_say_little
 from eval.config import ENSEMBLE, EQ6
 from eval.intervals import Interval
 from eval.metrics import Metrics
 from eval.results import paper_tables
+from eval.results.notes import notes
 from eval.results.scoring import Provenance, Scoring
 from eval.scores.all_scores import label_of
-from eval.sets.opening import ALL, BANK, MEAN, TEST
+from eval.sets.opening import ALL, MEAN, TEST
 
 SYNTHETIC, WEIGHT = "synthetic", "weight"
 """Columns of the table of members: mean AUROC on synthetic outliers, and weight in the ensemble."""
@@ -106,7 +105,7 @@ def sheet_of(scoring: Scoring) -> Sheet:
             [Row(label, [_cell(each[label]) for each in metrics]) for label in metrics[0]],
         ),
     ]
-    return Sheet(tables, notes(scoring))
+    return Sheet(tables, notes(scoring, has_paper_rows=bool(paper_name_of(scoring))))
 
 
 def table_of_members(scoring: Scoring) -> Table:
@@ -117,36 +116,26 @@ def table_of_members(scoring: Scoring) -> Table:
     """
     facts = scoring.ensemble
     assert facts is not None
-    columns = [*scoring.ood_names, MEAN, ALL]
+    own = {name: metrics.auroc.value for name, metrics in scoring.headline_columns.items()}
     seen = [auroc.value for auroc in facts.sight.values()]
-    found = [
-        (
-            ENSEMBLE,
-            scoring.headline_columns[ALL].auroc.value,
-            _rates(
-                [scoring.headline_columns[name].auroc.value for name in columns],
-                sum(seen) / len(seen) if seen else None,
-                1.0,
-            ),
-        )
+    found: list[tuple[str, Mapping[str, float], float | None, float | None]] = [
+        (ENSEMBLE, own, sum(seen) / len(seen) if seen else None, 1.0),
+        *((m.label, m.aurocs, m.proxy_auroc, m.weight) for m in facts.members.values()),
     ]
-    for member in facts.members.values():
-        rates = [member.aurocs[name] for name in columns]
-        found.append((member.label, rates[-1], _rates(rates, member.proxy_auroc, member.weight)))
     for key, method in scoring.methods.items():
-        for score, metrics in method.scores.items():
+        for score, columns in method.scores.items():
             if f"{key}/{score}" not in facts.members:
-                rates = [metrics[name].auroc.value for name in columns]
-                label = f"{method.label}, {label_of(score)}"
-                found.append((label, rates[-1], _rates(rates, None, None)))
-    found.sort(key=lambda row: -row[1])
-    rows = with_best([Row(label, cells) for label, _, cells in found])
+                aurocs = {name: metrics.auroc.value for name, metrics in columns.items()}
+                found.append((f"{method.label}, {label_of(score)}", aurocs, None, None))
+    found.sort(key=lambda row: -row[1][ALL])
+    rows = []
+    for label, of_columns, synthetic, weight in found:
+        of_sets = [of_columns[name] for name in scoring.ood_names]
+        rates = [of_columns[ALL], synthetic, weight, *of_sets]
+        cells = [Cell(None if rate is None else 100 * rate) for rate in rates]
+        rows.append(Row(label, cells))
     title = "AUROC in % of all scores, sorted by all sets pooled"
-    return Table(title, "score", [*columns, SYNTHETIC, WEIGHT], rows)
-
-
-def _rates(rates: Sequence[float], synthetic: float | None, weight: float | None) -> list[Cell]:
-    return [Cell(None if rate is None else 100 * rate) for rate in (*rates, synthetic, weight)]
+    return Table(title, "score", [ALL, SYNTHETIC, WEIGHT, *scoring.ood_names], with_best(rows))
 
 
 def table_of_scores(scoring: Scoring, network: str) -> Table:
@@ -268,77 +257,3 @@ def _paper_rows(scoring: Scoring, columns: Sequence[str]) -> list[Row]:
     for method, row in paper_tables.BASELINES[in_dist].items():
         rows.append(Row(f"paper, {method}", [*map(Cell, paper_values(scoring, columns, row))]))
     return rows
-
-
-# ------------------------------------------------------------------------------------- the notes
-
-
-def notes(scoring: Scoring) -> list[str]:
-    """Return the notes to the tables: metrics, sets, bank, checkpoint, probes."""
-    provenance = scoring.provenance
-    is_other = provenance.checkpoint and not provenance.bank_is_training_set
-    other = " (not those the run was trained on)" if is_other else ""
-    step = f" Checkpoint: step {provenance.checkpoint.step:,}." if provenance.checkpoint else ""
-    found = [
-        *notes_on_sets(scoring),
-        *notes_on_overlap(provenance),
-        f"Bank: {scoring.counts[BANK]:,} in-distribution training images{other}; "
-        f"tau {scoring.tau:g}.{step}",
-    ]
-    if paper_name_of(scoring):
-        found.append("The paper's means are over the same sets; its other rows are of Table 1.")
-    found.append(f"{scoring.headline_network.label}: {'; '.join(_probe_texts(scoring.probes))}.")
-    return found
-
-
-def notes_on_sets(scoring: Scoring) -> list[str]:
-    """Return the notes on sets that are too small, and on metrics, protocol, counts and groups."""
-    counts, ood = scoring.counts, scoring.ood_names
-    groups = [f" {group}: {', '.join(names)}." for group, names in scoring.groups.items()]
-    hopeless, little = sizes_that_say_little(counts, scoring.equal_images)
-    return [
-        *(f"{line}." for line in [*hopeless, *little]),
-        "OOD is the positive class, a higher score is more OOD; FPR95 is the share of "
-        "in-distribution images above the threshold that at least 95 % of OOD images reach.",
-        f"Protocol: {scoring.provenance.protocol}. "
-        f"In-distribution test images: {counts[TEST]:,}{_parts(scoring)}. "
-        f"OOD images: {', '.join(f'{name} {counts[name]:,}' for name in ood)}; "
-        f"{ALL} {sum(counts[name] for name in ood):,}.",
-        f"{MEAN} is over the sets, {ALL} pools their images.{''.join(groups)}",
-        "95 % intervals cover the choice of images only. Another training run (another seed) may "
-        "change the numbers by more.",
-    ]
-
-
-def _parts(scoring: Scoring) -> str:
-    """Return how the test images were divided, if they were."""
-    facts = scoring.ensemble
-    if facts is None:
-        return ""
-    return (
-        f", of which {facts.tuning_images:,} tuned the ensemble without labels; the AUROC of the "
-        f"ensemble and of its members rests on the other {facts.evaluation_images:,}"
-    )
-
-
-def notes_on_overlap(provenance: Provenance) -> list[str]:
-    """Return a note on the images that sets share with each other or with the training set.
-
-    The list is empty if no images are shared.
-    """
-    shared = [f"{count:,} in both {sets}" for sets, count in provenance.overlap.items()]
-    return [f"Images that sets share (--allow-overlap): {'; '.join(shared)}."] if shared else []
-
-
-def _probe_texts(probes: Probes) -> list[str]:
-    texts = []
-    if probes.knn_accuracy:
-        each = [f"{name} {100 * value:.2f} %" for name, value in probes.knn_accuracy.items()]
-        texts.append(f"k-NN accuracy {', '.join(each)}")
-    if probes.linear_probe is not None:
-        texts.append(f"linear probe {100 * probes.linear_probe:.2f} %")
-    if probes.occupied is not None:
-        texts.append(f"occupied soft classes {probes.occupied.count:,} of {probes.occupied.of:,}")
-    sensitivity = _cell(probes.sensitivity)
-    texts.append(f"AUROC of train against test {sensitivity.text} % ({sensitivity.interval})")
-    return texts

@@ -114,6 +114,14 @@ def test_the_tables_hold_the_ensemble_and_its_members(case, detector, scored) ->
     is_ood = np.repeat([0, 1], [40, len(found)])
     reference = roc_auc_score(is_ood, np.r_[detector.calibration_scores, found])
     assert facts["score"]["all"]["auroc"]["value"] == pytest.approx(reference, abs=1e-9)
+    table = (scored / "table.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(table) if line.startswith("|---"))
+    rows = [line.replace("*", "").split("|")[1:4] for line in table[first + 1 :]]
+    rows = [(label.strip(), float(auroc)) for label, auroc, *_ in rows[: rows.index([])]]
+    assert rows == sorted(rows, key=lambda row: -row[1]) and len(rows) == 29
+    assert ("ensemble", round(100 * reference, 2)) in rows
+    alone = facts["members"]["pixels/lof"]["auroc"]
+    assert ("pixels, local outlier factor", round(100 * alone, 2)) in rows
     with (scored / "scores" / "in-dist-test.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["id"]) for row in rows] == list(range(1, CALIBRATED_ON, 2))

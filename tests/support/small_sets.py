@@ -100,7 +100,7 @@ def score_command(
     """Arguments of `eval/score.py` for a run and the sets of `write_sets`, by Eq. 6."""
     paths = [str(sets / name) for name in ood]
     sources = ["--in-dist-train", str(sets / "train"), "--in-dist-test", str(sets / "test")]
-    options = ["--k", "1", "5", "--device", "cpu", "--score", "eq6"]
+    options = ["--score", "eq6", "--k", "1", "5", "--device", "cpu"]
     return [str(run), *sources, "--ood", *paths, "--out", str(out), *options, *more]
 
 

@@ -100,9 +100,7 @@ def test_missing_data_and_wrong_names_are_told(tmp_path, capsys) -> None:
     with pytest.raises(UserError, match="--tasks is emojy, which is no task; did you mean emoji"):
         board.main(["--tasks", "emojy"])
     folders = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    with pytest.raises(
-        UserError, match="1 of 1 tasks failed: emoji: --data: .*normal-tr"
-    ):
+    with pytest.raises(UserError, match="1 of 1 tasks failed: emoji: --data: .*normal-tr"):
         board.main(["--tasks", "emoji", *folders])
 
 
