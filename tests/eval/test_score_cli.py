@@ -160,11 +160,14 @@ def test_one_ood_set_without_baselines(run, sets, scored, tmp_path, capsys):
     assert "trained teacher" in capsys.readouterr().out
 
 
-def test_two_ranks_find_what_one_does(run, sets, scored, tmp_path):
+@pytest.mark.parametrize("score", ["eq6", "ensemble"])
+def test_two_ranks_find_what_one_does(run, sets, scored, tmp_path, score):
     """Each image is scored once: the rows of the CSV are those of a single rank."""
-    arguments = score_command(
-        run, sets, tmp_path / "out", "--baselines", "--cache", str(tmp_path / "c")
-    )
+    more = "--baselines", "--cache", str(tmp_path / "c"), "--score", score
+    if score == "ensemble":
+        scored = tmp_path / "alone"
+        main(score_command(run, sets, scored, *more[:-3], str(tmp_path / "d"), *more[-2:]))
+    arguments = score_command(run, sets, tmp_path / "out", *more)
     result = run_command(ROOT / "eval" / "score.py", *arguments, ranks=2)
     assert result.returncode == 0, result.stderr
     one, two = results_of(scored), results_of(tmp_path / "out")
