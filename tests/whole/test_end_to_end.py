@@ -69,7 +69,7 @@ def test_aurocs_are_those_of_the_written_scores(demo) -> None:
     for name, values in ood.items():
         truth = np.r_[np.zeros(len(in_dist)), np.ones(len(values))]
         expected = roc_auc_score(truth, np.r_[in_dist, values])
-        found = results["methods"]["teacher"]["scores"]["eq6"][name]["auroc"]["value"]
+        found = results["ensemble"]["score"][name]["auroc"]["value"]
         assert found == pytest.approx(expected, abs=1e-12)
 
 
