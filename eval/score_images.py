@@ -50,7 +50,7 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
     """
     if read_launch().world_size > 1:
         raise UserError("--images is for one process; start it without torchrun")
-    for line in check_calibration(config.calibration, config.fpr):
+    for line in check_calibration(config.calibration, config.fpr, config.score):
         print(f"warning: {line}", file=sys.stderr)
     names, reads = folder_images(config.images)
     print(f"{config.run}: features of the bank and the calibration set", file=sys.stderr)
@@ -79,6 +79,7 @@ def _results(
         "format_version": FORMAT_VERSION,
         "higher_is": HIGHER_IS,
         "tau": config.tau,
+        "headline": detector.network.key,
         "score": config.score,
         "counts": {BANK: len(detector.bank), TEST: calibrated_on, IMAGES: scored},
         IMAGES: {

@@ -23,7 +23,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, logit, ndtri
 
+from eval.config import ENSEMBLE
 from eval.decisions.conformal import check_fpr, rate_of_one_set
+from eval.ensemble.ensemble import tuning_part
 from eval.intervals import TAIL
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import BANK, TEST, EvalSets
@@ -164,7 +166,7 @@ def sets_of_equal_images(sets: EvalSets, files: Sequence[FeatureFile] = ()) -> l
     ]
 
 
-def check_calibration(directory: Path, fpr: float) -> list[str]:
+def check_calibration(directory: Path, fpr: float, score: str) -> list[str]:
     """Return warnings about a calibration set that is too small, before anything is computed.
 
     Images that are also in the bank are left out later, and the rate is then checked again.
@@ -172,6 +174,7 @@ def check_calibration(directory: Path, fpr: float) -> list[str]:
     Args:
         directory: folder of the calibration set.
         fpr: false-positive rate, in (0, 1).
+        score: the score. The ensemble is tuned on half of the set.
 
     Raises:
         UserError: the set is too small for the rate, or is not a shard set.
@@ -180,6 +183,10 @@ def check_calibration(directory: Path, fpr: float) -> list[str]:
         count = len(shards)
         if count == 0:
             return []  # an empty set is refused when the sets are opened
+        if score == ENSEMBLE:
+            _, calibration = tuning_part(np.arange(count))
+            if not (count := len(calibration)):
+                return []  # refused when the ensemble is tuned
         check_fpr(fpr, count)
         if all_equal(count, shards.read):
             return [f"{directory}: its images ({count:,}) are all equal, so p-values rest on one"]

@@ -111,10 +111,10 @@ def tuned(
         only: key of the one member to keep, without weights and moments. None for all members.
 
     Raises:
-        UserError: there are fewer than 2 tuning images, no score can be fitted, or `only` is the
-            key of no member.
+        UserError: there are fewer than 2 tuning images for an ensemble, no score can be fitted, or
+            `only` is the key of no member.
     """
-    if len(tuning) < 2:
+    if only is None and len(tuning) < 2:
         raise UserError(
             f"{len(tuning)} normal images are left to tune the ensemble, expected at least 2; give "
             "more held-out images, or choose one score with --score"

@@ -100,7 +100,7 @@ def _warn_of_sizes(config: ExportConfig) -> None:
     Raises:
         UserError: there are too few calibration images for the false-positive rate.
     """
-    lines = check_calibration(config.calibration, config.fpr)
+    lines = check_calibration(config.calibration, config.fpr, config.score)
     if config.ood:
         with ExitStack() as stack:
             sets = _opened(config, stack)

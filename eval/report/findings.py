@@ -12,7 +12,6 @@ from typing import Any
 
 from eval.audits.sample_sizes import sizes_that_say_little
 from eval.audits.shortcuts import CHANCE, tell_apart
-from eval.config import EQ6
 from eval.ensemble.sight import in_words, useless
 from eval.metrics import Metrics
 from eval.report.set_differences import (
@@ -182,7 +181,7 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
     all_networks_are_worse = True
     for key, method in scoring.methods.items():
         is_own = key == scoring.headline
-        scores = {s: c for s, c in method.scores.items() if not (is_own and s == EQ6)}
+        scores = {s: c for s, c in method.scores.items() if not (is_own and s == scoring.score)}
         if not scores:
             continue
         best = max(scores, key=lambda score: scores[score][MEAN].auroc.value)
@@ -196,7 +195,8 @@ def _add_networks(found: Findings, scoring: Scoring) -> None:
             is_sure = scores[best][MEAN].auroc.low > own[MEAN].auroc.high
             (found.warnings if is_sure else found.notes).append(
                 f"{method.label} is better by another score: its {what} is {percent(mean)} % by "
-                f"{label_of(best)}, the headline's {percent(own_mean)} % by {label_of(EQ6)}"
+                f"{label_of(best)}, the headline's {percent(own_mean)} % by "
+                f"{label_of(scoring.score)}"
             )
         elif not is_worse:
             found.warnings.append(

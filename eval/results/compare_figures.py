@@ -87,7 +87,7 @@ def _draw(
     95 % intervals are drawn as error bars. The correlation r is printed if there are at least three
     points.
     """
-    aurocs = [_percent(run.scoring.headline_columns[column].auroc) for run in runs]
+    aurocs = [_percent(run.scoring.eq6_columns[column].auroc) for run in runs]
     for run, x, y in zip(runs, across, aurocs, strict=True):
         colour, marker = styles[run.strategy]
         axis.errorbar(

@@ -42,8 +42,8 @@ def joint_sheet(runs: Sequence[Run]) -> Sheet:
     The paper's rows for the negatives of the runs are added.
     """
     first = runs[0].scoring
-    columns = list(first.headline_columns)
-    ours = [Row(run.name, auroc_cells(run.scoring.headline_columns, columns)) for run in runs]
+    columns = list(first.eq6_columns)
+    ours = [Row(run.name, auroc_cells(run.scoring.eq6_columns, columns)) for run in runs]
     theirs = []
     for name in dict.fromkeys(paper_name_of(run.scoring) for run in runs):
         if name is not None:
@@ -129,7 +129,7 @@ def write_comparison(out: Path, results: Sequence[Path], columns: Sequence[str])
     runs = load_runs(results)
     first = (*runs[0].scoring.groups.get(NEAR, ()), *runs[0].scoring.ood_names)[0]
     columns = columns or (first, MEAN)
-    _check_columns(columns, runs[0].scoring.headline_columns)
+    _check_columns(columns, runs[0].scoring.eq6_columns)
     sheet = joint_sheet(runs)
     with complete_folder(out, COMPARISON) as folder:
         if any(run.scoring.probes.occupied for run in runs):

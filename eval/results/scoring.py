@@ -163,6 +163,11 @@ class Scoring:
         return self.ensemble.score
 
     @property
+    def eq6_columns(self) -> Columns:
+        """The metrics of the headline's network by Eq. 6, as in the paper, per column."""
+        return self.headline_network.scores[EQ6]
+
+    @property
     def headline_label(self) -> str:
         """The name of the headline in tables and texts."""
         if self.ensemble is None:

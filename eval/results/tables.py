@@ -245,9 +245,7 @@ def _paper_rows(scoring: Scoring, columns: Sequence[str]) -> list[Row]:
         there = paper_values(scoring, columns, paper_tables.OURS[in_dist][name])
         difference = [
             Cell(
-                None
-                if value is None
-                else 100 * scoring.headline_columns[column].auroc.value - value,
+                None if value is None else 100 * scoring.eq6_columns[column].auroc.value - value,
                 is_difference=True,
             )
             for column, value in zip(columns, there, strict=True)

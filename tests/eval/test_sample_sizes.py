@@ -20,6 +20,7 @@ from eval.audits.sample_sizes import (
     sets_of_equal_images,
     sizes_that_say_little,
 )
+from eval.config import ENSEMBLE, EQ6
 from eval.metrics import auroc_interval
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import BANK, TEST, EvalSets
@@ -115,13 +116,16 @@ def test_a_calibration_set_is_judged_before_the_work(tmp_path) -> None:
     images = smooth_images(400, 8, 1, seed=2)
     of_size = {n: build_npy_set(tmp_path, f"n{n}", images[:n]) for n in (1, 3, 30, 400)}
     with pytest.raises(UserError, match="3 calibration images can promise no rate below 1/4"):
-        check_calibration(of_size[3], 0.05)
-    assert check_calibration(of_size[400], 0.05) == []
-    assert check_calibration(of_size[3], 0.5) == []
+        check_calibration(of_size[3], 0.05, EQ6)
+    assert check_calibration(of_size[400], 0.05, EQ6) == []
+    assert check_calibration(of_size[3], 0.5, EQ6) == []
+    assert check_calibration(of_size[400], 0.1, ENSEMBLE) == []
+    with pytest.raises(UserError, match="200 calibration images can promise no rate below 1/201"):
+        check_calibration(of_size[400], 0.004, ENSEMBLE)
     # One p-value of 31 is at most 0.05; its rate is Beta (1, 30), as binomials with ties agree.
-    (line,) = check_calibration(of_size[30], 0.05)
+    (line,) = check_calibration(of_size[30], 0.05, EQ6)
     beta = stats.beta(1, 30)
     mean, deviation = f"{100 * beta.mean():.3g} %", f"{100 * beta.std():.2g} points"
     assert f"{mean} with a standard deviation of {deviation}; with 80 images" in line
-    (line,) = check_calibration(of_size[1], 0.5)
+    (line,) = check_calibration(of_size[1], 0.5, EQ6)
     assert "its images (1) are all equal" in line
