@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import timm
-import torch
 from safetensors.torch import save_file
 
 from benchmarks.board_results import as_json, as_lines, mean_of, read_figures
@@ -29,6 +28,7 @@ from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal import cli
 from shards.terminal.mistakes import did_you_mean
+from train.networks.pretrained import read_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = {"footwear": "fashion-footwear", "one-class": "fashion-one-class"}
@@ -173,10 +173,7 @@ def renamed(weights: Path, out: Path) -> str:
     Raises:
         UserError: the file cannot be read, or holds other tensors.
     """
-    try:
-        given = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"--pretrained {weights}: {error}") from error
+    given = read_weights(weights, "--pretrained")
     own = timm.create_model(PRETRAINED).state_dict()
     if [part.shape for part in given.values()] != [part.shape for part in own.values()]:
         raise UserError(f"--pretrained {weights}: its tensors are not those of {PRETRAINED}")

@@ -59,7 +59,7 @@ def load_init(model: ModelConfig, *backbones: nn.Module) -> str:
     if model.init == TIMM or name != model.init:
         weights = _download(name, model)
     else:
-        weights = _backbone_of(_read(Path(model.init)), model.init)
+        weights = _backbone_of(read_weights(Path(model.init)), model.init)
     weights = fit(weights, backbones[0], model.init)
     for backbone in backbones:
         backbone.load_state_dict(weights)
@@ -115,28 +115,39 @@ def _heads(network: nn.Module) -> int | None:
     return found.pop() if len(found) == 1 else None  # type: ignore[return-value]
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Read a file of tensors. Returns name -> content."""
+def read_weights(path: Path, option: str = "model.init") -> Mapping[str, Any]:
+    """Read a file of tensors, without running any code in it.
+
+    Args:
+        path: a .safetensors, .pth or .pt file.
+        option: name of the option that gave the path, for error messages.
+
+    Returns:
+        Name -> content.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, or holds more than tensors.
+    """
     readers: dict[str, Callable[[Path], Any]] = {
         ".safetensors": load_file,
         ".pth": _unpickled,
         ".pt": _unpickled,
     }
     if not path.is_file():
-        raise UserError(f"model.init is {path}: no such file, and not timm or timm:NAME")
+        raise UserError(f"{option} is {path}: no such file, and not timm or timm:NAME")
     if path.suffix not in readers:
-        raise UserError(f"model.init is {path}, expected a file {', '.join(readers)}")
+        raise UserError(f"{option} is {path}, expected a file {', '.join(readers)}")
     try:
         held = readers[path.suffix](path)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         what = f"it names {code[1]}, which could run code" if code else "it is damaged"
-        raise UserError(f"model.init is {path}, no file of tensors alone: {what}") from error
+        raise UserError(f"{option} is {path}, no file of tensors alone: {what}") from error
     except (SafetensorError, RuntimeError, ValueError, LookupError, EOFError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"model.init is {path}, which cannot be read: {reason}") from error
+        raise UserError(f"{option} is {path}, which cannot be read: {reason}") from error
     if not isinstance(held, Mapping):
-        raise UserError(f"model.init is {path}, which holds a {type(held).__name__}, no weights")
+        raise UserError(f"{option} is {path}, which holds a {type(held).__name__}, no weights")
     return held
 
 
