@@ -13,11 +13,13 @@ The third probe, the sensitivity, needs no labels: see `eval.audits.headline_pro
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -111,5 +113,8 @@ def linear_probe(bank: Tensor, bank_labels: NDArray, test: Tensor, test_labels: 
     check_features("the test images of the linear probe", test)
     fit = LogisticRegression(C=1 / PENALTY, tol=TOLERANCE, max_iter=MAX_ITERATIONS)
     probe = make_pipeline(Normalizer(), StandardScaler(), fit)
-    probe.fit(bank.cpu().double().numpy(), bank_labels)
+    with warnings.catch_warnings():
+        # The limit of iterations is stated above; scikit-learn's advice is not for a user.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe.fit(bank.cpu().double().numpy(), bank_labels)
     return float(probe.score(test.cpu().double().numpy(), test_labels))
