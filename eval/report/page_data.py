@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,14 @@ def report_data(
         tell: function that shows a line of text to the user. It is called if a part is left out
             because of an error.
     """
+    data = ReportData(
+        scoring=scoring, scores=scores, test_ids=test_ids, sets=sets.shards, features=features
+    )
     if run is None or teacher is None:
-        return ReportData(
-            scoring=scoring,
-            scores=scores,
-            test_ids=test_ids,
-            sets=sets.shards,
-            features=features,
-        )
+        return data
     reports = reports_of(run / METRICS_FILE_NAME)
-    return ReportData(
-        scoring=scoring,
-        scores=scores,
-        test_ids=test_ids,
-        sets=sets.shards,
-        features=features,
+    return replace(
+        data,
         reports=reports,
         unseen_steps=_unseen_steps(teacher.config, reports),
         run_config=to_fields(teacher.config),
