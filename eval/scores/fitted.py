@@ -19,6 +19,8 @@ from shards.errors import UserError
 
 ROWS = 1024
 """Number of features that are scored at a time."""
+ROUNDING = 1e-5
+"""Squared distance, relative to the squared norm of the feature, that counts as 0."""
 
 
 class UnfitError(UserError):
@@ -39,6 +41,21 @@ def scores_of(score: FittedScore, features: Tensor) -> NDArray[np.float64]:
     with full_float32(), torch.autocast(features.device.type, enabled=False):
         parts = [score(rows) for rows in features.split(ROWS)]
     return torch.cat(parts).double().cpu().numpy()
+
+
+def distances(away: Tensor, bank: Tensor, squares: Tensor) -> Tensor:
+    """Return the Euclidean distances of features to the bank, float32 [N, M].
+
+    Args:
+        away: features minus the mean of the bank, float32 [N, d].
+        bank: features of the bank minus their mean, float32 [d, M].
+        squares: squared norms of the columns of `bank`, float32 [M].
+    """
+    own = away.square().sum(1, keepdim=True)
+    squared = own - 2 * (away @ bank) + squares  # |a - b|^2
+    # Equal features have a distance of 0, and rounding must not hide it: among many copies of one
+    # image, any distance is infinitely far for the local outlier factor.
+    return torch.where(squared < ROUNDING * own, 0, squared).clamp(min=0).sqrt()
 
 
 def check_bank(bank: Tensor, fewest: int = 2) -> None:

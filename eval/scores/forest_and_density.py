@@ -11,7 +11,7 @@ import sklearn.neighbors
 import torch
 from torch import Tensor
 
-from eval.scores.fitted import FittedScore, check_bank
+from eval.scores.fitted import FittedScore, check_bank, distances
 
 TREES = 200
 SEED = 0
@@ -128,11 +128,9 @@ class LocalOutlierFactor(FittedScore):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores, float32 [N]. About 1 for a feature as densely surrounded as others."""
-        away = features - self.centre
-        squared = away.square().sum(1, keepdim=True) - 2 * (away @ self.bank) + self.squares
-        nearest, ids = squared.topk(self._k, dim=1, largest=False)
-        distances = nearest.clamp(min=0).sqrt()
-        reach = torch.maximum(distances, self.k_distance[ids]).mean(1)
+        to_bank = distances(features - self.centre, self.bank, self.squares)
+        nearest, ids = to_bank.topk(self._k, dim=1, largest=False)
+        reach = torch.maximum(nearest, self.k_distance[ids]).mean(1)
         return self.density[ids].mean(1) * (reach + 1e-10)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.scores.fitted import FittedScore, check_bank
+from eval.scores.fitted import FittedScore, check_bank, distances
 
 NEIGHBOURS = 5
 """Default number k of neighbours."""
@@ -43,11 +43,8 @@ class EuclidNeighbours(FittedScore):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores, float32 [N]."""
-        away = features - self.centre
-        # |a - b|^2 = |a|^2 - 2 ab + |b|^2
-        squared = away.square().sum(1, keepdim=True) - 2 * (away @ self.bank) + self.squares
-        nearest = squared.topk(self._k, dim=1, largest=False).values
-        return nearest.clamp(min=0).sqrt().mean(1)
+        to_bank = distances(features - self.centre, self.bank, self.squares)
+        return to_bank.topk(self._k, dim=1, largest=False).values.mean(1)
 
 
 class CosineNeighbours(FittedScore):
