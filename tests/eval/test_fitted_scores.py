@@ -161,11 +161,11 @@ def test_a_small_forest_and_a_small_bank() -> None:
         np.testing.assert_allclose(found, -fitted.score_samples(test), rtol=1e-4)
 
 
-def test_an_image_of_which_the_bank_has_many_copies_is_normal() -> None:
+def test_images_of_which_the_bank_has_many_copies_are_normal() -> None:
     """Wide features: rounding gives equal ones a distance that would be infinitely far for LOF."""
-    bank = np.random.default_rng(0).random((300, 784), np.float32)
-    bank[:40] = bank[0]
-    test = np.concatenate([bank[:1], bank[50:60]])
+    bank = np.random.default_rng(0).random((400, 784), np.float32)
+    bank[:300] = np.repeat(bank[:12], 25, axis=0)
+    test = bank[::20]
     found = scores_of(LocalOutlierFactor.fit(torch.from_numpy(bank)), torch.from_numpy(test))
     np.testing.assert_allclose(found, lof(bank, test), rtol=1e-4)
-    assert found[0] < 1.01
+    assert found[:15].max() < 1.01
