@@ -245,6 +245,7 @@ def test_a_grid_that_weights_are_read_for_is_resized_by_dino_too(tmp_path) -> No
 def test_all_weights_start_as_those_of_dino() -> None:
     """Distributions are compared by the Kolmogorov-Smirnov test, constants by equality."""
     config = tiny_run(compat=QUIRKS, model__width=48, model__heads=2, head__hidden=96)
+    torch.manual_seed(0)  # not what the tests before this one left
     ours = Network(config, CPU, drop_path=0.0)
     torch.manual_seed(1)
     theirs = public_network(ours, config)
