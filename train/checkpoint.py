@@ -7,9 +7,8 @@
 
 A thread writes a checkpoint under a temporary name, while the next steps are computed, and renames
 it when all files are on the disk. A checkpoint with a wrong digest is skipped with a warning, and
-the checkpoint before it is used: neither safetensors nor torch notices a flipped bit. If all
-checkpoints are damaged, the run is refused instead of started again. Values that are not finite are
-never written.
+the checkpoint before it is used: neither safetensors nor torch notices a flipped bit. If all are
+damaged, the run is refused instead of started again. Values that are not finite are never written.
 """
 
 from __future__ import annotations

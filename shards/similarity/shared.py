@@ -1,9 +1,8 @@
 """Equal images of several shard sets.
 
 If test images are also in the training set, the scores on them are too good. So this file finds the
-images that sets share. It compares digests of the pixels, and for sets from the same source also
-the names of the images. It does not find images that were stored in another way and come from
-another source: for those there is `python -m shards.overlap`.
+images that sets share, by digests of the pixels, and in sets from the same source also by names.
+`python -m shards.overlap` finds images that were stored in another way.
 """
 
 from __future__ import annotations
