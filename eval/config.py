@@ -129,6 +129,9 @@ class SetsConfig(TablesConfig):
     weights."""
     backbone: tuple[str, ...] = ()
     """Names of timm networks that are scored as well, each timm:NAME or timm:NAME@FILE."""
+    backbone_px: int | None = None
+    """Side in pixels of the images that these networks see. None means the side that each network
+    was trained with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,10 @@ class _Request:
     backbone: Annotated[tuple[str, ...], tyro.conf.arg(metavar="timm:NAME [...]")] = ()
     """Networks of timm that are scored as well. timm:NAME has its pretrained weights;
     timm:NAME@FILE has the weights in FILE."""
+    backbone_px: int | None = None
+    """Side in pixels of the images that the networks of --backbone see. By default, the side that
+    each network was trained with, which is often 224. The time grows with the square of the
+    side, so a smaller one is worth a trial for small images."""
     features: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE.npz [...]")] = ()
     """Files of features that were made elsewhere, which are scored as well. A file has one array
     [N, d] per set. The name of an array is the name of its set: in-dist-train, in-dist-test, or the
@@ -228,6 +235,10 @@ class ScoreConfig(CommonConfig, _Request):
         for name in self.backbone:
             if not name.startswith("timm:"):
                 raise UserError(f"--backbone is {name}, expected timm:NAME or timm:NAME@FILE")
+        if self.backbone_px is not None:
+            _check_positive("--backbone-px", self.backbone_px)
+            if not self.backbone:
+                raise UserError("--backbone-px is the size of images for --backbone: give both")
         self._check_names()
 
     def _values_of(self, kind: type[CommonConfig]) -> dict[str, Any]:

@@ -27,11 +27,12 @@ from eval.config import FPR, DetectorConfig, Device, Precision
 from eval.decisions.conformal import Calibration
 from eval.decisions.images import Read, read_of, rule_of
 from eval.decisions.verdicts import Scored, Verdicts, judge
-from eval.ensemble.ensemble import Ensemble, tuned, tuning_part
+from eval.ensemble.ensemble import Ensemble, tuned
 from eval.ensemble.sources import Source, all_sources, member_key, sources_of
 from eval.features.checks import MIN_NORM, check_features
 from eval.features.in_memory import ImagesInMemory
 from eval.features.networks import Network, cache_of, teacher_network
+from eval.outliers.tuning_images import TuningImages, tuning_part
 from eval.results.collect import provenance_of
 from eval.results.scoring import Provenance
 from eval.sets.leakage import Shared, check_overlap
@@ -170,7 +171,7 @@ class Detector:
             ensemble = tuned(
                 sources,
                 lambda source: source.of_bank(sets.shards[BANK]),
-                sets.shards[TEST].read(tuning),
+                TuningImages.of(sets.shards[TEST].read(tuning)),
                 _tell,
                 only=only,
             )

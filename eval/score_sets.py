@@ -125,7 +125,7 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         if score == ENSEMBLE:
             assert isinstance(config, SetsConfig)
             tell(f"{ENSEMBLE}: synthetic outliers, members and weights")
-            found = score_with_ensemble(config, sets, teacher, world, tell)
+            found = score_with_ensemble(config, sets, files, teacher, world, tell)
         if not world.is_main:
             return
 

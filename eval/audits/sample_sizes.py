@@ -25,8 +25,8 @@ from scipy.special import expit, logit, ndtri
 
 from eval.config import ENSEMBLE
 from eval.decisions.conformal import check_fpr, rate_of_one_set
-from eval.ensemble.ensemble import tuning_part
 from eval.intervals import TAIL
+from eval.outliers.tuning_images import tuning_part
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import BANK, TEST, EvalSets
 from shards.errors import UserError, few

@@ -22,20 +22,12 @@ from eval.features.in_memory import ImagesInMemory
 from eval.intervals import Interval
 from eval.metrics import auroc_interval
 from eval.outliers.contact_sheet import contact_sheet
-from eval.outliers.spoil import families_for, spoiled
+from eval.outliers.tuning_images import SEED, TuningImages
 from shards.errors import UserError
 
 Float = NDArray[np.float64]
 FEWEST_TUNING_IMAGES = 30
 """Smallest tuning part from which weights are computed. With fewer images all weights are equal."""
-MOST_TUNING_IMAGES = 1000
-"""Largest number of tuning images of which moments are computed."""
-MOST_SPOILED = 250
-"""Largest number of tuning images that each family spoils."""
-FEWEST_SPOILED = 10
-"""Smallest number of images of a family. A family that changes fewer images is left out."""
-SEED = 0
-"""Seed of the synthetic outliers."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +74,10 @@ class Ensemble:
         return z * self.weights[used]
 
 
-def tuning_part(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide held-out normal images: the tuning part, and the part for p-values and AUROC.
-
-    The images of a shard set lie in a random order, so every second image is a random half.
-
-    Args:
-        ids: ids of the images in a shard set, int64 [n], ascending.
-    """
-    return ids[::2], ids[1::2]
-
-
 def tuned(
     sources: Iterable[Source],
     of_bank: FeaturesOf,
-    tuning: NDArray[np.uint8],
+    images: TuningImages,
     tell: Callable[[str], None],
     *,
     only: str | None = None,
@@ -106,7 +87,7 @@ def tuned(
     Args:
         sources: sources of features, see `fit_members`.
         of_bank: features of the bank.
-        tuning: images of the tuning part, uint8 [n, H, W, C].
+        images: the images of the tuning part, and the synthetic outliers that are made of them.
         tell: function that shows a line of text to the user.
         only: key of the one member to keep, without weights and moments. None for all members.
 
@@ -114,24 +95,22 @@ def tuned(
         UserError: there are fewer than 2 tuning images for an ensemble, no score can be fitted, or
             `only` is the key of no member.
     """
-    if only is None and len(tuning) < 2:
+    if only is None and len(images.normal) < 2:
         raise UserError(
-            f"{len(tuning)} normal images are left to tune the ensemble, expected at least 2; give "
-            "more held-out images, or choose one score with --score"
+            f"{len(images.normal)} normal images are left to tune the ensemble, expected at least "
+            "2; give more held-out images, or choose one score with --score"
         )
-    tuning = tuning[:MOST_TUNING_IMAGES]
-    families = _outliers(tuning)
-    everything = np.concatenate([tuning, *families.values()])
+    everything = ImagesInMemory(images.everything)
     features: dict[str, Tensor] = {}
 
     def of_everything(source: Source) -> Tensor:
         if source.key not in features:
-            images = ImagesInMemory(everything)
-            features[source.key] = source.network.of_images(images, range(len(images)))
+            ids = range(len(everything))
+            features[source.key] = source.network.of_images(everything, ids)
         return features[source.key]
 
     def of_tuning(source: Source) -> Tensor:
-        return of_everything(source)[: len(tuning)]
+        return of_everything(source)[: len(images.normal)]
 
     members = fit_members(sources, of_bank, of_tuning, tell)
     if only is not None:
@@ -139,9 +118,8 @@ def tuned(
     if not members:
         raise UserError("no score can be fitted on the bank")
     scores = member_scores(members, of_everything)
-    moments = Moments.none() if only else Moments.of(scores[: len(tuning)])
-    sizes = [len(tuning), *map(len, families.values())]
-    normal, *outliers = np.split(moments.z(scores), np.cumsum(sizes)[:-1])
+    moments = Moments.none() if only else Moments.of(scores[: len(images.normal)])
+    normal, *outliers = np.split(moments.z(scores), images.starts)
     weights = _weights(normal, outliers, tell)
     return Ensemble(
         members=tuple(members),
@@ -149,23 +127,14 @@ def tuned(
         weights=weights,
         proxies={
             name: tuple(map(auroc_interval, normal.T, spoiled.T))
-            for name, spoiled in zip(families, outliers, strict=True)
+            for name, spoiled in zip(images.families, outliers, strict=True)
         },
         of_sum={
             name: auroc_interval(normal @ weights, spoiled @ weights)
-            for name, spoiled in zip(families, outliers, strict=True)
+            for name, spoiled in zip(images.families, outliers, strict=True)
         },
-        tuning=tuning,
+        tuning=images.normal,
     )
-
-
-def _outliers(tuning: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-    """Return the synthetic outliers of each family, uint8 [n, H, W, C]."""
-    images = tuning[:MOST_SPOILED]
-    families = {
-        name: spoiled(images, name, SEED, tuning).images for name in families_for(images.shape[3])
-    }
-    return {name: images for name, images in families.items() if len(images) >= FEWEST_SPOILED}
 
 
 def _weights(normal: Float, outliers: Sequence[Float], tell: Callable[[str], None]) -> Float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.config import SetsConfig
-from eval.ensemble.ensemble import Ensemble, tuned, tuning_part
+from eval.ensemble.ensemble import Ensemble, tuned
 from eval.ensemble.members import member_scores
-from eval.ensemble.sources import Source, image_sources, network_fits, run_sources
+from eval.ensemble.sources import Source, file_source, image_sources, network_fits, run_sources
 from eval.features.networks import cache_of, timm_network
-from eval.sets.opening import BANK, TEST, EvalSets
+from eval.outliers.tuning_images import TuningImages, tuning_part
+from eval.sets.feature_file import FeatureFile
+from eval.sets.opening import BANK, SYNTHETIC, TEST, EvalSets
 from shards.errors import UserError
 from shards.reader import ShardSet
 from train.teacher import LoadedTeacher
@@ -49,6 +51,7 @@ class EnsembleScores:
 def score_with_ensemble(
     config: SetsConfig,
     sets: EvalSets,
+    files: Sequence[FeatureFile],
     teacher: LoadedTeacher | None,
     world: World,
     tell: Callable[[str], None],
@@ -58,12 +61,15 @@ def score_with_ensemble(
     Args:
         config: options that were checked.
         sets: the sets, with their shards.
+        files: the files of `config.features`. Those without the features of the synthetic outliers
+            take no part, and `tell` says so.
         teacher: the teacher of the run. None if there is no run.
         world: the ranks.
         tell: function that shows a line of text to the user.
 
     Raises:
-        UserError: there are too few test images, or no score can be fitted.
+        UserError: there are too few test images, no score can be fitted, or a file has not one
+            feature for each synthetic outlier.
     """
     cache = cache_of(config)
     fits = network_fits(config.tau)
@@ -79,7 +85,17 @@ def score_with_ensemble(
             "give more images, or choose one score with --score"
         )
     bank, test = sets.shards[BANK], sets.shards[TEST]
-    ensemble = tuned(sources, lambda source: source.of_bank(bank), test.read(tuning), tell)
+    images = TuningImages.of(test.read(tuning))
+    for file in files:
+        if SYNTHETIC not in file.arrays:
+            tell(
+                f"{file.label}: no array {SYNTHETIC} (see python -m eval.spoil), so these features "
+                "take no part in the ensemble"
+            )
+            continue
+        file.check({BANK: len(bank), SYNTHETIC: len(images.everything)})
+        sources.append(file_source(file, sets, config.tau, world))
+    ensemble = tuned(sources, lambda source: source.of_bank(bank), images, tell)
     rows = torch.from_numpy(evaluation).to(world.device)
     members = ensemble.members
     found = {TEST: member_scores(members, lambda source: source.network.of_shards(test)[rows])}

@@ -35,6 +35,8 @@ from eval.scores.eq6 import Eq6
 from eval.scores.fitted import FittedScore
 from eval.scores.forest_and_density import IsolationForest, LocalOutlierFactor
 from eval.scores.neighbour_scores import CosineNeighbours, EuclidNeighbours
+from eval.sets.feature_file import FeatureFile
+from eval.sets.opening import SYNTHETIC, EvalSets
 from shards.errors import UserError
 from shards.reader import ShardSet
 from shards.terminal.mistakes import did_you_mean
@@ -150,6 +152,25 @@ def run_sources(
         start = start_network(teacher, config, world, cache)
         found.append(Source(start, fits))
     return found
+
+
+def file_source(file: FeatureFile, sets: EvalSets, tau: float, world: World) -> Source:
+    """Return the source of a feature file that has features of the synthetic outliers.
+
+    Args:
+        file: the file. `check` has passed, for the sets and for the array `SYNTHETIC`.
+        sets: the sets, with their shards.
+        tau: temperature of Eq. 6.
+        world: the ranks.
+    """
+    names = {id(shards): name for name, shards in sets.shards.items()}
+
+    def features(images: ImageSource, ids: Sequence[int]) -> Tensor:
+        # Images that are not those of a set are the tuning images and the synthetic outliers.
+        return file.of_set(names.get(id(images), SYNTHETIC))[list(ids)]
+
+    network = Network(file.key, file.label, features, FeatureCache(None), world)
+    return Source(network, network_fits(tau))
 
 
 def all_sources(

@@ -239,17 +239,18 @@ def _timm_name(given: str) -> str:
     return given.removeprefix("timm:").partition("@")[0]
 
 
-def timm_network(given: str, config: CommonConfig, cache: FeatureCache, world: World) -> Network:
+def timm_network(given: str, config: SetsConfig, cache: FeatureCache, world: World) -> Network:
     """Return the network timm:NAME, or timm:NAME@FILE with the weights of a file.
 
-    The size of the views and the normalisation are taken from the network's configuration in timm.
+    The normalisation is taken from the network's configuration in timm, and so is the size of the
+    views unless --backbone-px gives it.
     """
     name, file = _timm_name(given), given.partition("@")[2]
     check_name(name, f"--backbone is {given}")
     own = timm.get_pretrained_cfg(name)
     if own is None:
         raise UserError(f"--backbone is {given}, but timm does not know its image size")
-    crop_px = own.input_size[-1]
+    crop_px = config.backbone_px or own.input_size[-1]
     model = ModelConfig(name=name, init=file or "timm", drop_path=0.0)
     try:
         backbone = build_backbone(model, crop_px, world.device)

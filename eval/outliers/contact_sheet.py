@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval.outliers.spoil import families_for, spoiled
+from eval.outliers.tuning_images import NORMAL
 from shards.pixels.sheet import draw_sheet
 from shards.set_sheet import sized_picture
 
 COLUMNS = 8
 """The number of images on a sheet."""
-NORMAL = "normal"
-"""The title of the row of original images."""
 
 
 def contact_sheet(images: NDArray[np.uint8], seed: int, others: NDArray[np.uint8]) -> Image.Image:

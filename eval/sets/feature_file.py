@@ -1,7 +1,8 @@
 """Feature files: features that were made elsewhere, stored as .npz with one array [N, d] per set.
 
 The name of an array is the name of its set. If only feature files are scored, their arrays also
-define the sets and the sizes of the sets.
+define the sets and the sizes of the sets. The array `synthetic-outliers` is no set: with it, the
+features take part in the ensemble.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.sets.opening import BANK, TEST, EvalSets, ood_name
+from eval.sets.opening import BANK, SYNTHETIC, TEST, EvalSets, ood_name
 from shards.disk.reading import file_sha256
 from shards.errors import UserError
 from shards.terminal.mistakes import did_you_mean
@@ -49,7 +50,8 @@ class FeatureFile:
                 arrays = {name: np.asarray(file[name]) for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"--features {path}: cannot be read as .npz ({error})") from error
-        names = {name: name if name in (BANK, TEST) else ood_name(name) for name in arrays}
+        own = BANK, TEST, SYNTHETIC
+        names = {name: name if name in own else ood_name(name) for name in arrays}
         for name, other in names.items():
             if name != other and other in arrays:
                 raise UserError(f"--features {path}: {name} and {other} are both named {other!r}")
@@ -114,13 +116,17 @@ class FeatureFile:
         """Return the features of the set `name` for scoring, float32 [N, d]."""
         return self.arrays[name].astype(np.float32)
 
+    def of_set(self, name: str) -> Tensor:
+        """Return the features of the set `name` on the device, float32 [N, d]."""
+        return torch.from_numpy(self.rows(name)).to(self.device)
+
     def of_sets(self, sets: EvalSets) -> dict[str, Tensor]:
         """Return the features of all sets on the device.
 
         Returns:
             Set -> float32 [N, d]. Row i is the feature of the image with id i.
         """
-        return {name: torch.from_numpy(self.rows(name)).to(self.device) for name in sets.counts}
+        return {name: self.of_set(name) for name in sets.counts}
 
 
 def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
@@ -131,7 +137,7 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
             file name, an array is not float [N, d], or a file has a set that the first file lacks.
     """
     first, *others = files
-    ood = [name for name in first.arrays if name not in (BANK, TEST)]
+    ood = [name for name in first.arrays if name not in (BANK, TEST, SYNTHETIC)]
     counts = {name: first.count(name) for name in (BANK, TEST, *ood)}
     if not ood:
         raise UserError(f"--features {first.path}: has no array of OOD images")
@@ -140,6 +146,6 @@ def sets_of(files: Sequence[FeatureFile]) -> EvalSets:
             raise UserError(f"--features {first.path}: {name!r} cannot be the name of an OOD set")
     for other in others:
         for name in other.arrays:
-            if name not in counts:
+            if name not in (*counts, SYNTHETIC):
                 raise UserError(f"--features {other.path}: {name} is no set of {first.path}")
     return EvalSets(counts, {})

@@ -17,6 +17,8 @@ from train.teacher import LoadedTeacher
 
 BANK = "in-dist-train"
 TEST = "in-dist-test"
+SYNTHETIC = "synthetic-outliers"
+"""The array of a feature file that has the features of the images that `eval.spoil` writes."""
 NEAR, FAR, MEAN, ALL = "near", "far", "mean", "all"
 """Further columns of the tables. near, far and mean are means over the near OOD sets, the far OOD
 sets and all OOD sets. all is the result of all OOD sets pooled into one set."""
@@ -28,7 +30,8 @@ def ood_name(given: str) -> str:
     Args:
         given: name of its folder or array. If that name is reserved, "-set" is added.
     """
-    return f"{given}-set" if given in (BANK, TEST, NEAR, FAR, MEAN, ALL) else given
+    reserved = BANK, TEST, SYNTHETIC, NEAR, FAR, MEAN, ALL
+    return f"{given}-set" if given in reserved else given
 
 
 @dataclass(frozen=True)

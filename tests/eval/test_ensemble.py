@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 
 from eval.export import main as export
 from eval.exported import Header, Model
+from eval.outliers.spoil import spoiled
 from eval.score import main as score
+from eval.spoil import main as spoil
 from shards.errors import UserError
 from shards.reader import ShardSet
 from tests.support.run_cases import RunCase, write_run_case
@@ -137,6 +140,62 @@ def test_a_member_can_be_chosen_and_a_wrong_name_lists_them(case) -> None:
     assert set(alone.score(pixels_of(case.other), fpr=0.1).member) == {"pixels/isolation-forest"}
     with pytest.raises(UserError, match="--score is knn-55, expected ensemble or one of eq6.*"):
         case.detector(device="cpu", score="knn-55")
+
+
+def test_features_of_another_program_are_members(case, tmp_path, capsys) -> None:
+    """The other program takes square roots of pixels."""
+    written = tmp_path / "tuning.npz"
+    spoil(["--in-dist-test", str(case.calibration), "--out", str(written)])
+    with np.load(written) as file:
+        images, family = file["images"], file["family"]
+    tuning = pixels_of(case.calibration)[::2]
+    np.testing.assert_array_equal(images[family == "normal"], tuning)
+    expected = spoiled(tuning, "paste", 0, tuning).images
+    np.testing.assert_array_equal(images[family == "paste"], expected)
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        return np.sqrt(pixels.reshape(len(pixels), -1) / 255).astype(np.float32)
+
+    of_sets = {
+        "in-dist-train": features(pixels_of(case.train)),
+        "in-dist-test": features(pixels_of(case.calibration)),
+        case.other.name: features(pixels_of(case.other)),
+    }
+    with_outliers = {**of_sets, "synthetic-outliers": features(images)}
+    np.savez(tmp_path / "roots.npz", **with_outliers)
+    np.savez(tmp_path / "plain.npz", **of_sets)
+    with_outliers["synthetic-outliers"] = with_outliers["synthetic-outliers"][1:]
+    np.savez(tmp_path / "short.npz", **with_outliers)
+
+    def command(name: str) -> list[str]:
+        return [
+            *("--in-dist-train", str(case.train), "--in-dist-test", str(case.calibration)),
+            *("--ood", str(case.other), "--features", str(tmp_path / name)),
+            *("--device", "cpu", "--k", "5", "--out", str(tmp_path / "out")),
+        ]
+
+    score(command("roots.npz"))
+    facts = json.loads((tmp_path / "out" / "results.json").read_text())["ensemble"]
+    member = facts["members"]["npz:roots/knn-5"]
+    normal, bank = (of_sets[name].astype(float) for name in ("in-dist-test", "in-dist-train"))
+    paste = features(expected).astype(float)
+    for positives, negatives, auroc in (
+        (of_sets[case.other.name].astype(float), normal[1::2], member["auroc"]),
+        (paste, normal[::2], facts["sight_of_members"]["paste"]["npz:roots/knn-5"]),
+    ):
+        scores = [-np.sort(cosine_similarity(each, bank))[:, -5] for each in (negatives, positives)]
+        is_ood = np.repeat([0, 1], [len(negatives), len(positives)])
+        assert auroc == pytest.approx(roc_auc_score(is_ood, np.concatenate(scores)), abs=2e-3)
+    capsys.readouterr()
+    score(command("plain.npz"))
+    facts = json.loads((tmp_path / "out" / "results.json").read_text())["ensemble"]
+    assert not any(key.startswith("npz:") for key in facts["members"])
+    assert "plain.npz: no array synthetic-outliers" in capsys.readouterr().err
+    count = len(images)
+    with pytest.raises(
+        UserError, match=f"synthetic-outliers has {count - 1} rows, expected {count}"
+    ):
+        score(command("short.npz"))
 
 
 def test_with_few_tuning_images_all_weights_are_equal(tmp_path, capsys) -> None:

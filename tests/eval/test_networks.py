@@ -54,6 +54,25 @@ def test_features_of_timm_are_timms(tmp_path, name):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_the_size_of_views_can_be_chosen(tmp_path):
+    """Of images of one colour, which every resizing leaves as they are."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=0).eval()
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    colours = random_images(4)[:, :1, :1]
+    given = (f"timm:test_resnet@{tmp_path / 'weights.safetensors'}",)
+    (features,) = all_features(options(backbone=given, backbone_px=64), None, [], WORLD)
+    assert isinstance(features, Network)
+    images = np.broadcast_to(colours, (4, SIDE_PX, SIDE_PX, 3))
+    ours = features.of_images(ImagesInMemory(np.ascontiguousarray(images)), range(4))
+
+    own = timm.data.resolve_model_data_config(network)
+    pixels = (images[:, :64, :64] / 255 - np.array(own["mean"])) / np.array(own["std"])
+    with torch.inference_mode():
+        theirs = network(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float())
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -94,6 +94,8 @@ def test_shared_images_are_refused_or_recorded(run, sets, tmp_path):
         (("--k", "0"), "--k is 0"),
         (("--fpr", "1"), "--fpr is 1"),
         (("--backbone", "resnet18"), "--backbone is resnet18, expected timm:NAME"),
+        (("--backbone-px", "64"), "--backbone-px is the size of images for --backbone"),
+        (("--backbone", "timm:x", "--backbone-px", "0"), "--backbone-px is 0, expected >= 1"),
         (("--images", "folder"), "--ood: expected at least one folder, or --images instead"),
         (("--near", "ood-c"), "--near is ood-c, which is none of the OOD sets: ood-a, ood-b"),
     ],

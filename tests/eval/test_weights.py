@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
 from eval.decisions.conformal import Calibration
-from eval.ensemble.ensemble import tuning_part
 from eval.ensemble.weights import Moments, weights_of
+from eval.outliers.tuning_images import tuning_part
 
 
 def drawn(rng: np.random.Generator, count: int, shift: list[float]) -> np.ndarray:

@@ -23,6 +23,7 @@ COMMANDS = {
     "eval/export.py": "--calibration",
     "-m eval.exported": "FOLDER",
     "-m eval.compare": "--columns",
+    "-m eval.spoil": "--in-dist-test",
     "-m shards.build": "--size-px",
     "-m shards.sets": "--protocol",
     "-m shards.verify": "--full",

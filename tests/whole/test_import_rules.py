@@ -28,8 +28,8 @@ ROOMS = {
     "optim loss_scale state objective step run_folder checkpoint teacher test_set watch reports "
     "training preview main",
     "eval": "config versions intervals metrics sets outliers features scores ensemble decisions "
-    "audits results report detector score_images score_sets score exported onnx_export export "
-    "compare",
+    "audits results report detector score_images score_sets score spoil exported onnx_export "
+    "export compare",
 }
 """Folders from left to right, and the rooms of each: a file imports only from what stands before
 its own folder or room, or in the same one."""
