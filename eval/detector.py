@@ -12,7 +12,7 @@ width.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from eval.ensemble.sources import Source, all_sources, member_key, sources_of
 from eval.features.checks import MIN_NORM, check_features
 from eval.features.in_memory import ImagesInMemory
 from eval.features.networks import Network, cache_of, teacher_network
+from eval.intervals import Interval
 from eval.outliers.tuning_images import TuningImages, tuning_part
 from eval.results.collect import provenance_of
 from eval.results.scoring import Provenance
@@ -191,6 +192,14 @@ class Detector:
             tau=config.tau,
             provenance=provenance_of(sets, teacher, overlap),
         )
+
+    @property
+    def sight(self) -> Mapping[str, Interval]:
+        """What this detector sees without one real outlier: family of synthetic outliers -> AUROC.
+
+        The outliers are made of the tuning images. `eval.ensemble.sight` says it in words.
+        """
+        return self.ensemble.of_sum
 
     @property
     def calibration(self) -> Calibration:

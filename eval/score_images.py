@@ -30,6 +30,7 @@ from eval.results.output_folder import (
     UNREADABLE_FILE,
     complete_folder,
 )
+from eval.results.run_readme import note_sight
 from eval.results.scoring import FORMAT_VERSION, HIGHER_IS
 from eval.sets.opening import BANK, TEST
 from eval.versions import versions
@@ -62,7 +63,9 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
         (folder / UNREADABLE_FILE).write_bytes(unreadable_csv(names, verdicts))
         detector.ensemble.sheet().save(folder / OUTLIERS_FILE)
         (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
-    sight = detector.ensemble.of_sum
+    sight = detector.sight
+    step, sets = detector.teacher.step, (config.in_dist_train, config.calibration)
+    note_sight(config.run, sight, config.score, step, *sets)
     if warning := useless(sight):
         print(f"{warning}.")
     print(summary(names, verdicts, len(detector.calibration_scores), config.fpr))

@@ -44,6 +44,7 @@ from eval.results.output_folder import (
     SCORES_FOLDER,
     complete_folder,
 )
+from eval.results.run_readme import note_sight
 from eval.results.scoring import Scoring
 from eval.results.table_formats import print_sheet, write_sheet
 from eval.results.tables import Sheet, sheet_of
@@ -154,6 +155,8 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         sheet = sheet_of(scoring)
         outliers = found.ensemble.sheet() if found else None
         _write(config, scoring, methods, sets, sheet, shown, outliers)
+        if found and run and teacher:
+            note_sight(run, found.ensemble.of_sum, score, teacher.step, *in_dist)
     print_sheet(sheet, Terminal())
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 COMMAND = "command.json"
+README = "README.md"
 OLD_PARTIAL = "config.partial"
 """The file that a killed start of an older version may have left."""
 

@@ -120,7 +120,8 @@ def tuned(
     scores = member_scores(members, of_everything)
     moments = Moments.none() if only else Moments.of(scores[: len(images.normal)])
     normal, *outliers = np.split(moments.z(scores), images.starts)
-    weights = _weights(normal, outliers, tell)
+    parts = [len(member.parts) for member in members]
+    weights = _weights(normal, outliers, parts, tell)
     return Ensemble(
         members=tuple(members),
         moments=moments,
@@ -137,7 +138,9 @@ def tuned(
     )
 
 
-def _weights(normal: Float, outliers: Sequence[Float], tell: Callable[[str], None]) -> Float:
+def _weights(
+    normal: Float, outliers: Sequence[Float], parts: Sequence[int], tell: Callable[[str], None]
+) -> Float:
     members = normal.shape[1]
     if members > 1 and not outliers:
         tell("no synthetic outlier differs from its image, so all members have the same weight")
@@ -147,5 +150,5 @@ def _weights(normal: Float, outliers: Sequence[Float], tell: Callable[[str], Non
             "all members have the same weight"
         )
     elif members > 1:
-        return weights_of(normal, outliers)
+        return weights_of(normal, outliers, parts)
     return np.full(members, 1 / members)

@@ -29,7 +29,9 @@ CALIBRATED_ON = 81
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> RunCase:
     folder = tmp_path_factory.mktemp("case")
-    return write_run_case(folder, channels=3, calibrated_on=CALIBRATED_ON)
+    case = write_run_case(folder, channels=3, calibrated_on=CALIBRATED_ON)
+    (case.run / "README.md").write_text("# A run\n")
+    return case
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,18 @@ def test_the_tables_hold_the_ensemble_and_its_members(case, detector, scored) ->
     assert "Synthetic outliers" in page and "pixels, isolation forest" in page
     sheet = Image.open(scored / "outliers.png")
     assert sheet.height > sheet.width
+
+
+def test_the_readme_of_the_run_says_what_its_detector_sees(case, detector, scored) -> None:
+    sight = json.loads((scored / "results.json").read_text())["ensemble"]["sight"]
+    assert detector.sight.keys() == sight.keys() and len(sight) == 15
+    text = (case.run / "README.md").read_text()
+    assert text.startswith("# A run\n\n## What its detector sees\n\nAUROC in % on synthetic")
+    assert f"bank: `{case.train}`; held out: `{case.calibration}`." in text
+    for family, auroc in sight.items():
+        value, low, high = (f"{100 * auroc[end]:.2f}" for end in ("value", "low", "high"))
+        assert f"\n| {family} | {value} | {low} to {high} |\n" in text
+        assert detector.sight[family].value == pytest.approx(auroc["value"], abs=1e-6)
 
 
 def test_a_member_can_be_chosen_and_a_wrong_name_lists_them(case) -> None:

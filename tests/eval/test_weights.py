@@ -18,8 +18,8 @@ def drawn(rng: np.random.Generator, count: int, shift: list[float]) -> np.ndarra
 
 def test_they_minimise_the_stated_sum() -> None:
     rng = np.random.default_rng(0)
-    normal = drawn(rng, 80, [0, 0, 0, 0])
-    families = [drawn(rng, 40, [2, 0.5, 0, -1]), drawn(rng, 25, [0, 1.5, 0.3, -2])]
+    normal = drawn(rng, 80, [0, 0, 0, 0, 0])
+    families = [drawn(rng, 40, [2, 0.5, 0.2, -1, 0.3]), drawn(rng, 25, [0, 1.5, 0.3, -2, 0.2])]
     auroc = [
         np.mean(
             [
@@ -27,12 +27,12 @@ def test_they_minimise_the_stated_sum() -> None:
                 for f in families
             ]
         )
-        for m in range(4)
+        for m in range(5)
     ]
     trust = np.maximum(np.array(auroc) - 0.5, 0) ** 2
     trust /= trust.max()
     kept = trust > 0
-    assert kept.tolist() == [True, True, True, False]
+    assert kept.tolist() == [True, True, True, False, True]
 
     def loss(values: np.ndarray) -> float:
         w, b = values[:-1], values[-1]
@@ -40,22 +40,36 @@ def test_they_minimise_the_stated_sum() -> None:
         error += np.mean([np.mean((f[:, kept] @ w + b - 1) ** 2) for f in families])
         return error + 3 * np.sum(w**2 / trust[kept])
 
-    best = minimize(loss, np.full(4, 0.1), bounds=[(0, None)] * 3 + [(None, None)], tol=1e-14)
-    found = weights_of(normal, families)
-    assert found[3] == 0 and found.sum() == pytest.approx(1)
-    np.testing.assert_allclose(found[:3], best.x[:3] / best.x[:3].sum(), atol=1e-4)
+    best = minimize(loss, np.full(5, 0.1), bounds=[(0, None)] * 4 + [(None, None)], tol=1e-14)
+    expected = np.zeros(5)
+    expected[kept] = best.x[:-1] / best.x[:-1].sum()
+    assert 0.01 < expected[4] < 0.02  # too small to be worth its time
+    expected[4] = 0
+    np.testing.assert_allclose(
+        weights_of(normal, families, [1] * 5), expected / expected.sum(), rtol=0, atol=1e-4
+    )
+
+
+def test_a_member_of_four_parts_needs_four_times_the_weight() -> None:
+    rng = np.random.default_rng(4)
+    normal, family = drawn(rng, 300, [0, 0, 0]), drawn(rng, 300, [2, 0.4, 0.4])
+    free = weights_of(normal, [family], [1, 1, 1])
+    assert 0.02 < free[1] < 0.08 and 0.02 < free[2] < 0.08
+    found = weights_of(normal, [family], [1, 4, 1])
+    np.testing.assert_allclose(found, np.array([free[0], 0, free[2]]) / (1 - free[1]))
 
 
 def test_every_family_counts_the_same() -> None:
     rng = np.random.default_rng(1)
     normal, one, two = (drawn(rng, 60, shift) for shift in ([0, 0], [3, 0], [0, 3]))
-    expected = weights_of(normal, [one, two])
-    np.testing.assert_allclose(weights_of(normal, [np.tile(one, (50, 1)), two]), expected)
+    expected = weights_of(normal, [one, two], [1, 1])
+    np.testing.assert_allclose(weights_of(normal, [np.tile(one, (50, 1)), two], [1, 1]), expected)
 
 
 def test_if_no_member_sees_anything_all_weights_are_equal() -> None:
     rng = np.random.default_rng(2)
-    assert weights_of(drawn(rng, 90, [0, 0]), [drawn(rng, 90, [-3, -3])]).tolist() == [0.5, 0.5]
+    found = weights_of(drawn(rng, 90, [0, 0]), [drawn(rng, 90, [-3, -3])], [1, 1])
+    assert found.tolist() == [0.5, 0.5]
 
 
 def test_z_scores_are_limited_and_a_constant_member_has_none() -> None:
@@ -84,7 +98,7 @@ def test_false_positive_rates_are_those_that_were_chosen() -> None:
         tuning, rest = (held_out[ids] for ids in tuning_part(np.arange(len(held_out))))
         moments = Moments.of(tuning)
         spoiled = drawn(rng, 30, list(rng.uniform(0, 1, members)))
-        weights = weights_of(moments.z(tuning), [moments.z(spoiled)])
+        weights = weights_of(moments.z(tuning), [moments.z(spoiled)], [1] * members)
         calibration = Calibration(moments.z(rest) @ weights)
         p_values = calibration.p_values(
             moments.z(drawn(rng, later, [0.0] * members) ** 3) @ weights

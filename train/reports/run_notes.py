@@ -24,7 +24,7 @@ from train.metrics import (
 )
 from train.reports.curves import draw_curves
 from train.reports.meters import METRICS_FILE_NAME, reports_of
-from train.run_folder import write_command
+from train.run_folder import README, write_command
 from train.state import TrainState
 from train.watch.collapse import looked_for_collapse, looks_after_step
 from train.world import World
@@ -45,7 +45,7 @@ def write_notes(config: RunConfig, world: World, state: TrainState, total_steps:
     command = command_words(world)
     write_command(config.out, command)
     text = notes(config, world, state, total_steps, reports, command)
-    replace_file(config.out / "README.md", [text.encode(errors="surrogateescape")])
+    replace_file(config.out / README, [text.encode(errors="surrogateescape")])
 
 
 def command_words(world: World) -> list[str]:
