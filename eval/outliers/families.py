@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.outliers.geometry import place, quarter_turn, quarters, scale, upside_down, warp
+from eval.outliers.geometry import (
+    place,
+    quarter_turn,
+    quarters,
+    scale,
+    swell,
+    upside_down,
+    warp,
+)
 from eval.outliers.levels import blur, brightness, channels, hue, noise
 from eval.outliers.pictures import Picture
 from eval.outliers.pieces import blot, half, paste, scratch
@@ -40,6 +48,7 @@ FAMILIES: Mapping[str, Family] = {
     "half": Family(half, "halves of other images"),
     "quarters": Family(quarters, "exchanged quarters"),
     "warp": Family(warp, "bent shapes"),
+    "swell": Family(swell, "swollen and shrunken parts"),
     "scratch": Family(scratch, "scratches"),
     "blot": Family(blot, "blots"),
     "upside-down": Family(upside_down, "images that are upside down"),

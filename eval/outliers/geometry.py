@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from PIL.Image import Resampling
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter, minimum_filter
 
 from eval.outliers.pictures import Picture, to_levels
 from shards.pixels.resize import to_image, to_pixels
@@ -100,3 +100,15 @@ def warp(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
         for plane in np.moveaxis(image, 2, 0)
     ]
     return to_levels(np.stack(planes, 2))
+
+
+def swell(image: Picture, other: Picture, rng: np.random.Generator) -> Picture:
+    """Let the bright parts of the image swell and the dark ones shrink, or the other way round.
+
+    Each pixel takes the highest (or the lowest) level of each channel in a square around it, whose
+    half side is 4 to 10 % of the shorter side, at least one pixel (gray dilation and erosion).
+    """
+    radius_px = max(1, round(rng.uniform(0.04, 0.1) * min(image.shape[:2])))
+    extreme = maximum_filter if rng.random() < 0.5 else minimum_filter
+    side_px = 2 * radius_px + 1
+    return extreme(image, (side_px, side_px, 1), mode="nearest")

@@ -138,7 +138,7 @@ def test_the_tables_hold_the_ensemble_and_its_members(case, detector, scored) ->
 
 def test_the_readme_of_the_run_says_what_its_detector_sees(case, detector, scored) -> None:
     sight = json.loads((scored / "results.json").read_text())["ensemble"]["sight"]
-    assert detector.sight.keys() == sight.keys() and len(sight) == 15
+    assert detector.sight.keys() == sight.keys() and len(sight) == 16
     text = (case.run / "README.md").read_text()
     assert text.startswith("# A run\n\n## What its detector sees\n\nAUROC in % on synthetic")
     assert f"bank: `{case.train}`; held out: `{case.calibration}`." in text

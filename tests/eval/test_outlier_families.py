@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import map_coordinates, shift
 from scipy.spatial.distance import pdist
 from torchvision.transforms import functional
@@ -216,6 +216,23 @@ def test_place_moves_by_whole_pixels_and_repeats_the_border(height, width, chann
     assert 0.15 - rounding <= min(lengths) < 0.2 + rounding
     assert 0.3 - rounding < max(lengths) <= 0.35 + rounding
     assert len(directions) == 4
+
+
+def test_swell_takes_the_highest_or_the_lowest_levels_around_each_pixel() -> None:
+    """As Pillow's filters do."""
+    image = photo(40, 60, 3)
+    seen = set()
+    for seed in range(40):
+        found = spoil("swell", image, seed)
+        matches = {
+            (kind.__name__, radius_px)
+            for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter)
+            for radius_px in range(8)
+            if np.array_equal(Image.fromarray(image).filter(kind(2 * radius_px + 1)), found)
+        }
+        assert len(matches) == 1, seed
+        seen |= matches
+    assert seen == {(kind, radius) for kind in ("MaxFilter", "MinFilter") for radius in (2, 3, 4)}
 
 
 def test_warp_takes_levels_from_places_at_smooth_random_distances() -> None:
