@@ -144,6 +144,11 @@ def _weights(
     members = normal.shape[1]
     if members > 1 and not outliers:
         tell("no synthetic outlier differs from its image, so all members have the same weight")
+    elif members > 1 and not normal.any():
+        tell(
+            f"no score tells one of {len(normal)} tuning images from another (are they equal?), so "
+            "all members have the same weight"
+        )
     elif members > 1 and len(normal) < FEWEST_TUNING_IMAGES:
         tell(
             f"the ensemble is tuned on {len(normal)} images, fewer than {FEWEST_TUNING_IMAGES}, so "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from eval.score import main as score
 from eval.spoil import main as spoil
 from shards.errors import UserError
 from shards.reader import ShardSet
+from tests.support.image_sets import build_npy_set, smooth_images
 from tests.support.run_cases import RunCase, write_run_case
 
 pytestmark = pytest.mark.slow
@@ -80,7 +82,7 @@ def test_the_score_is_the_weighted_sum_of_limited_z_scores(case, detector) -> No
         total += weight * z.clip(-5, 20)
         weighed += 1
     turned = [m for m in ensemble.weighing if m.key.startswith("teacher-turned")]
-    assert weighed + len(turned) == len(ensemble.weighing) > 3
+    assert weighed + len(turned) == len(ensemble.weighing) >= 3
     if not turned:
         found = detector.score(pixels, fpr=0.1)
         np.testing.assert_allclose(found.score, total, rtol=1e-3)
@@ -210,6 +212,43 @@ def test_features_of_another_program_are_members(case, tmp_path, capsys) -> None
         UserError, match=f"synthetic-outliers has {count - 1} rows, expected {count}"
     ):
         score(command("short.npz"))
+
+
+@pytest.fixture(scope="module")
+def gray_case(tmp_path_factory) -> RunCase:
+    return write_run_case(tmp_path_factory.mktemp("gray"), channels=1, calibrated_on=81)
+
+
+@pytest.mark.parametrize(
+    ("bank", "told", "members"),
+    [
+        (np.full((50, 14, 14), 77, np.uint8), "local outlier factor: the 50 features", {"eq6"}),
+        (
+            smooth_images(4, 14, 1, seed=3),
+            "pixels: left out: 5 nearest neighbours, Euclid, 5-th nearest neighbour, centred "
+            "cosine: the bank has 4 features, too few: it needs 5",
+            {"eq6", "mahalanobis", "lof", "ledoit-wolf", "isolation-forest", "pca-residual"},
+        ),
+    ],
+    ids=["equal images", "few images"],
+)
+def test_scores_that_cannot_be_fitted_are_left_out(
+    gray_case, tmp_path, capsys, bank, told, members
+) -> None:
+    train = build_npy_set(tmp_path, "bank", bank)
+    found = replace(gray_case, train=train).detector(
+        device="cpu", score="ensemble", allow_overlap=True
+    )
+    assert told in capsys.readouterr().err
+    assert {member.key.rpartition("/")[2] for member in found.ensemble.members} == members
+    assert np.isfinite(found.score(smooth_images(5, 14, 1, seed=4)[..., None], fpr=0.1).score).all()
+
+
+def test_equal_tuning_images_give_equal_weights(gray_case, tmp_path, capsys) -> None:
+    equal = build_npy_set(tmp_path, "equal", np.full((60, 14, 14), 77, np.uint8))
+    found = replace(gray_case, calibration=equal).detector(device="cpu", score="ensemble")
+    assert len(set(found.ensemble.weights.tolist())) == 1
+    assert "no score tells one of 30 tuning images from another" in capsys.readouterr().err
 
 
 def test_with_few_tuning_images_all_weights_are_equal(tmp_path, capsys) -> None:
