@@ -14,7 +14,8 @@ from torch import Tensor
 
 from eval.ensemble.sources import TURNS, Source
 from eval.scores.all_scores import label_of
-from eval.scores.fitted import FittedScore, UnfitError, scores_of
+from eval.scores.bank import Bank, UnfitError
+from eval.scores.fitted import FittedScore, scores_of
 
 Float = NDArray[np.float64]
 FeaturesOf = Callable[[Source], Tensor]
@@ -75,7 +76,7 @@ def fit_members(
     for source in sources:
         if source.turn == 0:
             upright = source
-        bank, tuning = of_bank(source), of_tuning(source)
+        bank, tuning = Bank(of_bank(source)), of_tuning(source)
         left_out: dict[str, list[str]] = {}
         for key, fit in source.fits.items():
             try:
@@ -83,7 +84,7 @@ def fit_members(
             except UnfitError as error:
                 left_out.setdefault(str(error), []).append(label_of(key))
                 continue
-            values = scores_of(score, tuning)
+            (values,) = scores_of([score], tuning)
             part = Part(source, score, float(values.mean()), float(values.std()) or 1.0)
             parts.setdefault((upright.key, key), []).append(part)
         for reason, scores in left_out.items():
@@ -99,16 +100,21 @@ def fit_members(
     return members
 
 
+def parts_by_source(members: Sequence[Member]) -> dict[str, tuple[Source, list[Part]]]:
+    """Return the parts of the members: key of a source -> the source and the parts that use it."""
+    found: dict[str, tuple[Source, list[Part]]] = {}
+    for part in {id(part): part for member in members for part in member.parts}.values():
+        found.setdefault(part.source.key, (part.source, []))[1].append(part)
+    return found
+
+
 def member_scores(members: Sequence[Member], features_of: FeaturesOf) -> Float:
     """Return the scores of all members for the same N images, float64 [N, members].
 
     The features of each source are computed once, and only if a member needs them.
     """
     raw: dict[int, Float] = {}
-    parts = {id(part): part for member in members for part in member.parts}
-    for source in {id(part.source): part.source for part in parts.values()}.values():
-        features = features_of(source)
-        for key, part in parts.items():
-            if part.source is source:
-                raw[key] = scores_of(part.score, features)
+    for source, parts in parts_by_source(members).values():
+        scores = scores_of([part.score for part in parts], features_of(source))
+        raw.update({id(part): of_part for part, of_part in zip(parts, scores, strict=True)})
     return np.stack([member.combined(raw) for member in members], axis=1)

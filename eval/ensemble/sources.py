@@ -30,11 +30,16 @@ from eval.features.networks import (
     teacher_network,
     turned_network,
 )
+from eval.scores.bank import Bank
 from eval.scores.covariance_scores import LedoitWolfMahalanobis, PcaResidual, SsdMahalanobis
 from eval.scores.eq6 import Eq6
 from eval.scores.fitted import FittedScore
 from eval.scores.forest_and_density import IsolationForest, LocalOutlierFactor
-from eval.scores.neighbour_scores import CosineNeighbours, EuclidNeighbours
+from eval.scores.neighbour_scores import (
+    CentredCosineNeighbours,
+    CosineNeighbours,
+    EuclidNeighbours,
+)
 from eval.sets.feature_file import FeatureFile
 from eval.sets.opening import SYNTHETIC, EvalSets
 from shards.errors import UserError
@@ -43,8 +48,8 @@ from shards.terminal.mistakes import did_you_mean
 from train.teacher import LoadedTeacher
 from train.world import World
 
-Fit = Callable[[Tensor], FittedScore]
-"""Function from the features of a bank, float32 [M, d], to a score."""
+Fit = Callable[[Bank], FittedScore]
+"""Function that fits a score on a bank."""
 PIXELS, HISTOGRAM, STATISTICS = "pixels", "histogram", "statistics"
 TURNS = 4
 """Number of the turns by right angles, with the upright image."""
@@ -101,7 +106,7 @@ def image_sources(world: World) -> list[Source]:
     covariance: dict[str, Fit] = {"ledoit-wolf": LedoitWolfMahalanobis.fit}
     forest: dict[str, Fit] = {"isolation-forest": IsolationForest.fit}
     others: dict[str, Fit] = {
-        "knn-5-cosine": partial(CosineNeighbours.fit, is_centred=True),
+        "knn-5-cosine": CentredCosineNeighbours.fit,
         "pca-residual": PcaResidual.fit,
         "lof": LocalOutlierFactor.fit,
     }

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from eval.ensemble.ensemble import Ensemble
-from eval.ensemble.members import Member
+from eval.ensemble.members import Member, parts_by_source
 from eval.exported import INPUT, MEMBER, OUTPUT
+from eval.scores.fitted import evaluate
 from shards.pixels.target import Target
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ class PixelsToScore(nn.Module):
         """
         super().__init__()
         members = ensemble.weighing
-        parts = [part for member in members for part in member.parts]
-        sources = {part.source.key: part.source.module(size_px) for part in parts}
-        self._number = {key: number for number, key in enumerate(sources)}
-        self.sources = nn.ModuleList(copy.deepcopy(module).cpu() for module in sources.values())
-        self.scores = nn.ModuleList(copy.deepcopy(part.score).cpu() for part in parts)
+        groups = parts_by_source(members).values()
+        modules = [source.module(size_px) for source, _ in groups]
+        self.sources = nn.ModuleList(copy.deepcopy(module).cpu() for module in modules)
+        # The scores of a source are copied together, so that the copies share the bank as well.
+        self._scores = [copy.deepcopy([part.score for part in parts]) for _, parts in groups]
+        self.scores = nn.ModuleList(score.cpu() for scores in self._scores for score in scores)
+        self._parts = [[id(part) for part in parts] for _, parts in groups]
         self._members: list[Member] = members
         used = np.flatnonzero(ensemble.weights)
         moments = ensemble.moments.of_members(used)
@@ -66,15 +69,15 @@ class PixelsToScore(nn.Module):
         Returns:
             Scores, float32 [B]: a higher score means more OOD. Numbers of members, int64 [B].
         """
-        features = [source(images) for source in self.sources]
-        scores, number = [], 0
+        raw: dict[int, Tensor] = {}
+        for source, fitted, parts in zip(self.sources, self._scores, self._parts, strict=True):
+            raw.update(zip(parts, evaluate(fitted, source(images)), strict=True))
+        scores = []
         for member in self._members:
-            of_parts = []
-            for part in member.parts:
-                raw = self.scores[number](features[self._number[part.source.key]])
-                is_sum = len(member.parts) > 1
-                of_parts.append((raw - part.mean) / part.deviation if is_sum else raw)
-                number += 1
+            of_parts = [raw[id(part)] for part in member.parts]
+            if len(of_parts) > 1:
+                pairs = zip(of_parts, member.parts, strict=True)
+                of_parts = [(values - part.mean) / part.deviation for values, part in pairs]
             scores.append(torch.stack(of_parts).sum(0))
         z = ((torch.stack(scores, 1) - self.mean) / self.deviation).clamp(*self._limits)
         terms = z * self.weight  # [B, k]

@@ -11,7 +11,8 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from eval.scores.fitted import FittedScore, UnfitError, check_bank
+from eval.scores.bank import Bank, UnfitError
+from eval.scores.fitted import FittedScore
 from eval.scores.mahalanobis import Mahalanobis, NoCovarianceError
 
 COMPONENTS = 100
@@ -37,19 +38,19 @@ class LedoitWolfMahalanobis(FittedScore):
         self.register_buffer("whitening", whitening)
 
     @classmethod
-    def fit(cls, bank: Tensor) -> LedoitWolfMahalanobis:
-        """Fit the score on a bank, float32 [M, d].
+    def fit(cls, bank: Bank) -> LedoitWolfMahalanobis:
+        """Fit the score on a bank.
 
         Raises:
-            UnfitError: see `check_bank`.
+            UnfitError: see `Bank.check`.
         """
-        check_bank(bank)
-        values = bank.double()
+        bank.check()
+        values = bank.features.double()
         centre = values.mean(0)
         away = values - centre
         share = float(ledoit_wolf_shrinkage(away.cpu().numpy(), assume_centered=True))
         covariance = away.T @ away / len(away)
-        identity = torch.eye(len(centre), dtype=torch.float64, device=bank.device)
+        identity = torch.eye(len(centre), dtype=torch.float64, device=values.device)
         covariance = (1 - share) * covariance + share * covariance.trace() / len(centre) * identity
         factor, fault = torch.linalg.cholesky_ex(covariance)
         if fault:
@@ -75,15 +76,15 @@ class SsdMahalanobis(FittedScore):
         self.register_buffer("whitening", fitted.whitening.T.float().contiguous())
 
     @classmethod
-    def fit(cls, bank: Tensor) -> SsdMahalanobis:
-        """Fit the score on a bank, float32 [M, d].
+    def fit(cls, bank: Bank) -> SsdMahalanobis:
+        """Fit the score on a bank.
 
         Raises:
-            UnfitError: see `check_bank`.
+            UnfitError: see `Bank.check`.
         """
-        check_bank(bank)
+        bank.check()
         try:
-            return cls(Mahalanobis.fit(bank))
+            return cls(Mahalanobis.fit(bank.features))
         except NoCovarianceError as error:
             raise UnfitError(str(error)) from error
 
@@ -106,19 +107,18 @@ class PcaResidual(FittedScore):
         self.register_buffer("components", components)
 
     @classmethod
-    def fit(cls, bank: Tensor) -> PcaResidual:
-        """Fit the score on a bank, float32 [M, d], with at most M / 2 and d / 2 components.
+    def fit(cls, bank: Bank) -> PcaResidual:
+        """Fit the score on a bank, with at most M / 2 and d / 2 components.
 
         Raises:
-            UnfitError: see `check_bank`.
+            UnfitError: see `Bank.check`.
         """
-        check_bank(bank)
-        count = max(1, min(COMPONENTS, len(bank) // 2, bank.shape[1] // 2))
-        fitted = PCA(count, svd_solver="randomized", random_state=SEED).fit(bank.cpu().numpy())
+        bank.check()
+        features = bank.features
+        count = max(1, min(COMPONENTS, len(features) // 2, features.shape[1] // 2))
+        fitted = PCA(count, svd_solver="randomized", random_state=SEED).fit(features.cpu().numpy())
         centre, components = (torch.from_numpy(part) for part in (fitted.mean_, fitted.components_))
-        return cls(
-            centre.float().to(bank.device), components.T.float().contiguous().to(bank.device)
-        )
+        return cls(centre.float(), components.T.float().contiguous()).to(features.device)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores, float32 [N], >= 0."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.scores.bank import Bank
 from eval.scores.fitted import FittedScore
 
 
@@ -24,9 +25,10 @@ class Eq6(FittedScore):
         self.register_buffer("log_weights", shares.log().float())
 
     @classmethod
-    def fit(cls, bank: Tensor, tau: float) -> Eq6:
-        """Fit the score on a bank, float32 [M, d], whose features all have the same weight."""
-        return cls(bank, tau, torch.ones(len(bank), device=bank.device))
+    def fit(cls, bank: Bank, tau: float) -> Eq6:
+        """Fit the score on a bank whose features all have the same weight."""
+        features = bank.features
+        return cls(features, tau, torch.ones(len(features), device=features.device))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores, float32 [N]."""

@@ -11,7 +11,8 @@ import sklearn.neighbors
 import torch
 from torch import Tensor
 
-from eval.scores.fitted import FittedScore, check_bank, distances
+from eval.scores.bank import Bank
+from eval.scores.fitted import FittedScore, ProductScore
 
 TREES = 200
 SEED = 0
@@ -68,15 +69,15 @@ class IsolationForest(FittedScore):
         self.register_buffer("roots", torch.tensor(roots))
 
     @classmethod
-    def fit(cls, bank: Tensor) -> IsolationForest:
-        """Fit a forest of 200 trees on a bank, float32 [M, d].
+    def fit(cls, bank: Bank) -> IsolationForest:
+        """Fit a forest of 200 trees on a bank.
 
         Raises:
-            UnfitError: see `check_bank`.
+            UnfitError: see `Bank.check`.
         """
-        check_bank(bank)
+        bank.check()
         forest = sklearn.ensemble.IsolationForest(n_estimators=TREES, random_state=SEED)
-        return cls(forest.fit(bank.cpu().numpy())).to(bank.device)
+        return cls(forest.fit(bank.features.cpu().numpy())).to(bank.features.device)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores, float32 [N], in [0, 1]."""
@@ -89,46 +90,40 @@ class IsolationForest(FittedScore):
         return torch.exp2(-self.depth[node].sum(1))
 
 
-class LocalOutlierFactor(FittedScore):
+class LocalOutlierFactor(ProductScore):
     """scikit-learn's local outlier factor (Breunig et al. 2000): the negated `score_samples`.
 
     It compares the density of the bank around a feature with the densities around its neighbours.
     """
 
-    centre: Tensor
-    bank: Tensor
-    squares: Tensor
     k_distance: Tensor
     density: Tensor
 
-    def __init__(self, bank: Tensor, fitted: sklearn.neighbors.LocalOutlierFactor) -> None:
+    def __init__(self, bank: Bank, fitted: sklearn.neighbors.LocalOutlierFactor) -> None:
         """Copy the distances and densities of a fitted factor."""
-        super().__init__()
+        super().__init__(bank.products)
         self._k = int(fitted.n_neighbors_)
-        self.register_buffer("centre", bank.mean(0))
-        away = bank - self.centre
-        self.register_buffer("bank", away.T.contiguous())  # [d, M]
-        self.register_buffer("squares", away.square().sum(1))
+        device = bank.features.device
         # Private, but the only place that has them; tests compare with score_samples.
         k_distance = fitted._distances_fit_X_[:, self._k - 1]
         for name, values in (("k_distance", k_distance), ("density", fitted._lrd)):
-            self.register_buffer(name, torch.from_numpy(np.asarray(values)).float().to(bank.device))
+            self.register_buffer(name, torch.from_numpy(np.asarray(values)).float().to(device))
 
     @classmethod
-    def fit(cls, bank: Tensor) -> LocalOutlierFactor:
-        """Fit the factor on a bank, float32 [M, d], with 20 neighbours, or M - 1 if M is smaller.
+    def fit(cls, bank: Bank) -> LocalOutlierFactor:
+        """Fit the factor on a bank, with 20 neighbours, or M - 1 if M is smaller.
 
         Raises:
-            UnfitError: see `check_bank`.
+            UnfitError: see `Bank.check`.
         """
-        check_bank(bank, 3)
-        count = min(NEIGHBOURS, len(bank) - 1)
+        bank.check(3)
+        count = min(NEIGHBOURS, len(bank.features) - 1)
         fitted = sklearn.neighbors.LocalOutlierFactor(n_neighbors=count, novelty=True)
-        return cls(bank, fitted.fit(bank.cpu().numpy()))
+        return cls(bank, fitted.fit(bank.features.cpu().numpy()))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def from_products(self, squares: Tensor, products: Tensor) -> Tensor:
         """Return the scores, float32 [N]. About 1 for a feature as densely surrounded as others."""
-        to_bank = distances(features - self.centre, self.bank, self.squares)
+        to_bank = self.products.distances(squares, products)
         nearest, ids = to_bank.topk(self._k, dim=1, largest=False)
         reach = torch.maximum(nearest, self.k_distance[ids]).mean(1)
         return self.density[ids].mean(1) * (reach + 1e-10)

@@ -15,11 +15,16 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest as SklearnForest
 from sklearn.neighbors import LocalOutlierFactor as SklearnLof
 
+from eval.scores.bank import Bank, UnfitError
 from eval.scores.covariance_scores import LedoitWolfMahalanobis, PcaResidual, SsdMahalanobis
 from eval.scores.eq6 import Eq6
-from eval.scores.fitted import FittedScore, UnfitError, scores_of
+from eval.scores.fitted import FittedScore, ProductScore, scores_of
 from eval.scores.forest_and_density import IsolationForest, LocalOutlierFactor
-from eval.scores.neighbour_scores import CosineNeighbours, EuclidNeighbours
+from eval.scores.neighbour_scores import (
+    CentredCosineNeighbours,
+    CosineNeighbours,
+    EuclidNeighbours,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -85,14 +90,14 @@ def eq6(bank: Float, test: Float) -> Float:
 
 @dataclass(frozen=True)
 class Case:
-    fit: Callable[[torch.Tensor], FittedScore]
+    fit: Callable[[Bank], FittedScore]
     reference: Callable[[Float, Float], Float]
 
 
 CASES = {
     "euclid": Case(EuclidNeighbours.fit, euclid),
     "cosine": Case(CosineNeighbours.fit, cosine),
-    "centred": Case(lambda bank: CosineNeighbours.fit(bank, is_centred=True), centred_cosine),
+    "centred": Case(CentredCosineNeighbours.fit, centred_cosine),
     "ledoit-wolf": Case(LedoitWolfMahalanobis.fit, ledoit_wolf),
     "ssd": Case(SsdMahalanobis.fit, ssd),
     "pca": Case(PcaResidual.fit, pca),
@@ -108,7 +113,8 @@ def test_scores_are_those_of_the_reference(name) -> None:
     # The first feature is 40 times in the bank, where the distance 0 must not be lost to rounding.
     test = np.concatenate([features(1500, 2), 30 + features(3, 3), bank[:2], bank[-2:]])
     expected = CASES[name].reference(bank, test)
-    found = scores_of(CASES[name].fit(torch.from_numpy(bank)), torch.from_numpy(test))
+    score = CASES[name].fit(Bank(torch.from_numpy(bank)))
+    (found,) = scores_of([score], torch.from_numpy(test))
     assert found.dtype == np.float64 and len(np.unique(found)) > 1000
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5 * expected.std())
 
@@ -116,7 +122,7 @@ def test_scores_are_those_of_the_reference(name) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_graph_gives_the_same_scores_for_any_batch(name) -> None:
     bank, test = torch.from_numpy(features(200, 1)), torch.from_numpy(features(37, 2))
-    score = CASES[name].fit(bank).eval()
+    score = CASES[name].fit(Bank(bank)).eval()
     program = torch.onnx.export(
         score,
         (test[:2],),
@@ -128,7 +134,7 @@ def test_the_graph_gives_the_same_scores_for_any_batch(name) -> None:
     assert program is not None
     model = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    expected = scores_of(score, test)
+    (expected,) = scores_of([score], test)
     for rows in (test, test[:1]):
         (found,) = session.run(None, {"features": rows.numpy()})
         np.testing.assert_allclose(found, expected[: len(rows)], atol=1e-4 * expected.std())
@@ -146,7 +152,7 @@ def test_the_graph_gives_the_same_scores_for_any_batch(name) -> None:
 )
 def test_a_bank_that_gives_no_score_is_refused(name, bank, reason) -> None:
     with pytest.raises(UnfitError, match=reason):
-        CASES[name].fit(bank)
+        CASES[name].fit(Bank(bank))
 
 
 def test_a_small_forest_and_a_small_bank() -> None:
@@ -154,10 +160,14 @@ def test_a_small_forest_and_a_small_bank() -> None:
     for count in (3, 5):
         bank, test = features(60, 1)[-count:], features(40, 2)
         expected = -SklearnForest(n_estimators=200, random_state=0).fit(bank).score_samples(test)
-        found = scores_of(IsolationForest.fit(torch.from_numpy(bank)), torch.from_numpy(test))
+        (found,) = scores_of(
+            [IsolationForest.fit(Bank(torch.from_numpy(bank)))], torch.from_numpy(test)
+        )
         np.testing.assert_allclose(found, expected, atol=1e-6)
         fitted = SklearnLof(n_neighbors=count - 1, novelty=True).fit(bank)
-        found = scores_of(LocalOutlierFactor.fit(torch.from_numpy(bank)), torch.from_numpy(test))
+        (found,) = scores_of(
+            [LocalOutlierFactor.fit(Bank(torch.from_numpy(bank)))], torch.from_numpy(test)
+        )
         np.testing.assert_allclose(found, -fitted.score_samples(test), rtol=1e-4)
 
 
@@ -166,6 +176,22 @@ def test_images_of_which_the_bank_has_many_copies_are_normal() -> None:
     bank = np.random.default_rng(0).random((400, 784), np.float32)
     bank[:300] = np.repeat(bank[:12], 25, axis=0)
     test = bank[::20]
-    found = scores_of(LocalOutlierFactor.fit(torch.from_numpy(bank)), torch.from_numpy(test))
+    (found,) = scores_of(
+        [LocalOutlierFactor.fit(Bank(torch.from_numpy(bank)))], torch.from_numpy(test)
+    )
     np.testing.assert_allclose(found, lof(bank, test), rtol=1e-4)
     assert found[:15].max() < 1.01
+
+
+def test_scores_of_one_bank_share_its_products() -> None:
+    """They are what each is alone, and the product with the bank is computed once a batch."""
+    bank, test = Bank(torch.from_numpy(features(200, 1))), torch.from_numpy(features(1500, 2))
+    kinds = EuclidNeighbours, CentredCosineNeighbours, LocalOutlierFactor, IsolationForest
+    together = [kind.fit(bank) for kind in kinds]
+    calls = []
+    bank.products.register_forward_hook(lambda *_: calls.append(1))
+    found = scores_of(together, test)
+    assert len(calls) == 2 and sum(isinstance(score, ProductScore) for score in together) == 3
+    for kind, scores in zip(kinds, found, strict=True):
+        (alone,) = scores_of([kind.fit(Bank(bank.features))], test)
+        np.testing.assert_array_equal(scores, alone)
