@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tyro.conf import Positional
+
 
 @dataclass(frozen=True)
 class LoaderOptions:
@@ -85,3 +87,20 @@ class ShardsOptions:
 @dataclass(frozen=True)
 class GpuCheckOptions:
     """The options of `benchmarks.gpu_check`: there are none."""
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """The options of `benchmarks.detector`."""
+
+    run: Positional[Path]
+    """Run directory."""
+    in_dist_train: Path
+    """Shard set of the bank."""
+    calibration: Path
+    """Shard set of held-out normal images. They tune the ensemble, and are the images that are
+    scored."""
+    images: int = 900
+    """Number of images that are scored."""
+    rounds: int = 5
+    """Number of rounds; each round times every peer once."""

@@ -36,6 +36,7 @@ COMMANDS = {
     "-m benchmarks.step": "--compile",
     "-m benchmarks.scorer": "--tau",
     "-m benchmarks.shards": "--jpegs",
+    "-m benchmarks.detector": "--calibration",
     "-m benchmarks.gpu_check": "make gpu-check",
     "-m tests.faults": "--only",
 }
