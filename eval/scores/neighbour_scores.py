@@ -5,6 +5,8 @@ Legend: N features that are scored, M features of the bank, d feature width.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,8 +17,8 @@ NEIGHBOURS = 5
 """Default number k of neighbours."""
 
 
-class EuclidNeighbours(ProductScore):
-    """The mean Euclidean distance to the k nearest features of the bank."""
+class _CentredNeighbours(ProductScore):
+    """A score from the k nearest features of the bank, around the mean of the bank."""
 
     def __init__(self, products: Products, k: int) -> None:
         """Store the module of the bank, and the number of neighbours."""
@@ -24,7 +26,7 @@ class EuclidNeighbours(ProductScore):
         self._k = k
 
     @classmethod
-    def fit(cls, bank: Bank, k: int = NEIGHBOURS) -> EuclidNeighbours:
+    def fit(cls, bank: Bank, k: int = NEIGHBOURS) -> Self:
         """Fit the score on a bank.
 
         Raises:
@@ -32,6 +34,10 @@ class EuclidNeighbours(ProductScore):
         """
         bank.check(max(2, k))
         return cls(bank.products, k)
+
+
+class EuclidNeighbours(_CentredNeighbours):
+    """The mean Euclidean distance to the k nearest features of the bank."""
 
     def from_products(self, squares: Tensor, products: Tensor) -> Tensor:
         """Return the scores, float32 [N], >= 0."""
@@ -39,23 +45,8 @@ class EuclidNeighbours(ProductScore):
         return distances.topk(self._k, dim=1, largest=False).values.mean(1)
 
 
-class CentredCosineNeighbours(ProductScore):
+class CentredCosineNeighbours(_CentredNeighbours):
     """One minus the cosine to the k-th nearest feature, around the mean of the bank."""
-
-    def __init__(self, products: Products, k: int) -> None:
-        """Store the module of the bank, and the number of neighbours."""
-        super().__init__(products)
-        self._k = k
-
-    @classmethod
-    def fit(cls, bank: Bank, k: int = NEIGHBOURS) -> CentredCosineNeighbours:
-        """Fit the score on a bank.
-
-        Raises:
-            UnfitError: see `Bank.check`.
-        """
-        bank.check(max(2, k))
-        return cls(bank.products, k)
 
     def from_products(self, squares: Tensor, products: Tensor) -> Tensor:
         """Return the scores, float32 [N], in [0, 2]."""
