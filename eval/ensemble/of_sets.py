@@ -15,6 +15,7 @@ from eval.config import SetsConfig
 from eval.ensemble.ensemble import Ensemble, tuned
 from eval.ensemble.members import member_scores
 from eval.ensemble.sources import Source, file_source, image_sources, network_fits, run_sources
+from eval.features.checks import check_features
 from eval.features.networks import cache_of, timm_network
 from eval.outliers.tuning_images import TuningImages, tuning_part
 from eval.sets.feature_file import FeatureFile
@@ -69,7 +70,7 @@ def score_with_ensemble(
 
     Raises:
         UserError: there are too few test images, no score can be fitted, or a file has not one
-            feature for each synthetic outlier.
+            finite feature for each synthetic outlier.
     """
     cache = cache_of(config)
     fits = network_fits(config.tau)
@@ -94,6 +95,7 @@ def score_with_ensemble(
             )
             continue
         file.check({BANK: len(bank), SYNTHETIC: len(images.everything)})
+        check_features(f"{SYNTHETIC} ({file.label})", file.of_set(SYNTHETIC))
         sources.append(file_source(file, sets, config.tau, world))
     ensemble = tuned(sources, lambda source: source.of_bank(bank), images, tell)
     rows = torch.from_numpy(evaluation).to(world.device)

@@ -16,13 +16,15 @@ from shards.terminal import printing
 from train.run_folder import README
 
 HEADING = "## What its detector sees"
+NEXT_HEADING = "\n## "
 
 
 def note_sight(
     run: Path, sight: Mapping[str, Interval], score: str, step: int, bank: Path, test: Path
 ) -> None:
-    """Write what a detector sees at the end of README.md in the folder of its run.
+    """Write what a detector sees into README.md in the folder of its run.
 
+    The section stands at the end, or where an earlier scoring wrote it; other sections stay.
     If the run has no README.md yet, or its folder cannot be written, a line on stderr says so.
 
     Args:
@@ -37,8 +39,9 @@ def note_sight(
     about = f"Score: {score}; checkpoint: step {step:,}; bank: `{bank}`; held out: `{test}`."
     try:
         text = path.read_text(errors="surrogateescape")
-        before = text.partition(f"{HEADING}\n")[0].rstrip("\n")
-        lines = [before, "", HEADING, "", *_section(sight, about), ""]
+        before, _, old = text.partition(f"{HEADING}\n")
+        after = "".join(old.partition(NEXT_HEADING)[1:])
+        lines = [before.rstrip("\n"), "", HEADING, "", *_section(sight, about), after]
         replace_file(path, ["\n".join(lines).encode(errors="surrogateescape")])
     except OSError as error:
         printing.tell(f"note: {path} does not say what the detector sees ({error.strerror})")

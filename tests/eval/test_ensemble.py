@@ -180,8 +180,10 @@ def test_features_of_another_program_are_members(case, tmp_path, capsys) -> None
     with_outliers = {**of_sets, "synthetic-outliers": features(images)}
     np.savez(tmp_path / "roots.npz", **with_outliers)
     np.savez(tmp_path / "plain.npz", **of_sets)
-    with_outliers["synthetic-outliers"] = with_outliers["synthetic-outliers"][1:]
-    np.savez(tmp_path / "short.npz", **with_outliers)
+    of_outliers = with_outliers["synthetic-outliers"]
+    np.savez(tmp_path / "short.npz", **{**with_outliers, "synthetic-outliers": of_outliers[1:]})
+    of_outliers[3] = np.nan
+    np.savez(tmp_path / "nan.npz", **with_outliers)
 
     def command(name: str) -> list[str]:
         return [
@@ -212,6 +214,8 @@ def test_features_of_another_program_are_members(case, tmp_path, capsys) -> None
         UserError, match=f"synthetic-outliers has {count - 1} rows, expected {count}"
     ):
         score(command("short.npz"))
+    with pytest.raises(UserError, match=r"^synthetic-outliers \(nan.npz\): 1 of .*NaN.*ids 3"):
+        score(command("nan.npz"))
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,16 @@ def test_each_scoring_replaces_the_section(tmp_path) -> None:
     )
 
 
+def test_what_the_user_wrote_below_stays(tmp_path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("# A run\n")
+    note_sight(tmp_path, SIGHT, "eq6", 10, *SETS)
+    first = path.read_text()
+    path.write_text(f"{first}\n## My notes\n\nA good run.\n")
+    note_sight(tmp_path, SIGHT, "eq6", 10, *SETS)
+    assert path.read_text() == f"{first}\n## My notes\n\nA good run.\n"
+
+
 def test_a_useless_detector_is_called_so_first(tmp_path) -> None:
     (tmp_path / "README.md").write_text("# A run\n")
     note_sight(tmp_path, {"hue": SIGHT["hue"]}, "eq6", 10, *SETS)
