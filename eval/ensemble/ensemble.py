@@ -120,8 +120,8 @@ def tuned(
     scores = member_scores(members, of_everything)
     moments = Moments.none() if only else Moments.of(scores[: len(images.normal)])
     normal, *outliers = np.split(moments.z(scores), images.starts)
-    parts = [len(member.parts) for member in members]
-    weights = _weights(normal, outliers, parts, tell)
+    is_turned = [len(member.parts) > 1 for member in members]
+    weights = _weights(normal, outliers, is_turned, tell)
     return Ensemble(
         members=tuple(members),
         moments=moments,
@@ -139,7 +139,7 @@ def tuned(
 
 
 def _weights(
-    normal: Float, outliers: Sequence[Float], parts: Sequence[int], tell: Callable[[str], None]
+    normal: Float, outliers: Sequence[Float], is_turned: Sequence[bool], tell: Callable[[str], None]
 ) -> Float:
     members = normal.shape[1]
     if members > 1 and not outliers:
@@ -155,5 +155,5 @@ def _weights(
             "all members have the same weight"
         )
     elif members > 1:
-        return weights_of(normal, outliers, parts)
+        return weights_of(normal, outliers, is_turned)
     return np.full(members, 1 / members)

@@ -6,16 +6,16 @@ Legend: N images, m members, s the score of a member, F families of synthetic ou
     p      max(mean over the families of AUROC - 1/2, 0)^2, divided by the largest p
     w      argmin over w >= 0 and b of
                E_normal (w.z + b)^2 + mean over families E_family (w.z + b - 1)^2
-               + 3 sum over members of w^2 / p
-    w      0 if it is below 2 % of the sum for each part of the member; divided by the sum
+               + 10 sum over members of w^2 / p
+    w      0 if it is below 2 % of the sum, or below 4 % for a sum over turns; divided by the sum
     score  w.z
 
 This is stacking with non-negative weights (Breiman 1996, "Stacked Regressions"). Weights are
 >= 0, because a member that calls synthetic outliers more normal than normal images need not do so
 for real ones. The last term is a ridge that is weaker for members that see more families. It keeps
 members that are alike from pushing each other out, which made the weights depend on the families.
-Members with a small weight are left out, because each part of a member costs time for every image
-that is scored. A sum over four turns has four parts, each with a pass through the network.
+Members with a small weight are left out, because each costs time for every image that is scored. A
+sum over four turns costs most, with four passes through the network.
 `python -m benchmarks.board` compares the ensemble with its members.
 """
 
@@ -32,10 +32,11 @@ from eval.metrics import auroc
 
 Float = NDArray[np.float64]
 
-RIDGE = 3.0
+RIDGE = 10.0
 """Strength of the ridge, relative to the mean squared error."""
-LEAST_WEIGHT = 0.02
-"""Share of the sum of all weights that a member has at least for each of its parts, otherwise 0."""
+LEAST_WEIGHT, LEAST_OF_TURNS = 0.02, 0.04
+"""Share of the sum of all weights below which a weight becomes 0, and the same for a sum over
+turns."""
 LOWEST, HIGHEST = -5.0, 20.0
 """Limits of a z-score. One member alone cannot outvote all others without limit."""
 
@@ -74,7 +75,7 @@ class Moments:
         return replace(self, mean=self.mean[numbers], deviation=self.deviation[numbers])
 
 
-def weights_of(normal: Float, outliers: Sequence[Float], parts: Sequence[int]) -> Float:
+def weights_of(normal: Float, outliers: Sequence[Float], is_turned: Sequence[bool]) -> Float:
     """Return the weights that tell synthetic outliers from normal images (see above).
 
     Every family has the same influence, whatever the number of its images.
@@ -82,7 +83,7 @@ def weights_of(normal: Float, outliers: Sequence[Float], parts: Sequence[int]) -
     Args:
         normal: z-scores of N normal images, float64 [N, m].
         outliers: z-scores of the images of each family, float64 [n, m] each, n >= 1.
-        parts: number of the parts of each member.
+        is_turned: for each member, True if it is a sum over turns.
 
     Returns:
         float64 [m], >= 0, with a sum of 1. All weights are equal if no member tells any family from
@@ -99,7 +100,8 @@ def weights_of(normal: Float, outliers: Sequence[Float], parts: Sequence[int]) -
         )
     if not weights.any():
         return np.full(len(weights), 1 / len(weights))
-    is_worth_it = weights >= LEAST_WEIGHT * weights.sum() * np.array(parts)
+    least = np.where(is_turned, LEAST_OF_TURNS, LEAST_WEIGHT)
+    is_worth_it = weights >= least * weights.sum()
     weights = np.where(is_worth_it, weights, 0) if is_worth_it.any() else weights
     return weights / weights.sum()
 
