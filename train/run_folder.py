@@ -145,7 +145,12 @@ def start_run(config: RunConfig) -> None:
 
 
 def write_command(out: Path, words: Sequence[str]) -> None:
-    """Write the words of the shell command that trains a run into its folder."""
+    """Write command.json: the words of the shell command that started the training of a run.
+
+    Args:
+        out: folder of the run.
+        words: the command, divided into words.
+    """
     replace_file(out / COMMAND, [(json.dumps({"command": list(words)}, indent=1) + "\n").encode()])
 
 

@@ -33,7 +33,9 @@ class ProductEngine:
     def __init__(
         self, plan: StepPlan, config: LoaderConfig, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Compute the tables of matrices, and open the readers. A resident reader loads its images.
+        """Compute the tables of matrices, and open the readers.
+
+        Readers that keep all their images in memory load them now.
 
         Args:
             plan: The plan of the run.

@@ -34,18 +34,19 @@ class EnsembleScores:
 
     ensemble: Ensemble
     of_members: Mapping[str, Float]
-    """Set -> scores of the members, float64 [N, m]. The test set has its evaluation part only."""
+    """Name of a set -> the scores of its images by the m members, float64 [N, m]. Of the test set,
+    only the images of `evaluation_ids` have scores."""
     evaluation_ids: NDArray[np.int64]
     """Ids of the test images that took no part in the tuning, int64 [n], ascending."""
 
     @property
     def scores(self) -> dict[str, Float]:
-        """Set -> scores of the ensemble, float64 [N]."""
+        """Name of a set -> the scores of its images by the ensemble, float64 [N]."""
         moments, weights = self.ensemble.moments, self.ensemble.weights
         return {name: moments.z(scores) @ weights for name, scores in self.of_members.items()}
 
     def scores_of(self, member: int) -> dict[str, Float]:
-        """Return the scores of one member: set -> float64 [N]."""
+        """Return name of a set -> the scores of its images by one member, float64 [N]."""
         return {name: scores[:, member] for name, scores in self.of_members.items()}
 
 

@@ -29,7 +29,10 @@ EXAMPLES = 2
 
 
 class PixelsToScore(nn.Module):
-    """A network from pixels, uint8 [B, H, H, C], to scores and to the members that add most."""
+    """A network from pixels, uint8 [B, H, H, C], to the score of each image and its loudest member.
+
+    The loudest member of an image is the member of the ensemble that adds most to its score.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -61,13 +64,14 @@ class PixelsToScore(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores, and the numbers of the members that add most to them.
+        """Return the score of each image, and which member of the ensemble adds most to it.
 
         Args:
             images: uint8 [B, H, H, C].
 
         Returns:
-            Scores, float32 [B]: a higher score means more OOD. Numbers of members, int64 [B].
+            Scores, float32 [B]: a higher score means more OOD. Indices of these members among
+            those with weight, int64 [B].
         """
         raw: dict[int, Tensor] = {}
         for source, fitted, parts in zip(self.sources, self._scores, self._parts, strict=True):

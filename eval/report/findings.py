@@ -70,10 +70,10 @@ def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass
 class Findings:
-    """Lines of the report about the headline (the main AUROC of a scoring), without a full stop."""
+    """Sentences of the report that comment on its main AUROC. Each has no full stop at its end."""
 
     warnings: list[str] = field(default_factory=list)
-    """Facts that a reader must know before relying on the headline."""
+    """Facts that a reader must know before relying on this AUROC."""
     notes: list[str] = field(default_factory=list)
     """Less important facts, and checks that were not made."""
     clean: list[str] = field(default_factory=list)

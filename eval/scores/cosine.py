@@ -177,7 +177,10 @@ def _sweep(
     weights: Tensor | None,
     world: World | None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute the log form s of Eq. 6 and the k largest cosines, for each test feature.
+    """Compute s and the k largest cosines for each test feature.
+
+    s is the negated logarithm of the mean of exp(cosine / tau) over the bank, as at the top of this
+    file.
 
     Returns:
         s, float64 [N], and the cosines in descending order, float64 [N, k].

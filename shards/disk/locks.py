@@ -40,8 +40,8 @@ def locked(folder: Path, doing: str, wait_s: float = LOCK_WAIT_S) -> Iterator[No
     file names the process that holds the lock.
 
     Args:
-        folder: The folder, which is made if needed. Another process that holds the lock may remove
-            the folder.
+        folder: The folder, which is made if needed. If a process that holds the lock removes the
+            folder, it is made again.
         doing: The start of the error message, such as "RUN is being trained".
         wait_s: The time to wait for the lock, in seconds.
 
