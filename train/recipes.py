@@ -37,8 +37,8 @@ px to their views of 256 px."""
 def demo_cpu() -> RunConfig:
     """Train in minutes on two CPU cores: small images, rotated in-distribution negatives.
 
-    `train/main.py demo-cpu --in-dist out/shards/in-dist-train --out out/run`. The README has its
-    time and its result on the sample in `shards/sample`. The values were chosen on validation
+    `train/main.py demo-cpu --in-dist out/shards/in-dist-train --out out/run`. The README has the
+    training time of this recipe and its result on the sample. The values were chosen on validation
     images, which are not among the test images of the sample (`python -m shards.sample.remake
     --part validation`). On these images, a training with the paper's K, tau_t and lambda did not
     learn: the output of the networks stayed uniform over the K prototypes. Local crops larger than
