@@ -17,10 +17,9 @@ import numpy as np
 
 from benchmarks.options import DetectorOptions
 from benchmarks.rounds import ratio, time_rounds
+from eval.config import ENSEMBLE, EQ6
 from shards.reader import ShardSet
 from shards.terminal import cli
-
-ENSEMBLE, EQ6 = "ensemble", "eq6"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

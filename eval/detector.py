@@ -172,7 +172,7 @@ class Detector:
             ensemble = tuned(
                 sources,
                 lambda source: source.of_bank(sets.shards[BANK]),
-                TuningImages.of(sets.shards[TEST].read(tuning)),
+                TuningImages.read(sets.shards[TEST], tuning),
                 _tell,
                 only=only,
             )

@@ -64,8 +64,14 @@ def score_images(config: ImagesConfig, command: Sequence[str]) -> None:
         detector.ensemble.sheet().save(folder / OUTLIERS_FILE)
         (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
     sight = detector.sight
-    step, sets = detector.teacher.step, (config.in_dist_train, config.calibration)
-    note_sight(config.run, sight, config.score, step, *sets)
+    note_sight(
+        config.run,
+        sight,
+        config.score,
+        detector.teacher.step,
+        bank=config.in_dist_train,
+        test=config.calibration,
+    )
     if warning := useless(sight):
         print(f"{warning}.")
     print(summary(names, verdicts, len(detector.calibration_scores), config.fpr))

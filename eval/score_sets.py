@@ -155,8 +155,15 @@ def score_sets(config: SetsConfig | FeaturesConfig, command: Sequence[str]) -> N
         sheet = sheet_of(scoring)
         outliers = found.ensemble.sheet() if found else None
         _write(config, scoring, methods, sets, sheet, shown, outliers)
-        if found and run and teacher:
-            note_sight(run, found.ensemble.of_sum, score, teacher.step, *in_dist)
+        if found and teacher and isinstance(config, SetsConfig) and config.run:
+            note_sight(
+                config.run,
+                found.ensemble.of_sum,
+                score,
+                teacher.step,
+                bank=config.in_dist_train,
+                test=config.in_dist_test,
+            )
     print_sheet(sheet, Terminal())
 
 

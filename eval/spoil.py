@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(
                 f"--in-dist-test: {options.in_dist_test} has too few images: {len(tuning)}"
             )
-        images = TuningImages.of(shards.read(tuning))
+        images = TuningImages.read(shards, tuning)
     file = io.BytesIO()
     np.savez_compressed(file, images=images.everything, family=np.array(images.names))
     write_new_file(options.out, [file.getvalue()])

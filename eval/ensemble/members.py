@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from eval.scores.bank import Bank, UnfitError
 from eval.scores.fitted import FittedScore, scores_of
 
 Float = NDArray[np.float64]
+Scores = TypeVar("Scores", NDArray[np.float64], Tensor)
 FeaturesOf = Callable[[Source], Tensor]
 """Function that returns the features of some images from a source, float32 [N, d]."""
 
@@ -44,16 +48,16 @@ class Member:
     """True if the member needs no network."""
     parts: tuple[Part, ...]
 
-    def combined(self, raw: Mapping[int, Float]) -> Float:
-        """Return the scores of the member, float64 [N].
+    def combined(self, raw: Mapping[int, Scores]) -> Scores:
+        """Return the scores of the member, [N].
 
         Args:
-            raw: id() of each part -> its scores, float64 [N].
+            raw: id() of each part -> its scores, [N], in numpy or in torch.
         """
         if len(self.parts) == 1:
             return raw[id(self.parts[0])]
         z = [(raw[id(part)] - part.mean) / part.deviation for part in self.parts]
-        return np.sum(z, axis=0)
+        return reduce(add, z)
 
 
 def fit_members(
@@ -77,14 +81,15 @@ def fit_members(
         if source.turn == 0:
             upright = source
         bank, tuning = Bank(of_bank(source)), of_tuning(source)
+        fitted: dict[str, FittedScore] = {}
         left_out: dict[str, list[str]] = {}
         for key, fit in source.fits.items():
             try:
-                score = fit(bank)
+                fitted[key] = fit(bank)
             except UnfitError as error:
                 left_out.setdefault(str(error), []).append(label_of(key))
-                continue
-            (values,) = scores_of([score], tuning)
+        values_of = zip(fitted.items(), scores_of([*fitted.values()], tuning), strict=True)
+        for (key, score), values in values_of:
             part = Part(source, score, float(values.mean()), float(values.std()) or 1.0)
             parts.setdefault((upright.key, key), []).append(part)
         for reason, scores in left_out.items():

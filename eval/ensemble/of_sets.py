@@ -87,7 +87,7 @@ def score_with_ensemble(
             "give more images, or choose one score with --score"
         )
     bank, test = sets.shards[BANK], sets.shards[TEST]
-    images = TuningImages.of(test.read(tuning))
+    images = TuningImages.read(test, tuning)
     for file in files:
         if SYNTHETIC not in file.arrays:
             tell(

@@ -170,9 +170,9 @@ def file_source(file: FeatureFile, sets: EvalSets, tau: float, world: World) -> 
     """
     names = {id(shards): name for name, shards in sets.shards.items()}
 
-    def features(images: ImageSource, ids: Sequence[int]) -> Tensor:
+    def features(images: ImageSource, ids: range) -> Tensor:
         # Images that are not those of a set are the tuning images and the synthetic outliers.
-        return file.of_set(names.get(id(images), SYNTHETIC))[list(ids)]
+        return file.of_set(names.get(id(images), SYNTHETIC))[ids.start : ids.stop]
 
     network = Network(file.key, file.label, features, FeatureCache(None), world)
     return Source(network, network_fits(tau))

@@ -76,13 +76,7 @@ class PixelsToScore(nn.Module):
         raw: dict[int, Tensor] = {}
         for source, fitted, parts in zip(self.sources, self._scores, self._parts, strict=True):
             raw.update(zip(parts, evaluate(fitted, source(images)), strict=True))
-        scores = []
-        for member in self._members:
-            of_parts = [raw[id(part)] for part in member.parts]
-            if len(of_parts) > 1:
-                pairs = zip(of_parts, member.parts, strict=True)
-                of_parts = [(values - part.mean) / part.deviation for values, part in pairs]
-            scores.append(torch.stack(of_parts).sum(0))
+        scores = [member.combined(raw) for member in self._members]
         z = ((torch.stack(scores, 1) - self.mean) / self.deviation).clamp(*self._limits)
         terms = z * self.weight  # [B, k]
         return terms.sum(1), terms.argmax(1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.outliers.spoil import families_for, spoiled
+from shards.reader import ShardSet
 
 MOST_NORMAL = 1000
 """Largest number of normal images of which moments are computed."""
@@ -43,21 +45,22 @@ class TuningImages:
     """Family -> its outliers, uint8 [N, H, W, C]. N differs from family to family."""
 
     @classmethod
-    def of(cls, images: NDArray[np.uint8]) -> TuningImages:
-        """Return the tuning images of a tuning part. They are the same in every process.
+    def read(cls, shards: ShardSet, ids: NDArray[np.int64]) -> TuningImages:
+        """Read a tuning part, and spoil its images. The result is the same in every process.
 
         Args:
-            images: normal images, uint8 [N, H, W, C]. The first `MOST_NORMAL` are taken.
+            shards: set of held-out normal images.
+            ids: ids of the tuning part, int64 [N]. The first `MOST_NORMAL` are taken.
         """
-        normal = images[:MOST_NORMAL]
+        normal = shards.read(ids[:MOST_NORMAL])
         families = {
             name: spoiled(normal[:MOST_SPOILED], name, SEED, normal).images
-            for name in families_for(images.shape[3])
+            for name in families_for(normal.shape[3])
         }
         enough = {name: found for name, found in families.items() if len(found) >= FEWEST_SPOILED}
         return cls(normal, enough)
 
-    @property
+    @cached_property
     def everything(self) -> NDArray[np.uint8]:
         """All images in one array, uint8 [M, H, W, C]: the normal ones, then each family."""
         return np.concatenate([self.normal, *self.families.values()])

@@ -20,7 +20,7 @@ NEXT_HEADING = "\n## "
 
 
 def note_sight(
-    run: Path, sight: Mapping[str, Interval], score: str, step: int, bank: Path, test: Path
+    run: Path, sight: Mapping[str, Interval], score: str, step: int, *, bank: Path, test: Path
 ) -> None:
     """Write what a detector sees into README.md in the folder of its run.
 
